@@ -1,0 +1,78 @@
+"""The differences between MicroPython and CPython, all in this one place.
+
+Only what the firmware uses is here. Times are integers: milliseconds unless a name says
+otherwise.
+"""
+
+import gc
+import sys
+import time
+
+MICROPYTHON = sys.implementation.name == "micropython"
+
+if MICROPYTHON:
+    from time import ticks_diff, ticks_ms, ticks_us
+
+    from micropython import const
+
+    mem_free = gc.mem_free
+    mem_alloc = gc.mem_alloc
+    print_exception = sys.print_exception
+else:
+    import traceback
+
+    def const(value):
+        """MicroPython's compile-time constant; on CPython the value itself."""
+        return value
+
+    def ticks_ms() -> int:
+        """Milliseconds of a monotonic counter with no defined start."""
+        return time.monotonic_ns() // 1_000_000
+
+    def ticks_us() -> int:
+        """Microseconds of a monotonic counter with no defined start."""
+        return time.monotonic_ns() // 1_000
+
+    def ticks_diff(end: int, start: int) -> int:
+        """`end` - `start` of two readings of the same counter."""
+        return end - start
+
+    def mem_free() -> int:
+        """Free heap in bytes; CPython has no such figure, so 0."""
+        return 0
+
+    def mem_alloc() -> int:
+        """Used heap in bytes; CPython has no such figure, so 0."""
+        return 0
+
+    def print_exception(error: BaseException) -> None:
+        """Print `error` with its traceback."""
+        traceback.print_exception(error)
+
+
+# ESP32's MicroPython counts time.time() from 2000-01-01, the other ports from 1970-01-01.
+_EPOCH = 0 if time.gmtime(0)[0] == 1970 else 946_684_800
+
+
+def unix_time() -> int:
+    """Seconds since 1970-01-01 UTC by the system's clock, whether or not it was ever set."""
+    return int(time.time()) + _EPOCH
+
+
+class Clock:
+    """Milliseconds since this object was made: monotonic, and never wrapping.
+
+    MicroPython's ticks wrap after 2**30 ms (12.4 days) and their difference is only valid over
+    half of that, so `now()` must be called at least every few days; the supervisor does.
+    """
+
+    def __init__(self):
+        self._last = ticks_ms()
+        self._now = 0
+
+    def now(self) -> int:
+        """The time in milliseconds since the start."""
+        ticks = ticks_ms()
+        self._now += ticks_diff(ticks, self._last)
+        self._last = ticks
+        return self._now

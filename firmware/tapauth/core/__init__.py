@@ -1,0 +1,1 @@
+"""The sans-I/O core: events and the time in, effects out. See docs/architecture.md."""

@@ -1,0 +1,24 @@
+"""Runs the tests of one module of host_tests/logic on MicroPython; conftest.py reads the output.
+
+A line per test: `PASS name`, or `FAIL name` followed by the traceback, closed by `END`.
+"""
+
+import gc
+import sys
+
+import micropython  # noqa: F401  (fails at once on CPython: this runner is not for it)
+
+sys.path.append("host_tests/logic")
+module = __import__(sys.argv[1])
+for name in sorted(dir(module)):
+    if not name.startswith("test_"):
+        continue
+    gc.collect()
+    try:
+        getattr(module, name)()
+    except Exception as error:
+        print("FAIL", name)
+        sys.print_exception(error, sys.stdout)
+        print("END")
+    else:
+        print("PASS", name)

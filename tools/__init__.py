@@ -1,0 +1,1 @@
+"""What runs on the desktop: build, the desktop charger, its simulated parts, measurements."""
