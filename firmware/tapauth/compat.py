@@ -17,7 +17,14 @@ if MICROPYTHON:
 
     mem_free = gc.mem_free
     mem_alloc = gc.mem_alloc
-    print_exception = sys.print_exception
+
+    def trace_lines(error: BaseException) -> list:
+        """Where `error` was raised, a line a call, without the error's own text."""
+        import io
+
+        text = io.StringIO()
+        sys.print_exception(error, text)
+        return [line.strip() for line in text.getvalue().split("\n") if line.startswith("  File")]
 else:
     import traceback
 
@@ -45,9 +52,10 @@ else:
         """Used heap in bytes; CPython has no such figure, so 0."""
         return 0
 
-    def print_exception(error: BaseException) -> None:
-        """Print `error` with its traceback."""
-        traceback.print_exception(error)
+    def trace_lines(error: BaseException) -> list:
+        """Where `error` was raised, a line a call, without the error's own text."""
+        calls = traceback.extract_tb(error.__traceback__)
+        return [f'File "{call.filename}", line {call.lineno}, in {call.name}' for call in calls]
 
 
 # ESP32's MicroPython counts time.time() from 2000-01-01, the other ports from 1970-01-01.
@@ -57,6 +65,23 @@ _EPOCH = 0 if time.gmtime(0)[0] == 1970 else 946_684_800
 def unix_time() -> int:
     """Seconds since 1970-01-01 UTC by the system's clock, whether or not it was ever set."""
     return int(time.time()) + _EPOCH
+
+
+def sleep_ms(ms: int):
+    """Awaitable: let other tasks run for `ms` milliseconds."""
+    # Imported late: the core uses this module and must not bring asyncio along.
+    import asyncio
+
+    return asyncio.sleep_ms(ms) if MICROPYTHON else asyncio.sleep(ms / 1000)
+
+
+async def read_into(reader, buffer) -> int:
+    """Read what a stream has, at least a byte, into `buffer`. Returns the count, 0 at its end."""
+    if MICROPYTHON:
+        return await reader.readinto(buffer) or 0
+    data = await reader.read(len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
 
 
 class Clock:

@@ -1,0 +1,161 @@
+"""The board's configuration: /config.json, checked key by key before anything uses it.
+
+A configuration with an unknown key, a wrong type or a value out of range is refused whole, with
+an error that names the key: a board never runs on half of what its owner meant.
+docs/configuration.md lists every key.
+"""
+
+import json
+
+from tapauth.compat import const
+
+_INT = const(0)
+_TEXT = const(1)
+_BOOL = const(2)
+_CHOICE = const(3)
+_INT_LIST = const(4)
+_REQUIRED = object()
+
+_TYPE_NAMES = ("an integer", "a string", "true or false", "a string", "a list of integers")
+
+# Key -> (kind, default, low, high) or, for _CHOICE, (kind, default, choices); a nested dict is an
+# object. Low and high bound the value of an integer, the length of a string, and the length of
+# a list; a list's own bounds for its integers follow as a fifth and sixth member.
+_SCHEMA = {
+    "board_id": (_TEXT, _REQUIRED, 1, 32),
+    "base_topic": (_TEXT, "", 0, 64),
+    "log_level": (_CHOICE, "info", ("debug", "info", "warning", "error")),
+    "evses": (_INT_LIST, (1,), 1, 8, 1, 4),
+    "mqtt": {
+        "host": (_TEXT, _REQUIRED, 1, 253),
+        "port": (_INT, 1883, 1, 65535),
+        "client_id": (_TEXT, "", 0, 64),
+        "user": (_TEXT, "", 0, 64),
+        "password": (_TEXT, "", 0, 128),
+        "keepalive_s": (_INT, 20, 5, 3600),
+        "max_message_bytes": (_INT, 2048, 256, 8192),
+    },
+    "everest": {
+        "topic_prefix": (_TEXT, "", 0, 64),
+        "topic_version": (_TEXT, "1", 1, 8),
+        "auth_consumer_id": (_TEXT, "auth_api", 1, 64),
+        "heartbeat_interval_ms": (_INT, 1000, 0, 3_600_000),
+    },
+    "auth": {
+        "selection_algorithm": (
+            _CHOICE,
+            "FindFirst",
+            ("FindFirst", "PlugEvents", "PlugEventsLIFO"),
+        ),
+        "connection_timeout": (_INT, 60, 10, 300),
+        "master_pass_group_id": (_TEXT, "", 0, 36),
+        "prioritize_authorization_over_stopping_transaction": (_BOOL, True),
+        "ignore_connector_faults": (_BOOL, False),
+        "plug_in_timeout_enabled": (_BOOL, False),
+        "stop_transaction_on_reswipe": (_BOOL, True),
+        "accept_expiry_without_clock": (_BOOL, False),
+        "max_tokens_in_process": (_INT, 8, 1, 32),
+    },
+    "reader": {
+        "bus": (_CHOICE, "i2c", ("i2c",)),
+        "address": (_INT, 0x24, 8, 119),
+        "poll_ms": (_INT, 50, 10, 1000),
+        "removal_ms": (_INT, 2000, 200, 60_000),
+        "restart_guard_ms": (_INT, 3000, 0, 60_000),
+        "heartbeat_ms": (_INT, 2000, 500, 60_000),
+        "uppercase": (_BOOL, False),
+    },
+    "health_interval_s": (_INT, 30, 1, 3600),
+    "watchdog_ms": (_INT, 8000, 1000, 8388),
+}
+
+
+class ConfigError(ValueError):
+    """The configuration is refused; the text names the key and what was expected."""
+
+
+def _bounds(value: int, low: int, high: int, key: str, unit: str) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{key}: {value}{unit} is out of range, {low} to {high}{unit} allowed")
+
+
+def _is_int(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check(value, rule: tuple, key: str) -> None:
+    kind = rule[0]
+    if kind == _INT:
+        right = _is_int(value)
+    elif kind == _BOOL:
+        right = isinstance(value, bool)
+    elif kind == _INT_LIST:
+        right = isinstance(value, list) and all(_is_int(item) for item in value)
+    else:
+        right = isinstance(value, str)
+    if not right:
+        raise ConfigError(f"{key}: must be {_TYPE_NAMES[kind]}, not {json.dumps(value)[:40]}")
+    if kind == _INT:
+        _bounds(value, rule[2], rule[3], key, "")
+    elif kind == _TEXT:
+        _bounds(len(value), rule[2], rule[3], key, " characters")
+    elif kind == _CHOICE and value not in rule[2]:
+        raise ConfigError(f"{key}: {json.dumps(value)} is not one of {', '.join(rule[2])}")
+    elif kind == _INT_LIST:
+        _bounds(len(value), rule[2], rule[3], key, " entries")
+        for item in value:
+            _bounds(item, rule[4], rule[5], key, "")
+
+
+def _object(given, schema: dict, path: str) -> dict:
+    if not isinstance(given, dict):
+        raise ConfigError(f"{path or 'the configuration'}: must be an object")
+    prefix = path + "." if path else ""
+    for name in given:
+        if name not in schema:
+            raise ConfigError(f"{prefix}{name}: unknown key")
+    result = {}
+    for name, rule in schema.items():
+        key = prefix + name
+        if isinstance(rule, dict):
+            result[name] = _object(given.get(name, {}), rule, key)
+        elif name in given:
+            _check(given[name], rule, key)
+            result[name] = given[name]
+        elif rule[1] is _REQUIRED:
+            raise ConfigError(f"{key}: is required")
+        else:
+            result[name] = rule[1]
+    return result
+
+
+def parse(text: str) -> dict:
+    """Check a configuration and fill in the defaults.
+
+    Returns nested dicts with every key of the schema. Raises ConfigError.
+    """
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise ConfigError("the configuration is not valid JSON") from error
+    result = _object(given, _SCHEMA, "")
+    for key in ("base_topic", "board_id"):
+        if "+" in result[key] or "#" in result[key]:
+            raise ConfigError(f"{key}: + and # have a meaning in MQTT topics and are not allowed")
+    if not result["base_topic"]:
+        result["base_topic"] = "tapauth/" + result["board_id"]
+    if not result["mqtt"]["client_id"]:
+        result["mqtt"]["client_id"] = "tapauth-" + result["board_id"]
+    return result
+
+
+def load(path: str = "/config.json") -> dict:
+    """Read and check the configuration file. Raises ConfigError, also when it is missing."""
+    try:
+        with open(path) as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error})") from error
+    except UnicodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text") from error
+    return parse(text)

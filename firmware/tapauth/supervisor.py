@@ -1,0 +1,161 @@
+"""Runs the named tasks of the firmware, restarts a failed one, and watches over all of them.
+
+Each task is a coroutine function that takes `beat`, which it calls whenever it makes progress.
+The watchdog is fed only while every task has beaten within its own limit: a task that hangs
+without failing ends in a reset of the board, which is safe, instead of a dead reader.
+"""
+
+import asyncio
+import gc
+
+from tapauth.compat import const, mem_alloc, mem_free, sleep_ms
+
+_TICK_MS = const(100)
+_COLLECT_TICKS = const(10)
+_FIRST_BACKOFF_MS = const(500)
+_LAST_BACKOFF_MS = const(30_000)
+_HEALTHY_MS = const(60_000)
+
+
+class Backoff:
+    """Waiting times that double from `first` to `last` milliseconds; reset() starts again."""
+
+    def __init__(self, first: int = _FIRST_BACKOFF_MS, last: int = _LAST_BACKOFF_MS):
+        self.first = first
+        self.last = last
+        self._next = first
+
+    def next(self) -> int:
+        """The time to wait now, in milliseconds."""
+        wait = self._next
+        self._next = min(wait * 2, self.last)
+        return wait
+
+    def fresh(self) -> bool:
+        """Nothing failed since the start or the last reset()."""
+        return self._next == self.first
+
+    def reset(self) -> None:
+        """What was tried has worked."""
+        self._next = self.first
+
+
+class SupervisedTask:
+    """One named task: its coroutine, its progress and its failures."""
+
+    def __init__(self, name: str, run, stall_ms: int, clock):
+        self.name = name
+        self.stall_ms = stall_ms
+        self.restarts = 0
+        self.running = False
+        self._run = run
+        self._clock = clock
+        self._backoff = Backoff()
+        self._started = 0
+        self._beaten = 0
+        self.restart_at = 0
+
+    def beat(self) -> None:
+        """The task made progress."""
+        self._beaten = self._clock.now()
+
+    def stalled(self, now: int) -> bool:
+        """It runs and has not beaten for longer than it may. `now` in milliseconds."""
+        return self.running and now - self._beaten > self.stall_ms
+
+    def start(self, now: int):
+        """Marks it running and returns the coroutine to run."""
+        self.running = True
+        self._started = self._beaten = now
+        return self._run(self.beat)
+
+    def failed(self, now: int) -> int:
+        """Marks it failed. Returns the milliseconds until its next start."""
+        self.running = False
+        self.restarts += 1
+        if now - self._started >= _HEALTHY_MS:
+            self._backoff.reset()
+        wait = self._backoff.next()
+        self.restart_at = now + wait
+        return wait
+
+
+class Supervisor:
+    """The scheduler's watchman: tasks, watchdog, loop lag and heap.
+
+    `max_lag_ms` is the longest time that the loop kept a due task waiting, `min_free` the least
+    free heap in bytes seen after a collection, both since the start or the last `reset_peaks()`;
+    `live_heap` is the used heap in bytes after the last collection.
+    """
+
+    def __init__(self, clock, log, watchdog=None):
+        self.tasks: list[SupervisedTask] = []
+        self.max_lag_ms = 0
+        self.min_free = mem_free()
+        self.live_heap = mem_alloc()
+        self._clock = clock
+        self._log = log
+        self._watchdog = watchdog
+        self._complained = ""
+
+    def add(self, name: str, run, stall_ms: int = 5000) -> None:
+        """Adds a task: `run(beat)` is its coroutine function, `stall_ms` its longest silence."""
+        self.tasks.append(SupervisedTask(name, run, stall_ms, self._clock))
+
+    def stalled(self, now: int) -> str:
+        """The name of a task without progress, or ""."""
+        for task in self.tasks:
+            if task.stalled(now):
+                return task.name
+        return ""
+
+    def reset_peaks(self) -> None:
+        """Forget the worst lag and heap seen so far."""
+        self.max_lag_ms = 0
+        self.min_free = mem_free()
+
+    async def _guard(self, task: SupervisedTask) -> None:
+        error = None
+        try:
+            await task.start(self._clock.now())
+        except Exception as raised:  # whatever it is, the other tasks go on
+            error = raised
+        wait = task.failed(self._clock.now())
+        self._log.error(
+            "supervisor", "task {}: {}; restart in {} ms", task.name, error or "ended", wait
+        )
+        if error:
+            self._log.trace(error)
+
+    def _check(self, now: int) -> None:
+        for task in self.tasks:
+            if not task.running and now >= task.restart_at:
+                # Marked at once: the coroutine itself begins a little later.
+                task.running = True
+                task.beat()
+                asyncio.create_task(self._guard(task))
+        stalled = self.stalled(now)
+        if stalled != self._complained:
+            self._complained = stalled
+            if stalled:
+                self._log.error("supervisor", "task {} makes no progress", stalled)
+        if self._watchdog and not stalled:
+            self._watchdog.feed()
+
+    async def run(self) -> None:
+        """Runs for ever."""
+        ticks = 0
+        while True:
+            before = self._clock.now()
+            self._check(before)
+            ticks += 1
+            if ticks >= _COLLECT_TICKS:
+                ticks = 0
+                gc.collect()
+                self.live_heap = mem_alloc()
+                self.min_free = min(self.min_free, mem_free())
+            started = self._clock.now()
+            await sleep_ms(_TICK_MS)
+            # What one turn of this loop took beyond its sleep, itself included.
+            lag = self._clock.now() - started - _TICK_MS
+            self.max_lag_ms = max(self.max_lag_ms, lag, started - before)

@@ -1,0 +1,102 @@
+"""The configuration: what is accepted, and that each refusal names the key."""
+
+import json
+
+from tapauth import config
+
+MINIMAL = {"board_id": "b1", "mqtt": {"host": "broker"}}
+
+
+def with_change(change: dict) -> str:
+    """The minimal configuration with some keys replaced, as JSON."""
+    changed = dict(MINIMAL)
+    changed.update(change)
+    return json.dumps(changed)
+
+
+def refusal(change: dict) -> str:
+    """The error text for the minimal configuration with `change` merged in."""
+    try:
+        config.parse(with_change(change))
+    except config.ConfigError as error:
+        return str(error)
+    raise AssertionError(f"accepted: {change}")
+
+
+def test_defaults_are_filled_in():
+    result = config.parse(json.dumps(MINIMAL))
+    assert result["mqtt"]["port"] == 1883
+    assert result["auth"]["selection_algorithm"] == "FindFirst"
+    assert result["base_topic"] == "tapauth/b1"
+    assert result["mqtt"]["client_id"] == "tapauth-b1"
+    assert list(result["evses"]) == [1]
+
+
+def test_given_values_win():
+    result = config.parse(with_change({"base_topic": "site/7", "evses": [2, 1]}))
+    assert result["base_topic"] == "site/7"
+    assert result["evses"] == [2, 1]
+
+
+def test_unknown_keys_are_named():
+    assert refusal({"evse": [1]}) == "evse: unknown key"
+    assert refusal({"auth": {"connectionTimeout": 30}}) == "auth.connectionTimeout: unknown key"
+
+
+def test_wrong_types_are_named():
+    for change, start in (
+        ({"board_id": 7}, "board_id: must be a string"),
+        ({"mqtt": {"host": "x", "port": "1883"}}, "mqtt.port: must be an integer"),
+        ({"mqtt": {"host": "x", "port": 1883.0}}, "mqtt.port: must be an integer"),
+        ({"mqtt": {"host": "x", "port": True}}, "mqtt.port: must be an integer"),
+        ({"mqtt": []}, "mqtt: must be an object"),
+        ({"mqtt": {"host": None}}, "mqtt.host: must be a string"),
+        ({"auth": {"ignore_connector_faults": 1}}, "auth.ignore_connector_faults: must be true"),
+        ({"evses": 2}, "evses: must be a list"),
+        ({"evses": ["1"]}, "evses: must be a list of integers"),
+        ({"log_level": 1}, "log_level: must be a string"),
+    ):
+        text = refusal(change)
+        assert text.startswith(start), text
+
+
+def test_values_out_of_range_are_named():
+    for change, start in (
+        ({"auth": {"connection_timeout": 9}}, "auth.connection_timeout: 9 is out of range"),
+        ({"auth": {"connection_timeout": 301}}, "auth.connection_timeout: 301 is out of range"),
+        ({"auth": {"selection_algorithm": "UserInput"}}, "auth.selection_algorithm"),
+        ({"auth": {"master_pass_group_id": "x" * 37}}, "auth.master_pass_group_id: 37 characters"),
+        ({"evses": []}, "evses: 0 entries is out of range"),
+        ({"evses": [1] * 9}, "evses: 9 entries is out of range"),
+        ({"evses": [5]}, "evses: 5 is out of range"),
+        ({"board_id": ""}, "board_id: 0 characters"),
+        ({"board_id": "a+b"}, "board_id: + and #"),
+        ({"base_topic": "a/#"}, "base_topic: + and #"),
+    ):
+        text = refusal(change)
+        assert text.startswith(start), text
+
+
+def test_missing_keys_are_named():
+    for text, expected in (
+        ('{"mqtt": {"host": "x"}}', "board_id: is required"),
+        ('{"board_id": "x"}', "mqtt.host: is required"),
+        ("[]", "the configuration: must be an object"),
+        ("{", "the configuration is not valid JSON"),
+        ("", "the configuration is not valid JSON"),
+    ):
+        try:
+            config.parse(text)
+        except config.ConfigError as error:
+            assert str(error) == expected, error
+        else:
+            raise AssertionError(text)
+
+
+def test_a_missing_file_is_a_config_error():
+    try:
+        config.load("/no/such/config.json")
+    except config.ConfigError as error:
+        assert "/no/such/config.json" in str(error)
+    else:
+        raise AssertionError("loaded a file that is not there")
