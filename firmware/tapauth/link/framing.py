@@ -1,0 +1,151 @@
+"""MQTT frames between a byte stream and umqtt.simple, which then never waits for the network.
+
+umqtt.simple reads its socket as if every byte were there already, blocks when it is not, and
+hands on what it got when the peer goes away in the middle. FrameSocket stands in for that socket:
+bytes that arrived are fed in, umqtt reads only when a whole frame is there, and what umqtt writes
+is collected for the caller to send. No I/O here; the limits are fixed at construction.
+"""
+
+from tapauth.compat import const
+
+CONNACK = const(0x20)
+PUBLISH = const(0x30)
+PUBACK = const(0x40)
+SUBACK = const(0x90)
+PINGRESP = const(0xD0)
+
+_HEADER_MAX = const(5)  # packet type and at most four bytes of length (MQTT 3.1.1, 2.2.3)
+
+
+class ProtocolError(Exception):
+    """The peer sent what no MQTT broker sends, or more than was agreed. The text says what."""
+
+
+class FrameSocket:
+    """The socket that umqtt.simple sees, and the buffers behind it.
+
+    `in_max` and `out_max` are bytes: the longest frame taken in, and the most that may wait to
+    be sent. A longer frame from the broker is skipped and counted in `oversized`.
+    """
+
+    def __init__(self, in_max: int, out_max: int):
+        self._in = bytearray(in_max + _HEADER_MAX)
+        self._view = memoryview(self._in)
+        self._filled = 0
+        self._read = 0
+        self._end = 0
+        self._skip = 0
+        self._canned = b""
+        self._in_max = in_max
+        self._out_max = out_max
+        self.out = bytearray()
+        self.oversized = 0
+
+    # What umqtt.simple calls. Its waits are answered from `expect`, or from a whole frame.
+
+    def socket(self):
+        """umqtt makes its socket by this; see link.py."""
+        return self
+
+    def getaddrinfo(self, host, port):
+        """umqtt resolves the broker's address by this; the link already has."""
+        return [(host, port)]
+
+    def connect(self, address) -> None:
+        """The link is connected before umqtt says hello."""
+
+    def setblocking(self, flag) -> None:
+        """Nothing here ever blocks."""
+
+    def settimeout(self, seconds) -> None:
+        """Nothing here ever waits."""
+
+    def close(self) -> None:
+        """The link closes its own stream."""
+
+    def read(self, count: int) -> bytes:
+        """`count` bytes of the frame at hand. Raises ProtocolError when the frame is shorter."""
+        if self._canned:
+            data = self._canned[:count]
+            self._canned = self._canned[count:]
+            return data
+        if count > self._end - self._read:
+            raise ProtocolError("frame shorter than it says")
+        data = bytes(self._view[self._read : self._read + count])
+        self._read += count
+        return data
+
+    def write(self, data, count: int = -1) -> None:
+        """Collects what is to be sent. Raises ProtocolError when too much waits already."""
+        if count < 0:
+            count = len(data)
+        if len(self.out) + count > self._out_max:
+            raise ProtocolError("more to send than there is room for")
+        self.out.extend(data if count == len(data) else data[:count])
+
+    # What the link calls.
+
+    def expect(self, answer: bytes) -> None:
+        """Gives umqtt, which would wait for it, an answer that the link will check itself."""
+        self._canned = answer
+
+    def room(self):
+        """A memoryview to receive into; never empty."""
+        return self._view[self._filled :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes were put at the start of room()."""
+        self._filled += count
+
+    def next_frame(self) -> int:
+        """The type byte of the frame that is complete now, or 0 when none is.
+
+        The frame stays readable until the next call. Raises ProtocolError for a length field
+        that MQTT does not allow.
+        """
+        self._drop(self._end)
+        self._end = 0
+        while True:
+            if self._skip:
+                dropped = min(self._skip, self._filled)
+                self._skip -= dropped
+                self._drop(dropped)
+            if self._filled < 2 or self._skip:
+                return 0
+            length = 0
+            position = 1
+            while True:
+                if position >= self._filled:
+                    return 0
+                byte = self._in[position]
+                length |= (byte & 0x7F) << (7 * (position - 1))
+                position += 1
+                if not byte & 0x80:
+                    break
+                if position >= _HEADER_MAX:
+                    raise ProtocolError("malformed length")
+            if length > self._in_max:
+                self.oversized += 1
+                self._skip = position + length
+                continue
+            if self._filled < position + length:
+                return 0
+            self._end = position + length
+            self._read = 0
+            return self._in[0]
+
+    def body(self) -> bytes:
+        """What follows the type and the (one-byte) length of a short frame."""
+        return bytes(self._view[2 : self._end])
+
+    def _drop(self, count: int) -> None:
+        if count:
+            left = self._filled - count
+            self._view[:left] = self._view[count : self._filled]
+            self._filled = left
+
+    def reset(self) -> None:
+        """Forgets everything buffered: a new connection begins."""
+        self._filled = self._read = self._skip = self._end = 0
+        self._canned = b""
+        self.out = bytearray()
