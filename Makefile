@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
+# pip's own account, cut down to a line a package.
+PROGRESS := awk '/^Collecting/ {print "      " $$2; fflush()}'
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format size build clean distclean
+.PHONY: help run test lint format size bench build clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(PY):
 	@echo "[1/3] creating $(VENV)"
@@ -17,18 +22,40 @@ $(PY):
 
 $(VENV)/run.stamp: tools/requirements-run.txt tools/constraints.txt | $(PY)
 	@echo "[2/3] installing what the desktop charger needs (a minute on a slow line)"
-	@$(PIP) install -r tools/requirements-run.txt -c tools/constraints.txt
+	@$(PIP) install -r tools/requirements-run.txt -c tools/constraints.txt | $(PROGRESS)
 	@touch $@
 
 $(VENV)/test.stamp: tools/requirements-test.txt tools/constraints.txt $(VENV)/run.stamp
 	@echo "[2/3] installing what the tests need"
-	@$(PIP) install -r tools/requirements-test.txt -c tools/constraints.txt
+	@$(PIP) install -r tools/requirements-test.txt -c tools/constraints.txt | $(PROGRESS)
 	@touch $@
 
 build/lib.stamp: tools/requirements-firmware.txt tools/fetch_libs.py $(VENV)/run.stamp
 	@echo "[3/3] fetching the libraries that go onto the board"
 	@$(PY) -m tools.fetch_libs build/lib
 	@touch $@
+
+run: build/lib.stamp  ## start the desktop charger (DEMO=1, BROKER=host:port, MICROPYTHON=path)
+	@$(PY) -m tools.charger $(if $(DEMO),--demo) $(if $(BROKER),--broker $(BROKER))
+
+test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
+	@$(PY) -m tools.mosquitto
+	@$(PY) -m pytest
+
+lint: $(VENV)/test.stamp  ## check format, style and types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+format: $(VENV)/test.stamp  ## format the sources
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+size: build/lib.stamp  ## bytes per module and idle heap, held against tools/ceilings.json
+	@$(PY) -m tools.size
+
+bench: build/lib.stamp  ## measure speed and memory, side by side
+	@$(PY) -m tools.bench
 
 build: build/lib.stamp  ## compile the firmware to build/firmware
 	@$(PY) -m tools.build

@@ -1,0 +1,70 @@
+"""An MQTT broker inside this process, for machines that have none."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+
+from amqtt.broker import Broker
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+class EmbeddedBroker:
+    """amqtt on loopback, in a thread of its own. A context manager; `port` is a free one unless
+    given. Raises RuntimeError when it does not start.
+    """
+
+    def __init__(self, port: int | None = None):
+        self.port = port or free_port()
+        self._thread: threading.Thread | None = None
+        self._broker: Broker | None = None
+
+    def __enter__(self) -> "EmbeddedBroker":
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start listening; returns when clients can connect."""
+        # A client that goes away without a goodbye is no news here.
+        logging.getLogger("amqtt").setLevel(logging.CRITICAL)
+        logging.getLogger("transitions").setLevel(logging.ERROR)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(20)
+        except Exception as error:
+            raise RuntimeError(f"the embedded broker did not start: {error}") from error
+
+    async def _start(self) -> None:
+        self._broker = Broker(
+            {
+                "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{self.port}"}},
+                "plugins": {
+                    "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}
+                },
+            }
+        )
+        await self._broker.start()
+
+    def stop(self) -> None:
+        """Drop all clients and stop listening; start() begins afresh on the same port."""
+        if self._thread is None or self._broker is None:
+            return
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._broker.shutdown(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._thread = None
