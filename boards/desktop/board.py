@@ -1,0 +1,130 @@
+"""The desktop as a board: its lines end at the simulated parts of another process.
+
+The environment variable TAPAUTH_BENCH=host:port names that process (tools/bench_link.py holds
+the protocol). Without it the board has no reader, and nobody watches its watchdog or its lamp.
+Runs on MicroPython's Unix port only. What each function must do: boards/README.md.
+"""
+
+import os
+import socket
+import struct
+import sys
+
+RESET_EXIT = 3
+"""Exit status of a board that restarted itself; whoever started it starts it again."""
+
+BENCH_LOST_EXIT = 4
+"""Exit status when the simulated parts hung up."""
+
+
+class _Link:
+    """One connection for all lines, made at first use."""
+
+    def __init__(self):
+        self._socket = None
+        self._head = bytearray(3)
+
+    def _connect(self):
+        name = os.getenv("TAPAUTH_BENCH")
+        if not name:
+            raise OSError(19)
+        host, port = name.rsplit(":", 1)
+        self._socket = socket.socket()
+        self._socket.setsockopt(6, 1, 1)  # TCP_NODELAY
+        self._socket.connect(socket.getaddrinfo(host, int(port))[0][-1])
+
+    def ask(self, opcode: str, address: int = 0, data=b"", reply=None):
+        """One exchange; fills `reply` if given. Raises OSError(19) when it is refused."""
+        if self._socket is None:
+            self._connect()
+        try:
+            self._socket.write(struct.pack(">BBH", ord(opcode), address, len(data)) + data)
+            got = self._socket.readinto(self._head)
+            status, length = struct.unpack(">BH", self._head) if got == 3 else (0, -1)
+            if length > 0:
+                got = self._socket.readinto(reply)
+                length -= got or 0
+        except OSError:
+            length = -1
+        if length:
+            sys.exit(BENCH_LOST_EXIT)
+        if status:
+            raise OSError(19)
+
+
+_link = _Link()
+
+
+class _I2C:
+    def writeto(self, address, data):
+        _link.ask("W", address, bytes(data))
+        return len(data)
+
+    def readfrom_into(self, address, buffer):
+        _link.ask("R", address, struct.pack(">H", len(buffer)), buffer)
+
+
+class _Pin:
+    """A line of the reader: an output kept here, or an input asked for each time."""
+
+    def __init__(self, opcode: str, is_output: bool):
+        self._opcode = opcode
+        self._is_output = is_output
+        self._level = bytearray(b"\x01")
+
+    def value(self, level=None):
+        if level is not None:
+            self._level[0] = 1 if level else 0
+            _link.ask(self._opcode, 0, bytes(self._level))
+            return None
+        if not self._is_output:
+            _link.ask(self._opcode, 0, b"", self._level)
+        return self._level[0]
+
+    __call__ = value
+
+
+class _Watchdog:
+    def __init__(self, timeout_ms: int):
+        _link.ask("A", 0, struct.pack(">I", timeout_ms))
+
+    def feed(self):
+        _link.ask("F")
+
+
+class _NoWatchdog:
+    def feed(self):
+        pass
+
+
+def reader_bus(config: dict):
+    return _I2C()
+
+
+def reset_pin(config: dict):
+    return None if config.get("reset_pin") is None else _Pin("X", True)
+
+
+def irq_pin(config: dict):
+    return None if config.get("irq_pin") is None else _Pin("I", False)
+
+
+def watchdog(timeout_ms: int):
+    return _Watchdog(timeout_ms) if os.getenv("TAPAUTH_BENCH") else _NoWatchdog()
+
+
+def lamp(pattern: str):
+    if os.getenv("TAPAUTH_BENCH"):
+        _link.ask("L", 0, pattern.encode())
+
+
+def unique_id() -> bytes:
+    return (os.getenv("TAPAUTH_UNIQUE_ID") or "desktop").encode()
+
+
+def reset():
+    sys.exit(RESET_EXIT)
+
+
+async def connect_network(config: dict):
+    pass

@@ -1,0 +1,1 @@
+"""The card reader: chip protocol, scanning, and the loop that runs it."""

@@ -1,0 +1,199 @@
+"""Runs the reader chip: set-up, search for cards, recovery. One small step at a time.
+
+Every command is three or more steps: send, take the ACK, take the answer. A step does at most two
+bus transfers and never waits; it returns after how many milliseconds to call again.
+
+A search makes the chip try for a fraction of a second and always ends with an answer, cards or
+none. So silence is a failure, absence of a card is something the chip said, and a chip that forgot
+its set-up (a brown-out) shows itself by a search that does not end. Any failure starts the set-up
+anew, the third in a row the chip itself.
+"""
+
+from tapauth.compat import const
+from tapauth.core.taps import read_targets
+
+LOST = "lost"
+"""Event: the reader does not work. Value: the last failure."""
+BACK = "back"
+"""Event: the reader works again, or for the first time after LOST. Value: None."""
+
+# Command, parameters, longest answer.
+_SETUP = (
+    (0x14, b"\x01\x14\x01", 0),  # SAMConfiguration: normal mode, IRQ line in use
+    (0x02, b"", 4),  # GetFirmwareVersion
+    (0x12, b"\x04", 0),  # SetParameters: no RATS, only the UID is wanted
+    (0x32, b"\x05\xff\x01\x28", 0),  # RFConfiguration: 40 more tries in a search, ~0.2 s
+)
+# InListPassiveTarget: up to two cards of type A; two of 10-byte UIDs make the longest answer.
+_SEARCH = (0x4A, b"\x02\x00", 31)
+# A card that answered is deaf to the next request unless the field drops in between.
+_FIELD_OFF = (0x32, b"\x01\x00", 0)
+
+_RESET = const(0)
+_RELEASE = const(1)
+_ABORT = const(2)
+_SEND = const(3)
+_AWAIT_ACK = const(4)
+_AWAIT_ANSWER = const(5)
+
+_LOOK_MS = const(2)
+"""Between looks for an ACK or for the answer to a command that takes no time."""
+_IRQ_LOOK_MS = const(10)
+"""Between looks at the IRQ line during a search; they cost no transfer."""
+_FIRST_LOOKS_MS = const(20)
+"""Between looks in the beginning of a search, when a card that is there answers."""
+_ACK_MS = const(50)
+_ANSWER_MS = const(100)
+_RETRY_MS = const(100)
+_LOST_RETRY_MS = const(1000)
+_FAILURES = const(3)
+
+
+class Scanner:
+    """The step machine of one reader.
+
+    `on_event(event, value, now)` gets the events of tapauth.core.taps and LOST and BACK of here.
+    `heartbeat_ms` is the longest silence of the chip before it is asked whether it lives.
+    """
+
+    def __init__(
+        self,
+        transport,
+        taps,
+        on_event,
+        reset_pin=None,
+        has_irq: bool = False,
+        poll_ms: int = 50,
+        heartbeat_ms: int = 2000,
+    ):
+        self._transport = transport
+        self._taps = taps
+        self._on_event = on_event
+        self._reset_pin = reset_pin
+        self._has_irq = has_irq
+        self._poll_ms = poll_ms
+        self._heartbeat_ms = heartbeat_ms
+        self._phase = _RESET
+        self._setup = 0
+        self._command = _SETUP[0]
+        self._sent = 0
+        self._failures = 0
+        self._events: list[tuple] = []
+        self.is_lost = False
+        self.firmware = b""
+        """The chip's answer to GetFirmwareVersion: IC, version, revision, features."""
+        self.searches = 0
+        self.bus_errors = 0
+        """Failed commands: no ACK, no answer, a broken frame, a failed transfer."""
+        self.resets = 0
+        """Recoveries after the first start."""
+
+    def step(self, now: int) -> int:
+        """Do what is next; `now` in milliseconds. Returns in how many to call again.
+
+        Raises only what `on_event` raises.
+        """
+        try:
+            delay = self._advance(now)
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
+            delay = self._failed(str(error), now)
+        # Out here, so that an error of the receiver is not taken for one of the reader.
+        while self._events:
+            event, value = self._events.pop(0)
+            self._on_event(event, value, now)
+        return delay
+
+    def _advance(self, now: int) -> int:
+        if self._phase == _AWAIT_ANSWER:
+            return self._await_answer(now)
+        if self._phase == _AWAIT_ACK:
+            return self._await_ack(now)
+        if self._phase == _SEND:
+            self._transport.start(self._command[0], self._command[1])
+            self._sent = now
+            self._phase = _AWAIT_ACK
+            return _LOOK_MS
+        return self._restart()
+
+    def _restart(self) -> int:
+        self._setup = 0
+        self._command = _SETUP[0]
+        if self._phase == _RESET and self._reset_pin is not None:
+            self._reset_pin(0)
+            self._phase = _RELEASE
+            return 20
+        if self._phase == _RELEASE:
+            self._reset_pin(1)
+            self._phase = _SEND
+            return 50
+        self._phase = _SEND
+        try:
+            self._transport.abort()
+        except OSError:
+            pass  # the command that follows fails too, and is counted
+        return 5
+
+    def _await_ack(self, now: int) -> int:
+        if not self._transport.acknowledged():
+            if now - self._sent >= _ACK_MS:
+                raise RuntimeError("no ACK")
+            return _LOOK_MS
+        self._phase = _AWAIT_ANSWER
+        return self._pause(now)
+
+    def _pause(self, now: int) -> int:
+        """How long to leave the chip alone before the next look for its answer."""
+        if self._command is not _SEARCH:
+            return _LOOK_MS
+        if self._has_irq:
+            return _IRQ_LOOK_MS
+        # A card present from the start is found in the first looks; a later one at poll_ms.
+        return _FIRST_LOOKS_MS if now - self._sent < 50 else self._poll_ms
+
+    def _await_answer(self, now: int) -> int:
+        command = self._command
+        data = self._transport.answer(command[0], command[2])
+        if data is None:
+            limit = self._heartbeat_ms if command is _SEARCH else _ANSWER_MS
+            if now - self._sent >= limit:
+                raise RuntimeError("no answer")
+            return self._pause(now)
+        self._phase = _SEND
+        if command is _SEARCH:
+            return self._searched(data, now)
+        if command is _FIELD_OFF:
+            self._command = _SEARCH
+            return self._poll_ms
+        if command[0] == 0x02:
+            self.firmware = bytes(data)
+        self._setup += 1
+        self._command = _SETUP[self._setup] if self._setup < len(_SETUP) else _SEARCH
+        return 0
+
+    def _searched(self, data, now: int) -> int:
+        uids = read_targets(data)
+        self._command = _FIELD_OFF if uids else _SEARCH
+        self._failures = 0
+        self.searches += 1
+        if self.is_lost:
+            self.is_lost = False
+            self._events.append((BACK, None))
+        event = self._taps.observe(uids, self._sent, now)
+        if event is not None:
+            self._events.append(event)
+        return 0
+
+    def _failed(self, reason: str, now: int) -> int:
+        self.bus_errors += 1
+        self._failures += 1
+        self._taps.blind()
+        if self._failures < _FAILURES:
+            self._phase = _ABORT
+            return _RETRY_MS
+        self._phase = _RESET
+        self.resets += 1
+        if self.is_lost:
+            return _LOST_RETRY_MS
+        self.is_lost = True
+        self._events.append((LOST, reason))
+        return 0

@@ -1,0 +1,134 @@
+"""The reader's task under real MicroPython, its bus on a wire to the simulated chip."""
+
+import os
+import queue
+import subprocess
+import threading
+
+import pytest
+from conftest import HEAP
+
+from tools.bench_link import BenchServer
+from tools.paths import BOARDS, IMAGE, ROOT, micropython
+from tools.pn532_sim import Chip
+
+
+class Firmware:
+    """A MicroPython process on the desktop board; its lines of output come with a deadline."""
+
+    def __init__(self, script: str, bench: BenchServer):
+        path = [IMAGE, IMAGE / "lib", BOARDS / "desktop", ".frozen"]
+        self.process = subprocess.Popen(
+            [micropython(), "-X", f"heapsize={HEAP}", str(ROOT / "host_tests" / script)],
+            env={
+                **os.environ,
+                "MICROPYPATH": ":".join(map(str, path)),
+                "TAPAUTH_BENCH": bench.address,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip())
+
+    def line(self) -> str:
+        return self.lines.get(timeout=10)
+
+    def none_for(self, seconds: float) -> None:
+        with pytest.raises(queue.Empty):
+            raise AssertionError(self.lines.get(timeout=seconds))
+
+    def end(self) -> int:
+        return self.process.wait(timeout=10)
+
+
+@pytest.fixture
+def chip():
+    return Chip()
+
+
+@pytest.fixture
+def seen():
+    return {"armed": [], "fed": 0, "lamp": [], "gone": threading.Event()}
+
+
+@pytest.fixture
+def bench(chip, seen):
+    def feed():
+        seen["fed"] += 1
+
+    with BenchServer(
+        chip,
+        on_arm=seen["armed"].append,
+        on_feed=feed,
+        on_lamp=seen["lamp"].append,
+        on_disconnect=seen["gone"].set,
+    ) as server:
+        yield server
+
+
+def test_cards_over_the_wire(chip, bench, seen):
+    firmware = Firmware("board_scan.py", bench)
+    try:
+        for uid in ("deadbeef", "04a1b2c3d4e5f6", "0102030405060708090a"):
+            chip.place(uid)
+            assert firmware.line() == f"token {uid}"
+            chip.lift()
+        firmware.none_for(0.5)
+        chip.place("0a0b0c0d")
+        assert firmware.line() == "token 0a0b0c0d"
+        chip.place("04a1b2c3d4e5f7")
+        assert firmware.line() == "two cards None"
+        firmware.none_for(0.5)
+        chip.lift()
+        chip.place("08010203")
+        assert firmware.line() == "refused random UID"
+        chip.lift()
+
+        chip.power(False)
+        assert firmware.line().startswith("lost")
+        chip.power(True)
+        assert firmware.line() == "back None"
+
+        chip.place("0e0d0a0d")
+        assert firmware.line() == "token 0e0d0a0d"
+        grown = int(firmware.line().removeprefix("heap grown by "))
+        longest_us = int(firmware.line().removeprefix("longest step us "))
+        assert firmware.line().startswith("errors ")
+        print(f"longest step without its transfers: {longest_us} us; heap grown by {grown} bytes")
+        assert firmware.end() == 3, "the exit status of board.reset()"
+        assert longest_us < 5000
+        assert grown < 4000
+    finally:
+        firmware.process.kill()
+    assert seen["gone"].wait(5)
+    assert seen["armed"] == [5000]
+    assert seen["fed"] > 100
+    assert seen["lamp"] == ["reading"] * 5
+
+
+def test_the_next_firmware_is_served_after_one_was_killed(chip, bench, seen):
+    for uid in ("deadbeef", "cafe0001"):
+        firmware = Firmware("board_scan.py", bench)
+        try:
+            chip.place(uid)
+            assert firmware.line() == f"token {uid}"
+            chip.lift()
+        finally:
+            firmware.process.kill()
+            firmware.process.wait(5)
+        assert seen["gone"].wait(5)
+        seen["gone"].clear()
+
+
+def test_the_firmware_ends_when_the_bench_hangs_up(chip, bench):
+    firmware = Firmware("board_scan.py", bench)
+    chip.place("deadbeef")
+    assert firmware.line() == "token deadbeef"
+    bench.close()
+    assert firmware.end() == 4
