@@ -6,11 +6,12 @@ Prints each event, and at the end the longest step with and without its bus tran
 import asyncio
 import gc
 
-import board
-
 from tapauth.compat import Clock, ticks_diff, ticks_us
+from tapauth.config import parse
 from tapauth.core.taps import TOKEN
 from tapauth.reader.service import open_reader, run
+
+import board
 
 
 class TimedBus:
@@ -74,7 +75,8 @@ async def main():
                 done.set()
         print(event, value)
 
-    config = {"reset_pin": 1}
+    text = '{"board_id": "wire", "mqtt": {"host": "-"}, "reader": {"reset_pin": 1}}'
+    config = parse(text)["reader"]
     here = Board(config)
     scanner, _ = open_reader(here, config, note)
     timed = TimedScanner(scanner, here.bus)

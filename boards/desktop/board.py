@@ -102,11 +102,11 @@ def reader_bus(config: dict):
 
 
 def reset_pin(config: dict):
-    return None if config.get("reset_pin") is None else _Pin("X", True)
+    return _Pin("X", True) if config["reset_pin"] >= 0 else None
 
 
 def irq_pin(config: dict):
-    return None if config.get("irq_pin") is None else _Pin("I", False)
+    return _Pin("I", False) if config["irq_pin"] >= 0 else None
 
 
 def watchdog(timeout_ms: int):

@@ -59,6 +59,8 @@ _SCHEMA = {
     "reader": {
         "bus": (_CHOICE, "i2c", ("i2c",)),
         "address": (_INT, 0x24, 8, 119),
+        "reset_pin": (_INT, -1, -1, 48),
+        "irq_pin": (_INT, -1, -1, 48),
         "poll_ms": (_INT, 50, 10, 1000),
         "removal_ms": (_INT, 2000, 200, 60_000),
         "restart_guard_ms": (_INT, 3000, 0, 60_000),
