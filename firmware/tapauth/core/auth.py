@@ -1,0 +1,347 @@
+"""Who may start and stop where: EVerest's auth behaviour without any input or output of its own.
+
+Inputs are method calls that carry the time (`now`, milliseconds of a clock that never goes back);
+outputs are effects (effects.py), which the shell fetches with take_effects() after each call and
+carries out in order.
+
+A token in process waits for a validator or for a plug-in, and leaves with exactly one final
+status. Nothing is reserved here: whoever builds reservations asks them in provide_token() before
+validating and in TokenPath._refusal() before authorizing, and tells them of connector changes in
+session_event().
+"""
+
+from tapauth.core.effects import AUTHORIZE_RESPONSE as AUTHORIZE_RESPONSE
+from tapauth.core.effects import SAVE, STOP_TRANSACTION, WITHDRAW_AUTHORIZATION
+from tapauth.core.effects import STATUS as STATUS
+from tapauth.core.effects import VALIDATE as VALIDATE
+from tapauth.core.evse import TRANSITIONS, Evse, key_of_parent
+from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
+from tapauth.core.tokens import (
+    check_connection_timeout,
+    check_master_pass_group_id,
+    check_provided_token,
+    check_session_event,
+    check_validation_result,
+    check_validation_result_update,
+    check_withdraw_request,
+)
+
+_NO_EFFECTS: tuple = ()
+
+
+class Authorizer(TokenPath):
+    """The authorization of up to 8 EVSEs of up to 4 connectors each.
+
+    `connectors[i]` is how many connectors EVSE i + 1 has; `validators` are asked in order, from
+    index 0. After a restart nothing is authorized. Raises ValueError, naming the setting at
+    fault.
+    """
+
+    def take_effects(self) -> list | tuple:
+        """The effects since the last call, in order."""
+        effects = self.effects
+        if not effects:
+            return _NO_EFFECTS
+        self.effects = []
+        return effects
+
+    def tokens_in_process(self) -> int:
+        """How many tokens wait for a validator or a plug-in."""
+        return len(self._tokens)
+
+    # Inputs. Those that may refuse what they got return None, or why: text for the log.
+
+    def provide_token(self, token: dict, now: int) -> str | None:
+        """A ProvidedIdToken was presented. Malformed ones leave no trace but the counter."""
+        self.poll(now)
+        error = check_provided_token(token)
+        if error:
+            return self._refuse("refused_tokens", error)
+        id_token = token["id_token"]
+        key = id_token["value"].lower()
+        evses = self._referenced(token)
+        if self._is_duplicate(key, id_token["type"], evses):
+            self.counters["duplicates"] += 1
+            return None
+        self._publish(token, "Processing")
+        if token["authorization_type"] == "RFID":
+            for evse in evses:
+                grant = evse.grant
+                if grant and key in (grant.key, grant.parent_key):
+                    self._publish(*self._stop_locally(evse, token, grant.parent))
+                    return None
+        if not self._is_worth_validating(evses):
+            self._publish(token, "Rejected")
+        elif len(self._tokens) >= self.settings.max_tokens_in_process:
+            self.counters["over_limit"] += 1
+            self._publish(token, "Rejected")
+        else:
+            process = Process(token, key)
+            self._tokens.append(process)
+            if token.get("prevalidated"):
+                result = {"authorization_status": "Accepted", "tariff_messages": NO_MESSAGES}
+                if "parent_id_token" in token:
+                    result["parent_id_token"] = token["parent_id_token"]
+                process.results.append(result)
+                self._decide(process, now)
+            else:
+                self._ask_next(process, now)
+        return None
+
+    def validation_result(
+        self, request_id: int, result: dict | None, now: int, settled: bool = False
+    ) -> str | None:
+        """A validator's answer to the request of that id; None when it failed.
+
+        A malformed answer counts as a failure. After a `settled` answer, of a validator that
+        knows the token for sure, the remaining ones are not asked. An answer to a request that
+        is over, or never was, is counted and ignored.
+        """
+        self.poll(now)
+        for process in self._tokens:
+            if process.request_id == request_id and request_id:
+                break
+        else:
+            return self._refuse("late_results", "no such validation is under way")
+        error = None
+        if result is not None:
+            error = check_validation_result(result)
+            if error:
+                self.counters["refused_results"] += 1
+        if result is None or error:
+            self.counters["validator_failures"] += 1
+            result = UNKNOWN
+            settled = False
+        elif "tariff_messages" not in result:
+            result = dict(result)
+            result["tariff_messages"] = NO_MESSAGES
+        process.results.append(result)
+        if settled:
+            process.asked = self._validators
+        self._ask_next(process, now)
+        return error
+
+    def validation_result_update(self, update: dict, now: int) -> str | None:
+        """A validator tells more about the token that an EVSE is authorized for.
+
+        Only the parent id is taken over, as in EVerest: a negative update stops nothing.
+        """
+        self.poll(now)
+        error = check_validation_result_update(update)
+        if error:
+            return self._refuse("refused_updates", error)
+        evse = self._evse(update["connector_id"])
+        grant = evse and evse.grant
+        if not evse or not grant or grant.withdrawn:
+            return self._refuse("refused_updates", "no authorization at that EVSE")
+        result = update["validation_result"]
+        grant.parent = result.get("parent_id_token")
+        grant.parent_key = key_of_parent(grant.parent)
+        messages = result.get("tariff_messages", NO_MESSAGES)
+        self._publish(grant.rebuilt(evse.id), "Accepted", messages)
+        return None
+
+    def session_event(self, evse_id: int, event: dict, now: int) -> str | None:
+        """An EVSE reports a SessionEvent, PermanentFault or PermanentFaultCleared."""
+        self.poll(now)
+        error = check_session_event(event)
+        evse = self._evse(evse_id)
+        if error or not evse:
+            return self._refuse("refused_events", error or "no such EVSE")
+        name = event["event"]
+        if name in TRANSITIONS:
+            error = self._connector_event(evse, event.get("connector_id", 1), name)
+        if name == "SessionStarted":
+            if event["session_started"]["reason"] == "EVConnected":
+                self._plugged_in(evse, now)
+        elif name == "TransactionStarted":
+            self._transaction_started(evse)
+        elif name == "SessionResumed":
+            # A transaction that outlived our restart, or the EVSE's.
+            self._connector_event(evse, event.get("connector_id", 1), "TransactionStarted")
+            self._transaction_started(evse)
+        elif name == "TransactionFinished":
+            if evse.transaction_active:
+                self._leave_queue(evse)
+            evse.transaction_active = False
+            evse.end_grant()
+        elif name == "SessionFinished":
+            evse.transaction_active = False
+            evse.plug_in_timeout = False
+            evse.end_grant()
+            self._leave_queue(evse)
+        elif name == "Deauthorized":
+            evse.end_grant()
+        if evse in self._queue:
+            self._serve(evse, now)
+        return error
+
+    def withdraw(self, request: dict, now: int) -> str:
+        """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult.
+
+        Tokens in process end as Withdrawn at once, whatever they wait for. A transaction without
+        a grant (after a restart) is stopped too, by a request that names no token.
+        """
+        self.poll(now)
+        if check_withdraw_request(request):
+            self.counters["refused_withdrawals"] += 1
+            return "Rejected"
+        evse_id = request.get("evse_id")
+        if evse_id is not None and not self._evse(evse_id):
+            return "EvseNotFound"
+        id_token = request.get("id_token")
+        key = id_token["value"].lower() if id_token else None
+        id_type = id_token["type"] if id_token else None
+        found = False
+        for process in list(self._tokens):
+            token = process.token
+            if (
+                not id_token or (process.key == key and token["id_token"]["type"] == id_type)
+            ) and (evse_id is None or "connectors" not in token or evse_id in token["connectors"]):
+                self._finish(process, "Withdrawn")
+                found = True
+        for evse in self.evses:
+            if evse_id is None or evse.id == evse_id:
+                grant = evse.grant
+                if not id_token or (grant and grant.is_of(key, id_type)):
+                    found = self._withdraw_from(evse) or found
+        return "Accepted" if found else "AuthorizationNotFound"
+
+    def set_connection_timeout(self, seconds: int, now: int) -> bool:
+        """Seconds, 10..300, for timers that start from now on. False: refused."""
+        self.poll(now)
+        if check_connection_timeout(seconds):
+            self.counters["refused_settings"] += 1
+            return False
+        self._timeout = seconds
+        self.effects.append((SAVE, "connection_timeout", seconds))
+        return True
+
+    def set_master_pass_group_id(self, group_id: str, now: int) -> bool:
+        """At most 36 printable ASCII characters; empty: no such group. False: refused."""
+        self.poll(now)
+        if check_master_pass_group_id(group_id):
+            self.counters["refused_settings"] += 1
+            return False
+        self._group = group_id.lower()
+        self.effects.append((SAVE, "master_pass_group_id", group_id))
+        return True
+
+    def set_clock(self, unix_seconds: int | None, now: int) -> None:
+        """The time of day is `unix_seconds` at `now`; None: it is not known."""
+        self.poll(now)
+        self._clock = None if unix_seconds is None else (unix_seconds, now)
+
+    def next_deadline(self) -> int | None:
+        """When poll() is needed next, ms; None: not before another input."""
+        due = None
+        for timers in (self.evses, self._tokens):
+            for timer in timers:
+                if timer.deadline is not None and (due is None or timer.deadline < due):
+                    due = timer.deadline
+        return due
+
+    def poll(self, now: int) -> None:
+        """Let what is due at `now` time out, in the order in which it was due."""
+        while True:
+            due = self.next_deadline()
+            if due is None or due > now:
+                return
+            self._time_out(due, now)
+
+    # What is due.
+
+    def _time_out(self, due: int, now: int) -> None:
+        for evse in self.evses:
+            if evse.deadline == due:
+                self._evse_timed_out(evse)
+                return
+        for process in self._tokens:
+            if process.deadline == due:
+                if process.waiting:
+                    self._finish(process, "TimedOut")
+                else:
+                    self.counters["validator_failures"] += 1
+                    process.results.append(UNKNOWN)
+                    self._ask_next(process, now)
+                return
+
+    def _evse_timed_out(self, evse: Evse) -> None:
+        grant = evse.grant
+        evse.end_grant()
+        if not grant:
+            evse.plug_in_timeout = True
+            self._leave_queue(evse)
+        self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
+        if grant and not grant.withdrawn:
+            self._publish(grant.token, "TimedOut")
+
+    # EVSEs.
+
+    def _connector_event(self, evse: Evse, connector_id: int, name: str) -> str | None:
+        if self.settings.ignore_connector_faults and name.startswith("PermanentFault"):
+            return None
+        known = evse.connector_event(connector_id, name)
+        if name == "SessionFinished":
+            # An EVSE has one session: whichever connector it names, none stays occupied.
+            for other in range(1, len(evse.connectors) + 1):
+                evse.connector_event(other, name)
+        return None if known else self._refuse("refused_events", "no such connector")
+
+    def _plugged_in(self, evse: Evse, now: int) -> None:
+        if evse in self._queue or evse.transaction_active or evse.plug_in_timeout:
+            return
+        self._queue.append(evse)
+        # With a grant the timer is the grant's, which must still end as TimedOut.
+        if self.settings.plug_in_timeout_enabled and len(self.evses) > 1 and not evse.grant:
+            evse.deadline = now + self._timeout * 1000
+
+    def _transaction_started(self, evse: Evse) -> None:
+        if evse.transaction_active:
+            return
+        evse.transaction_active = True
+        evse.deadline = None
+        if evse.grant:
+            self._leave_queue(evse)
+            if evse.grant.withdrawn:
+                # The withdrawal and the start have crossed.
+                self.effects.append((STOP_TRANSACTION, evse.id, "DeAuthorized", None))
+
+    def _withdraw_from(self, evse: Evse) -> bool:
+        """Take back what is authorized or runs at `evse`. False when there is nothing."""
+        grant = evse.grant
+        if evse.transaction_active:
+            self.effects.append((STOP_TRANSACTION, evse.id, "DeAuthorized", None))
+            return True
+        if not grant:
+            return False
+        # The grant stays until the EVSE says Deauthorized; asking again repeats the command only.
+        self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
+        if not grant.withdrawn:
+            grant.withdrawn = True
+            self._publish(grant.rebuilt(evse.id), "Withdrawn")
+        return True
+
+    def _is_duplicate(self, key: str, id_type: str, evses: list[Evse]) -> bool:
+        for process in self._tokens:
+            if process.key == key:
+                return True
+        for evse in evses:
+            if evse.grant and not evse.transaction_active and evse.grant.is_of(key, id_type):
+                return True
+        return False
+
+    def _is_worth_validating(self, evses: list[Evse]) -> bool:
+        """Whether a token for `evses` could start or stop anything, if it were valid."""
+        if not evses:
+            return False
+        if self._group or any_available(evses):
+            return True
+        for evse in evses:
+            if evse.grant and evse.grant.parent_key:
+                return True
+        return False
+
+    def _refuse(self, counter: str, error: str) -> str:
+        self.counters[counter] += 1
+        return error

@@ -1,0 +1,115 @@
+"""An EVSE as the authorization core sees it: connectors, the grant, the transaction, one timer."""
+
+from tapauth.compat import const
+
+_AVAILABLE = const(0)
+_UNAVAILABLE = const(1)
+_FAULTED = const(2)
+_OCCUPIED = const(3)
+_FAULTED_OCCUPIED = const(4)
+_UNAVAILABLE_FAULTED = const(5)
+
+STATES = (
+    "AVAILABLE",
+    "UNAVAILABLE",
+    "FAULTED",
+    "OCCUPIED",
+    "FAULTED_OCCUPIED",
+    "UNAVAILABLE_FAULTED",
+)
+
+# Event on the wire: the new state for each old state, in the order of STATES.
+TRANSITIONS = {
+    "TransactionStarted": b"\x03\x01\x02\x03\x04\x05",
+    "SessionFinished": b"\x00\x01\x02\x00\x02\x05",
+    "Disabled": b"\x01\x01\x05\x03\x04\x05",
+    "Enabled": b"\x00\x00\x02\x03\x04\x02",
+    "PermanentFault": b"\x02\x05\x02\x04\x04\x05",
+    "PermanentFaultCleared": b"\x00\x01\x00\x03\x03\x01",
+}
+
+
+def key_of_parent(parent: dict | None) -> str | None:
+    """What a parent id is compared by, whatever its case; None for none and for an empty one.
+
+    An empty parent id is no parent: it would make strangers one family.
+    """
+    return parent["value"].lower() or None if parent else None
+
+
+class Grant:
+    """An authorization that an EVSE holds: EVerest's `identifier`."""
+
+    def __init__(self, token: dict, key: str, parent: dict | None):
+        self.token = token
+        """The token as granted."""
+        self.key = key
+        self.parent = parent
+        """The parent id that a validator vouched for; the token's own claim does not count."""
+        self.parent_key = key_of_parent(parent)
+        self.withdrawn = False
+        """Withdrawn was published; the EVSE has yet to report that it is Deauthorized."""
+
+    def is_of(self, key: str | None, id_type: str | None) -> bool:
+        """Whether it was granted to this very id token."""
+        return self.key == key and self.token["id_token"]["type"] == id_type
+
+    def rebuilt(self, evse_id: int) -> dict:
+        """The token with only what an EVSE's identifier keeps of it, parent id included."""
+        token = {
+            "id_token": self.token["id_token"],
+            "authorization_type": self.token["authorization_type"],
+            "connectors": [evse_id],
+        }
+        if self.parent:
+            token["parent_id_token"] = self.parent
+        return token
+
+
+class Evse:
+    """One EVSE with `connectors` connectors, all AVAILABLE."""
+
+    def __init__(self, evse_id: int, connectors: int):
+        self.id = evse_id
+        self.connectors = bytearray(connectors)
+        """State of connector i + 1, an index into STATES."""
+        self.grant: Grant | None = None
+        self.transaction_active = False
+        self.plug_in_timeout = False
+        self.deadline: int | None = None
+        """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
+
+    def connector_event(self, connector_id: int, event: str) -> bool:
+        """Feed a connector's state machine. False when there is no such connector."""
+        if not 1 <= connector_id <= len(self.connectors):
+            return False
+        self.connectors[connector_id - 1] = TRANSITIONS[event][self.connectors[connector_id - 1]]
+        return True
+
+    def is_available(self) -> bool:
+        """Whether a new token may be authorized here."""
+        if self.plug_in_timeout or self.grant or self.transaction_active:
+            return False
+        usable = False
+        for state in self.connectors:
+            if state in (_OCCUPIED, _FAULTED_OCCUPIED):
+                return False
+            # Not `state == _AVAILABLE`: a faulted connector of a disabled EVSE counts in EVerest,
+            # here it does not.
+            if state == _AVAILABLE:
+                usable = True
+        return usable
+
+    def is_unavailable(self) -> bool:
+        """Whether no token can mean this EVSE: all of it is disabled and nothing runs on it."""
+        if self.transaction_active:
+            return False  # always within reach of whoever may stop it
+        for state in self.connectors:
+            if state not in (_UNAVAILABLE, _UNAVAILABLE_FAULTED):
+                return False
+        return True
+
+    def end_grant(self) -> None:
+        """Forget the grant, and the timer with it."""
+        self.grant = None
+        self.deadline = None

@@ -1,0 +1,66 @@
+"""RFC 3339 date-times, as `expiry_time` carries them."""
+
+_DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
+
+
+def _number(text: str, start: int, end: int, low: int, high: int) -> int:
+    """The digits text[start:end] as a number of low..high; raises ValueError otherwise."""
+    if end > len(text):
+        raise ValueError
+    number = 0
+    for at in range(start, end):
+        digit = ord(text[at]) - 48
+        if not 0 <= digit <= 9:
+            raise ValueError
+        number = number * 10 + digit
+    if not low <= number <= high:
+        raise ValueError
+    return number
+
+
+def _parse(text: str) -> int:
+    year = _number(text, 0, 4, 1, 9999)
+    month = _number(text, 5, 7, 1, 12)
+    day = _number(text, 8, 10, 1, 31)
+    hour = _number(text, 11, 13, 0, 23)
+    minute = _number(text, 14, 16, 0, 59)
+    second = _number(text, 17, 19, 0, 60)  # 60: a leap second
+    if text[4] + text[7] + text[13] + text[16] != "--::" or text[10] not in "Tt ":
+        raise ValueError
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    length = 28 + leap if month == 2 else 30 if month in (4, 6, 9, 11) else 31
+    if day > length:
+        raise ValueError
+    at = 19
+    if text[at:20] == ".":
+        at = 20
+        while text[at : at + 1].isdigit():
+            at += 1
+        if at == 20:
+            raise ValueError
+    zone = text[at:]
+    if zone in ("Z", "z"):
+        offset = 0
+    else:
+        if len(zone) != 6 or zone[0] not in "+-" or zone[3] != ":":
+            raise ValueError
+        offset = _number(zone, 1, 3, 0, 23) * 60 + _number(zone, 4, 6, 0, 59)
+        if zone[0] == "-":
+            offset = -offset
+    past = year - 1
+    days = past * 365 + past // 4 - past // 100 + past // 400 - 719162
+    days += _DAYS_BEFORE_MONTH[month - 1] + (leap and month > 2) + day - 1
+    return ((days * 24 + hour) * 60 + minute - offset) * 60 + second
+
+
+def parse_rfc3339(text) -> int | None:
+    """Seconds since 1970-01-01 UTC of an RFC 3339 date-time, fractions cut off.
+
+    None when `text` is no such thing: an expiry nobody can read must not let anyone in.
+    """
+    if type(text) is not str or not 20 <= len(text) <= 64:
+        return None
+    try:
+        return _parse(text)
+    except ValueError:
+        return None

@@ -1,0 +1,352 @@
+"""The path of one token through the core, from its validators to its final status."""
+
+from tapauth.core.effects import AUTHORIZE_RESPONSE, STATUS, STOP_TRANSACTION, VALIDATE
+from tapauth.core.evse import Evse, Grant, key_of_parent
+from tapauth.core.settings import AuthSettings
+from tapauth.core.timestamps import parse_rfc3339
+
+NO_MESSAGES: list = []
+UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": NO_MESSAGES}
+"""The result of a validator that failed."""
+
+
+class Process:
+    """A token in process."""
+
+    def __init__(self, token: dict, key: str):
+        self.token = token
+        """As it is to be published next."""
+        self.key = key
+        self.results: list[dict] = []
+        """One for each validator that has answered or failed."""
+        self.asked = 0
+        """Validators asked so far."""
+        self.request_id = 0
+        """Of the validator being asked; 0 when none is."""
+        self.deadline: int | None = None
+        """When the validator, or the wait for a plug-in, has taken too long; ms."""
+        self.trying = 0
+        """Index of the result to authorize it with."""
+        self.waiting = False
+        """For a plug-in: results[trying] has been published as Accepted."""
+        self.candidates: list[Evse] = []
+        """EVSEs it may be authorized at; empty until it is validated."""
+
+
+def _with_parent(token: dict, parent: dict | None) -> dict:
+    if not parent or token.get("parent_id_token") == parent:
+        return token
+    token = dict(token)
+    token["parent_id_token"] = parent
+    return token
+
+
+def _at(token: dict, parent: dict | None, evse_ids: list[int]) -> dict:
+    """`token` as used at these EVSEs."""
+    token = dict(token)
+    if parent:
+        token["parent_id_token"] = parent
+    token["connectors"] = evse_ids
+    return token
+
+
+def _accepted(result: dict) -> bool:
+    return result["authorization_status"] == "Accepted"
+
+
+def _downgraded(result: dict, status: str) -> dict:
+    result = dict(result)
+    result["authorization_status"] = status
+    return result
+
+
+def _permits(result: dict, evse: Evse) -> bool:
+    return "evse_ids" not in result or evse.id in result["evse_ids"]
+
+
+def _permits_any(result: dict, evses: list[Evse]) -> bool:
+    for evse in evses:
+        if _permits(result, evse):
+            return True
+    return False
+
+
+def any_available(evses: list[Evse]) -> bool:
+    """Whether a token could start a transaction at one of them."""
+    for evse in evses:
+        if evse.is_available():
+            return True
+    return False
+
+
+class TokenPath:
+    """State of the core, and the steps of processing; Authorizer adds the inputs."""
+
+    def __init__(self, settings: AuthSettings, connectors: list[int], validators: int = 1):
+        settings.check()
+        if not 1 <= len(connectors) <= 8:
+            raise ValueError("connectors: 1 to 8 EVSEs")
+        for count in connectors:
+            if type(count) is not int or not 1 <= count <= 4:
+                raise ValueError("connectors: 1 to 4 for each EVSE")
+        if type(validators) is not int or not 0 <= validators <= 128:
+            raise ValueError("validators: 0 to 128")
+        self.settings = settings
+        self.evses = [Evse(i + 1, connectors[i]) for i in range(len(connectors))]
+        self.effects: list[tuple] = []
+        self.counters = {
+            "duplicates": 0,
+            "expired": 0,
+            "late_results": 0,
+            "over_limit": 0,
+            "refused_events": 0,
+            "refused_results": 0,
+            "refused_settings": 0,
+            "refused_tokens": 0,
+            "refused_updates": 0,
+            "refused_withdrawals": 0,
+            "validator_failures": 0,
+        }
+        """What was refused, by kind, since the start."""
+        self._validators = validators
+        self._timeout = settings.connection_timeout or 0
+        self._group = settings.master_pass_group_id.lower()
+        self._request_id = 0  # the last one given out
+        self._tokens: list[Process] = []  # those waiting for a plug-in: longest waiting first
+        self._queue: list[Evse] = []  # plug-ins that no authorization has used, oldest first
+        self._clock: tuple[int, int] | None = None  # Unix seconds, and the `now` they were true
+
+    def _evse(self, evse_id) -> Evse | None:
+        if type(evse_id) is int and 1 <= evse_id <= len(self.evses):
+            return self.evses[evse_id - 1]
+        return None
+
+    def _referenced(self, token: dict) -> list[Evse]:
+        """The EVSEs that a token may mean, each once, in the token's order."""
+        if "connectors" not in token:
+            return [evse for evse in self.evses if not evse.is_unavailable()]
+        evses: list[Evse] = []
+        for evse_id in token["connectors"]:
+            evse = self._evse(evse_id)
+            if evse and evse not in evses and not evse.is_unavailable():
+                evses.append(evse)
+        return evses
+
+    def _leave_queue(self, evse: Evse) -> None:
+        if evse in self._queue:
+            self._queue.remove(evse)
+
+    def _publish(self, token: dict, status: str, messages: list = NO_MESSAGES) -> None:
+        self.effects.append((STATUS, token, status, messages))
+
+    def _finish(self, process: Process, status: str, token: dict | None = None) -> None:
+        """The one way out of processing."""
+        self._tokens.remove(process)
+        self._publish(token or process.token, status)
+
+    def _stop_locally(self, evse: Evse, token: dict, parent: dict | None) -> tuple[dict, str]:
+        """Stop the transaction of `token` or its parent. Returns what to publish."""
+        used = _at(token, parent, [evse.id])
+        if not self.settings.stop_transaction_on_reswipe:
+            return used, "UsedToReauthorize"
+        self.effects.append((STOP_TRANSACTION, evse.id, "Local", token))
+        return used, "UsedToStop"
+
+    def _ask_next(self, process: Process, now: int) -> None:
+        if process.asked >= self._validators:
+            process.request_id = 0
+            self._decide(process, now)
+            return
+        self._request_id += 1
+        process.request_id = self._request_id
+        process.deadline = now + self.settings.validator_timeout_ms
+        self.effects.append((VALIDATE, process.request_id, process.asked, process.token))
+        process.asked += 1
+
+    def _is_in_time(self, result: dict, now: int) -> bool:
+        expiry = result.get("expiry_time")
+        if expiry is None:
+            return True
+        if not self._clock:
+            return self.settings.accept_expiry_without_clock
+        at = parse_rfc3339(expiry)
+        return at is not None and self._clock[0] + (now - self._clock[1]) // 1000 < at
+
+    def _is_master_pass(self, result: dict) -> bool:
+        parent = result.get("parent_id_token")
+        return bool(
+            self._group and parent and _accepted(result) and key_of_parent(parent) == self._group
+        )
+
+    def _decide(self, process: Process, now: int) -> None:
+        """All validators have answered: stop something, start something, or refuse."""
+        results = process.results
+        evses = self._referenced(process.token)
+        for i in range(len(results)):
+            if _accepted(results[i]) and not self._is_in_time(results[i], now):
+                self.counters["expired"] += 1
+                results[i] = _downgraded(results[i], "Expired")
+        # Before anything else, and over all results: no other validator's word lets a token of
+        # the group start a transaction.
+        for result in results:
+            if self._is_master_pass(result):
+                self._use_master_pass(process, evses, result)
+                return
+        available = any_available(evses)
+        if not (
+            available and self.settings.prioritize_authorization_over_stopping_transaction
+        ) and self._stop_by_parent(process, evses):
+            return
+        if not available:
+            self._finish(process, "Rejected")
+            return
+        process.candidates = [evse for evse in evses if not evse.grant]
+        self._try_results(process, now)
+
+    def _use_master_pass(self, process: Process, evses: list[Evse], result: dict) -> None:
+        stopped = []
+        for evse in evses:
+            if evse.transaction_active:
+                self.effects.append((STOP_TRANSACTION, evse.id, "MasterPass", process.token))
+                stopped.append(evse.id)
+        if stopped:
+            used = _at(process.token, result["parent_id_token"], stopped)
+            self._finish(process, "UsedToStop", used)
+        else:
+            self._finish(process, "Rejected")
+
+    def _stop_by_parent(self, process: Process, evses: list[Evse]) -> bool:
+        """Use the token on the transaction of its family, if one runs. False: there is none."""
+        for result in process.results:
+            parent = result.get("parent_id_token")
+            key = key_of_parent(parent) if _accepted(result) else None
+            if key is None:
+                continue
+            for evse in evses:
+                grant = evse.grant
+                if grant and key in (grant.key, grant.parent_key):
+                    if evse.transaction_active:
+                        used, status = self._stop_locally(evse, process.token, parent)
+                        self._finish(process, status, used)
+                    else:
+                        # The family's first token still waits for its transaction.
+                        self._finish(process, "Rejected")
+                    return True
+        return False
+
+    def _try_results(self, process: Process, now: int) -> None:
+        """Walk the validators' results until one authorizes an EVSE, or wait for a plug-in."""
+        results = process.results
+        for result in results:
+            if self._is_master_pass(result):  # the group was set while the token waited
+                self._finish(process, "Rejected")
+                return
+        while process.trying < len(results):
+            result = results[process.trying]
+            if _accepted(result):
+                if not process.waiting:
+                    process.token = _with_parent(process.token, result.get("parent_id_token"))
+                    self._publish(process.token, "Accepted", result["tariff_messages"])
+                process.waiting = False
+                evse = self._select(process, result)
+                if evse:
+                    if self._authorize(process, result, evse, now):
+                        return
+                elif self.settings.selection_algorithm == "FindFirst":
+                    self._finish(process, "TimedOut")
+                    return
+                elif _permits_any(result, process.candidates):
+                    self._wait_for_plug_in(process, now)
+                    return
+                else:
+                    results[process.trying] = _downgraded(result, "NotAtThisLocation")
+            process.trying += 1
+        # Plug & Charge stays in its authorize loop until it hears a refusal.
+        if results and "connectors" in process.token:
+            for evse in self.evses:
+                if evse.id in process.token["connectors"]:
+                    self._respond(evse, process.token, results[-1])
+        self._finish(process, "Rejected")
+
+    def _wait_for_plug_in(self, process: Process, now: int) -> None:
+        process.waiting = True
+        process.deadline = now + self._timeout * 1000
+        self._tokens.remove(process)
+        self._tokens.append(process)
+
+    def _serve(self, evse: Evse, now: int) -> None:
+        """Offer a plug-in to the tokens that wait for one, the longest waiting first.
+
+        A token that may not be used there loses it to one that may; if none may, the driver is
+        at the wrong EVSE and gets to know it.
+        """
+        for permitted in (True, False):
+            for process in list(self._tokens):
+                if (
+                    process.waiting
+                    and evse in process.candidates
+                    and self._is_eligible(evse)
+                    and _permits(process.results[process.trying], evse) == permitted
+                ):
+                    self._try_results(process, now)
+
+    def _is_eligible(self, evse: Evse) -> bool:
+        """Whether a plug-in may be used. As in EVerest, faults do not matter here, and nor does a
+        transaction without a grant, unless for FindFirst: the EVSE may have been quicker than
+        the validator.
+        """
+        if evse.grant or evse.plug_in_timeout or evse.is_unavailable():
+            return False
+        return not evse.transaction_active or self.settings.selection_algorithm != "FindFirst"
+
+    def _select(self, process: Process, result: dict) -> Evse | None:
+        """The EVSE for the token now; None: none yet.
+
+        `evse_ids` limits the EVSE that is selected, not the candidates: one that is permitted is
+        preferred, and without any the algorithm's choice stands, to be refused.
+        """
+        candidates = process.candidates
+        if len(candidates) == 1:
+            return candidates[0]
+        algorithm = self.settings.selection_algorithm
+        chosen = None
+        for evse in reversed(self._queue) if algorithm == "PlugEventsLIFO" else self._queue:
+            if evse in candidates and self._is_eligible(evse):
+                if _permits(result, evse):
+                    return evse
+                chosen = chosen or evse
+        if algorithm == "FindFirst":
+            for evse in candidates:
+                if evse.is_available():
+                    if _permits(result, evse):
+                        return evse
+                    chosen = chosen or evse
+        return chosen
+
+    def _refusal(self, result: dict, evse: Evse, now: int) -> str | None:
+        """The AuthorizationStatus that keeps an accepted token from `evse`; None: nothing does."""
+        if not _permits(result, evse):
+            return "NotAtThisLocation"
+        if not self._is_in_time(result, now):
+            self.counters["expired"] += 1
+            return "Expired"
+        return None
+
+    def _authorize(self, process: Process, result: dict, evse: Evse, now: int) -> bool:
+        """Authorize `evse`, which ends the processing, or refuse it this one result."""
+        status = self._refusal(result, evse, now)
+        if status:
+            result = _downgraded(result, status)
+            process.results[process.trying] = result
+            self._respond(evse, process.token, result)
+            return False
+        token = _at(process.token, None, [evse.id])
+        evse.grant = Grant(token, process.key, result.get("parent_id_token"))
+        self._leave_queue(evse)
+        evse.deadline = None if evse.transaction_active else now + self._timeout * 1000
+        self._respond(evse, token, result)
+        self._finish(process, "UsedToStart", token)
+        return True
+
+    def _respond(self, evse: Evse, token: dict, result: dict) -> None:
+        self.effects.append((AUTHORIZE_RESPONSE, evse.id, token, result))

@@ -1,0 +1,227 @@
+"""Shapes and limits of what comes in from outside: EVerest's authorization types.
+
+Each check returns None when the value may be used, else a short English reason for the log. A
+reason names the member at fault and never its value, because a token value must not be logged.
+Unknown members are ignored; a known member that is `null` is wrong.
+"""
+
+from tapauth.core.timestamps import parse_rfc3339
+
+MAX_ID = 36
+"""Most characters of an id token's value, and of the master pass group id."""
+
+# A shape is one of: a positive number (printable ASCII of at most so many characters), a negative
+# number (text of at most so many characters, no NUL), a tuple (an enum), a list [shape, fewest,
+# most] (an array), a pair of dicts in a tuple (an object's required and optional members), the
+# types int and bool, or parse_rfc3339.
+_LONG = 65535
+
+_ID_TYPES = (
+    "Central",
+    "eMAID",
+    "MacAddress",
+    "ISO14443",
+    "ISO15693",
+    "KeyCode",
+    "Local",
+    "NoAuthorization",
+)
+_ID_TOKEN = (
+    {"value": MAX_ID, "type": _ID_TYPES},
+    {"additional_info": [({"value": -36, "type": -50}, {}), 0, _LONG]},
+)
+_CERTIFICATE_HASH: tuple = (
+    {
+        "hashAlgorithm": ("SHA256", "SHA384", "SHA512"),
+        "issuerNameHash": -128,
+        "issuerKeyHash": -128,
+        "serialNumber": -40,
+        "responderURL": -512,
+    },
+    {},
+)
+_PROVIDED_TOKEN = (
+    {
+        "id_token": _ID_TOKEN,
+        "authorization_type": ("OCPP", "RFID", "Autocharge", "PlugAndCharge", "BankCard"),
+    },
+    {
+        "request_id": int,
+        "parent_id_token": _ID_TOKEN,
+        "connectors": [int, 0, _LONG],
+        "prevalidated": bool,
+        "certificate": -5500,
+        "iso15118CertificateHashData": [_CERTIFICATE_HASH, 1, 4],
+    },
+)
+_MESSAGE = (
+    {"content": -_LONG},
+    {"format": ("ASCII", "HTML", "URI", "UTF8", "QRCODE"), "language": -_LONG},
+)
+# tariff_messages may be missing, as in the examples of EVerest's own document.
+_VALIDATION_RESULT = (
+    {
+        "authorization_status": (
+            "Accepted",
+            "Blocked",
+            "ConcurrentTx",
+            "Expired",
+            "Invalid",
+            "NoCredit",
+            "NotAllowedTypeEVSE",
+            "NotAtThisLocation",
+            "NotAtThisTime",
+            "Unknown",
+            "PinRequired",
+            "Timeout",
+        ),
+    },
+    {
+        "tariff_messages": [_MESSAGE, 0, _LONG],
+        "certificate_status": (
+            "Accepted",
+            "SignatureError",
+            "CertificateExpired",
+            "CertificateRevoked",
+            "NoCertificateAvailable",
+            "CertChainError",
+            "ContractCancelled",
+        ),
+        "expiry_time": parse_rfc3339,
+        "parent_id_token": _ID_TOKEN,
+        "evse_ids": [int, 0, _LONG],
+        "reservation_id": int,
+        "allowed_energy_transfer_modes": [
+            (
+                "AC_single_phase_core",
+                "AC_two_phase",
+                "AC_three_phase_core",
+                "DC_core",
+                "DC_extended",
+                "DC_combo_core",
+                "DC_unique",
+                "DC",
+                "AC_BPT",
+                "AC_BPT_DER",
+                "AC_DER",
+                "AC_DER_IEC",
+                "AC_DER_SAE",
+                "DC_BPT",
+                "DC_ACDP",
+                "DC_ACDP_BPT",
+                "WPT",
+                "MCS",
+                "MCS_BPT",
+            ),
+            1,
+            _LONG,
+        ],
+    },
+)
+_UPDATE: tuple = ({"validation_result": _VALIDATION_RESULT, "connector_id": int}, {})
+_WITHDRAW: tuple = ({}, {"evse_id": int, "id_token": _ID_TOKEN})
+_SESSION_STARTED: tuple = ({"reason": ("EVConnected", "Authorized")}, {})
+_SESSION_EVENT = ({"event": -64}, {"connector_id": int})
+
+
+def _check_text(value, most: int, name: str) -> str | None:
+    if type(value) is not str:
+        return name + " is not a string"
+    if len(value) > abs(most):
+        return name + " is too long"
+    if most < 0:
+        return name + " holds a NUL" if "\0" in value else None
+    try:
+        for byte in value.encode():
+            if not 32 <= byte < 127:
+                raise ValueError
+    except ValueError:  # also CPython's UnicodeEncodeError, for half a surrogate pair
+        return name + " is not printable ASCII"
+    return None
+
+
+def _check_object(value, shape: tuple, name: str) -> str | None:
+    if type(value) is not dict:
+        return name + " is not an object"
+    required, optional = shape
+    for key in required:
+        if key not in value:
+            return name + " lacks " + key
+        error = _check(value[key], required[key], key)
+        if error:
+            return error
+    for key in optional:
+        if key in value:
+            error = _check(value[key], optional[key], key)
+            if error:
+                return error
+    return None
+
+
+def _check(value, shape, name: str) -> str | None:
+    kind = type(shape)
+    if kind is int:
+        return _check_text(value, shape, name)
+    if kind is tuple:
+        if type(shape[0]) is dict:
+            return _check_object(value, shape, name)
+        # The type first: MicroPython raises on comparing some unlike things.
+        return None if type(value) is str and value in shape else name + " is none of its enum"
+    if kind is list:
+        if type(value) is not list or not shape[1] <= len(value) <= shape[2]:
+            return name + " is not such an array"
+        for item in value:
+            error = _check(item, shape[0], name)
+            if error:
+                return error
+        return None
+    if shape is parse_rfc3339:
+        return name + " is no RFC 3339 date-time" if parse_rfc3339(value) is None else None
+    # `true` is no integer here, nor is 1.7 or 1.0.
+    return None if type(value) is shape else name + " is of the wrong type"
+
+
+def check_provided_token(token) -> str | None:
+    """Why `token` is no ProvidedIdToken, or None. An EVSE id that does not exist is no error."""
+    return _check_object(token, _PROVIDED_TOKEN, "token")
+
+
+def check_validation_result(result) -> str | None:
+    """Why `result` is no ValidationResult, or None."""
+    return _check_object(result, _VALIDATION_RESULT, "result")
+
+
+def check_validation_result_update(update) -> str | None:
+    """Why `update` is no ValidationResultUpdate, or None."""
+    return _check_object(update, _UPDATE, "update")
+
+
+def check_withdraw_request(request) -> str | None:
+    """Why `request` is no WithdrawAuthorizationRequest, or None.
+
+    An object with unknown members only is refused: a misspelt key must not withdraw everything.
+    """
+    error = _check_object(request, _WITHDRAW, "request")
+    if not error and request and "evse_id" not in request and "id_token" not in request:
+        error = "request has no known member"
+    return error
+
+
+def check_master_pass_group_id(group_id) -> str | None:
+    """Why `group_id` cannot be the master pass group id, or None."""
+    return _check_text(group_id, MAX_ID, "master_pass_group_id")
+
+
+def check_connection_timeout(seconds) -> str | None:
+    """Why `seconds` cannot be set as the connection timeout, or None."""
+    if type(seconds) is int and 10 <= seconds <= 300:
+        return None
+    return "connection_timeout is no integer of 10..300"
+
+
+def check_session_event(event) -> str | None:
+    """Why `event` is no SessionEvent, or None. An event of an unknown name is no error."""
+    error = _check_object(event, _SESSION_EVENT, "event")
+    if not error and event["event"] == "SessionStarted":
+        error = _check_object(event.get("session_started"), _SESSION_STARTED, "session_started")
+    return error
