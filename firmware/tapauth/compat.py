@@ -75,6 +75,16 @@ def sleep_ms(ms: int):
     return asyncio.sleep_ms(ms) if MICROPYTHON else asyncio.sleep(ms / 1000)
 
 
+def unload(name: str) -> None:
+    """Forget a module that has done its work, so that its memory can be used again.
+
+    `name` is the dotted name of a submodule, such as "tapauth.config".
+    """
+    parent, _, child = name.rpartition(".")
+    del sys.modules[name]
+    delattr(sys.modules[parent], child)
+
+
 async def read_into(reader, buffer) -> int:
     """Read what a stream has, at least a byte, into `buffer`. Returns the count, 0 at its end."""
     if MICROPYTHON:

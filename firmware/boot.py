@@ -1,0 +1,1 @@
+# Runs before main.py, also when a technician interrupts: nothing here may fail or wait.

@@ -1,0 +1,1 @@
+"""The edge to the EVSEs: session events in, commands out."""

@@ -1,0 +1,49 @@
+"""The board's health on `{base}/health`: how it is, for people and for fleet software."""
+
+import json
+
+from tapauth import __version__
+from tapauth.compat import mem_free, sleep_ms
+
+
+class Health:
+    """`interval_s` is the time between reports in seconds; `counters()` returns a flat dict of
+    the other rooms' counters to publish along.
+    """
+
+    def __init__(self, topic: str, interval_s: int, clock, supervisor, link, counters):
+        self._topic = topic
+        self._interval_s = interval_s
+        self._clock = clock
+        self._supervisor = supervisor
+        self._link = link
+        self._counters = counters
+
+    def report(self) -> dict:
+        """Heap in bytes, times in the unit that the name ends in."""
+        supervisor = self._supervisor
+        return {
+            "version": __version__,
+            "uptime_s": self._clock.now() // 1000,
+            "heap_free": mem_free(),
+            "heap_used_after_gc": supervisor.live_heap,
+            "heap_min_free": supervisor.min_free,
+            "max_lag_ms": supervisor.max_lag_ms,
+            "restarts": {task.name: task.restarts for task in supervisor.tasks if task.restarts},
+            "counters": self._counters(),
+        }
+
+    def publish(self) -> None:
+        """Publish a report now."""
+        self._link.publish(self._topic, json.dumps(self.report()), True)
+
+    async def run(self, beat) -> None:
+        """Publish a report now and then, for ever."""
+        waited = 0
+        while True:
+            beat()
+            await sleep_ms(1000)
+            waited += 1
+            if waited >= self._interval_s:
+                waited = 0
+                self.publish()

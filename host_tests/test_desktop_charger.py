@@ -1,0 +1,134 @@
+"""The whole way, on real parts: card, PN532 bytes, firmware in MicroPython, real broker."""
+
+import subprocess
+import sys
+
+import pytest
+from brokers import BROKERS, Listener
+
+from tools import scenario
+from tools.charger import DesktopCharger
+from tools.console import obey
+from tools.paths import ROOT
+
+EXPECTED = [status for _, _, statuses in scenario.STEPS for status in statuses]
+CARD = scenario.FLEET_CARD
+STARTED = [(CARD, "Processing"), (CARD, "Accepted"), (CARD, "UsedToStart")]
+
+
+@pytest.fixture(params=sorted(BROKERS))
+def broker(request):
+    with BROKERS[request.param]() as it:
+        yield it
+
+
+def demo(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools.charger", "--demo", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+def test_the_demo_passes_and_an_independent_client_sees_the_same(broker, tmp_path):
+    with Listener(broker.port) as listener:
+        where = ("--broker", f"127.0.0.1:{broker.port}", "--flash", str(tmp_path / "flash.img"))
+        done = demo(*where)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert listener.statuses() == EXPECTED
+        commands = [
+            (topic, payload["command"], payload.get("reason"))
+            for topic, payload in listener.messages
+            if topic.endswith("/command")
+        ]
+        assert commands == [
+            ("tapauth/desktop/evse/1/command", "authorize_response", None),
+            ("tapauth/desktop/evse/1/command", "stop_transaction", "Local"),
+            ("tapauth/desktop/evse/2/command", "authorize_response", None),
+            ("tapauth/desktop/evse/2/command", "stop_transaction", "MasterPass"),
+        ]
+        beats = [payload for topic, payload in listener.messages if topic.endswith("heartbeat")]
+        assert beats[:2] == [0, 1]
+    # What the board itself wrote on its console names no card.
+    board = [line for line in done.stdout.splitlines() if " | " in line]
+    assert board
+    for card in (CARD, scenario.OTHER_CARD, scenario.UNKNOWN_CARD, scenario.MASTER_CARD):
+        assert not [line for line in board if card in line.lower()]
+
+
+def test_a_missing_message_fails_the_demo(broker, tmp_path):
+    """The check is real: a card that the board does not know cannot pass for a known one."""
+    steps = scenario.STEPS
+    scenario.STEPS = ((steps[1][0], (f"tap {scenario.UNKNOWN_CARD}",), steps[1][2]),)
+    lines = []
+
+    class Screen:
+        say = staticmethod(lines.append)
+
+    try:
+        where = f"127.0.0.1:{broker.port}"
+        with DesktopCharger(where, tmp_path / "flash.img") as charger:
+            charger.wait_until_up()
+            scenario._STEP_TIMEOUT = 2.0
+            assert scenario.play(charger, Screen) == 1
+    finally:
+        scenario.STEPS = steps
+        scenario._STEP_TIMEOUT = 10.0
+    assert f"    missing: {CARD} UsedToStart" in lines
+    assert f"    not expected: {scenario.UNKNOWN_CARD} Rejected" in lines
+
+
+def test_the_firmware_comes_back_when_the_broker_does(broker, tmp_path):
+    with DesktopCharger(f"127.0.0.1:{broker.port}", tmp_path / "flash.img") as charger:
+        charger.wait_until_up()
+        with Listener(broker.port) as listener:
+            listener.wait_for(lambda it: any("heartbeat" in topic for topic, _ in it.messages))
+            broker.stop()
+            broker.start()
+            seen = len(listener.messages)
+            listener.wait_for(
+                lambda it: any("heartbeat" in topic for topic, _ in it.messages[seen:]), 30
+            )
+            obey(charger, "plug 1")
+            obey(charger, f"tap {CARD}")
+            listener.wait_for(lambda it: len(it.statuses(seen)) >= 3)
+            assert listener.statuses(seen) == STARTED
+
+
+def test_a_refused_configuration_starts_nothing_and_names_the_key(tmp_path):
+    lines = []
+    wrong = {"auth": {"conection_timeout": 30}}
+    charger = DesktopCharger(
+        flash=tmp_path / "flash.img", overrides=wrong, on_board_line=lines.append
+    )
+    with charger, pytest.raises(RuntimeError, match="ended"):
+        charger.wait_until_up()
+    assert any("auth.conection_timeout: unknown key" in line for line in lines), lines
+
+
+def test_the_flash_is_kept_between_runs(tmp_path):
+    flash = tmp_path / "flash.img"
+    with DesktopCharger(flash=flash) as charger:
+        charger.wait_until_up()
+    first = flash.read_bytes()
+    with DesktopCharger(flash=flash) as charger:
+        charger.wait_until_up()
+    # The second run installs nothing but the configuration with its new broker port.
+    blocks = range(0, len(first), 4096)
+    second = flash.read_bytes()
+    changed = sum(first[at : at + 4096] != second[at : at + 4096] for at in blocks)
+    assert changed <= 8, f"{changed} blocks changed"
+
+
+def test_a_board_whose_watchdog_starves_is_reset(tmp_path):
+    lines = []
+    charger = DesktopCharger(flash=tmp_path / "flash.img", on_board_line=lines.append)
+    with charger:
+        charger.wait_until_up()
+        starts = [line for line in lines if "TapAuth" in line]
+        charger.kill_firmware()
+        charger.wait_for(lambda: len([x for x in lines if "TapAuth" in x]) > len(starts), 10)
+    assert "(reset)" in lines

@@ -1,0 +1,291 @@
+"""The desktop charger: broker, flash, card reader and EVSEs around the firmware itself.
+
+    python -m tools.charger [--demo] [--broker HOST:PORT] [--flash FILE]
+
+The firmware runs in real MicroPython with a board-sized heap; everything around it is simulated
+here. With a terminal it takes commands (type `help`); without one, or with --demo, it plays a
+bundled scenario and checks what comes over MQTT.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import paho.mqtt.client as paho
+
+from tools.bench_link import BenchServer
+from tools.broker import EmbeddedBroker
+from tools.build import build
+from tools.evse_sim import SimulatedEvses
+from tools.paths import BOARDS, BUILD, IMAGE, micropython
+from tools.pn532_sim import Chip
+
+HEAP = "192k"
+"""Heap of the 64-bit Unix port, like 96 KB on a 32-bit board."""
+
+DESKTOP = BOARDS / "desktop"
+START = DESKTOP / "start.py"
+FLASH = BUILD / "desktop" / "flash.img"
+RESET_EXIT = 3
+"""The firmware's process ends with this when it resets the board (boards/desktop/board.py)."""
+
+
+def stage(folder: Path, config: dict) -> None:
+    """Lay out what is put on the flash: the built firmware, the board's own files, `config`."""
+    build()
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(IMAGE, folder)
+    shutil.copy(DESKTOP / "board.py", folder)
+    shutil.copy(DESKTOP / "cards.json", folder)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+class Observer:
+    """An MQTT client apart from the firmware, which sees every message.
+
+    `on_message(topic, payload)` is called for each, in the client's thread.
+    Raises SystemExit when the broker cannot be reached.
+    """
+
+    def __init__(self, host: str, port: int, on_message):
+        self._client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id="desk-" + uuid.uuid4().hex[:12]
+        )
+        self._subscribed = threading.Event()
+        self._client.on_connect = lambda client, *_: client.subscribe("#")
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = lambda _client, _data, message: on_message(
+            message.topic, message.payload
+        )
+        self._client.reconnect_delay_set(1, 2)
+        try:
+            self._client.connect(host, port, keepalive=30)
+        except OSError as error:
+            raise SystemExit(f"no MQTT broker at {host}:{port} ({error})") from error
+        self._client.loop_start()
+        if not self._subscribed.wait(10):
+            raise SystemExit(f"the broker at {host}:{port} does not answer")
+
+    def publish(self, topic: str, text: str) -> None:
+        """Publish with QoS 1: the broker has it, or paho tries again."""
+        self._client.publish(topic, text, qos=1)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Watchdog:
+    """The board's watchdog: calls `starved()` when it is armed and not fed in time."""
+
+    def __init__(self, starved):
+        self._starved = starved
+        self._timeout = 0.0
+        self._deadline = math.inf
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def arm(self, milliseconds: int) -> None:
+        """Watch from now on."""
+        self._timeout = milliseconds / 1000
+        self.feed()
+
+    def feed(self) -> None:
+        """The firmware lives."""
+        self._deadline = time.monotonic() + self._timeout
+
+    def disarm(self) -> None:
+        """The board has no power, or is being reset."""
+        self._deadline = math.inf
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(0.05)
+            if time.monotonic() > self._deadline:
+                self.disarm()
+                self._starved()
+
+
+class DesktopCharger:
+    """The firmware and all that is around it. A context manager.
+
+    `broker` is "host:port", or None for an embedded one. `on_message(topic, payload)` and
+    `on_board_line(line)` get what comes over MQTT and what the board prints; `overrides` is
+    merged into boards/desktop/config.json, one level deep.
+    """
+
+    def __init__(
+        self,
+        broker: str | None = None,
+        flash: Path = FLASH,
+        overrides: dict | None = None,
+        on_message=None,
+        on_board_line=None,
+    ):
+        self._embedded: EmbeddedBroker | None = None
+        self.flash = flash
+        self.on_message = on_message or (lambda topic, payload: None)
+        self.on_board_line = on_board_line or (lambda line: None)
+        self.config = json.loads((DESKTOP / "config.json").read_text())
+        for key, value in (overrides or {}).items():
+            if isinstance(value, dict):
+                self.config.setdefault(key, {}).update(value)
+            else:
+                self.config[key] = value
+        self.base = "tapauth/" + self.config["board_id"]
+        if broker:
+            host, _, port = broker.rpartition(":")
+            if not host or not port.isdigit():
+                raise SystemExit(f"BROKER must be host:port, not {broker!r}")
+            self.host, self.port = host, int(port)
+        else:
+            self._embedded = EmbeddedBroker()
+            self.host, self.port = "127.0.0.1", self._embedded.port
+        self.chip = Chip()
+        self._watchdog = Watchdog(self.kill_firmware)
+        self.exit_code: int | None = None
+        self._process: subprocess.Popen | None = None
+        self._stopping = False
+        self._up = threading.Event()
+        self._watch: threading.Thread | None = None
+
+    def __enter__(self) -> "DesktopCharger":
+        with contextlib.ExitStack() as undo:
+            if self._embedded:
+                undo.enter_context(self._embedded)
+            self.observer = Observer(self.host, self.port, self._message)
+            undo.callback(self.observer.close)
+            self.evses = SimulatedEvses(self.base, self.observer.publish)
+            undo.callback(self._watchdog.disarm)
+            self.bench = undo.enter_context(
+                BenchServer(
+                    self.chip,
+                    on_arm=self._watchdog.arm,
+                    on_feed=self._watchdog.feed,
+                    on_disconnect=self._watchdog.disarm,
+                )
+            )
+            self._start_firmware()
+            undo.callback(self._stop_firmware)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._undo.close()
+
+    def _message(self, topic: str, payload: bytes) -> None:
+        if topic.endswith("/e2m/heartbeat"):
+            self._up.set()
+        self.on_message(topic, payload)
+        self.evses.take(topic, payload)
+
+    def _start_firmware(self) -> None:
+        files = self.flash.parent / (self.flash.stem + "-files")
+        self.flash.parent.mkdir(parents=True, exist_ok=True)
+        self.config["mqtt"] = {**self.config.get("mqtt", {}), "host": self.host, "port": self.port}
+        stage(files, self.config)
+        done = subprocess.run(
+            [micropython(), str(DESKTOP / "install.py"), str(self.flash), str(files)],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit((done.stdout + done.stderr).strip())
+        self._watch = threading.Thread(target=self._keep_running, daemon=True)
+        self._watch.start()
+
+    def _keep_running(self) -> None:
+        """Run the firmware; start it again after a reset, as the chip would."""
+        while not self._stopping:
+            self._process = subprocess.Popen(
+                [micropython(), "-X", "heapsize=" + HEAP, str(START), str(self.flash)],
+                env={**os.environ, "TAPAUTH_BENCH": self.bench.address},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            assert self._process.stdout is not None
+            for line in self._process.stdout:
+                self.on_board_line(line.rstrip())
+            code = self._process.wait()
+            if code not in (RESET_EXIT, -signal.SIGKILL):
+                self.exit_code = code
+                self._up.set()
+                return
+            if not self._stopping:
+                self.on_board_line("(reset)")
+
+    def kill_firmware(self) -> None:
+        """Reset the board the hard way, as its watchdog does, or a power cut."""
+        if self._process:
+            self._process.kill()
+
+    def wait_until_up(self, seconds: float = 20) -> None:
+        """Wait for the firmware's heartbeat. Raises RuntimeError when none comes in time."""
+        if not self._up.wait(seconds):
+            raise RuntimeError(f"no heartbeat of the firmware within {seconds:.0f} s")
+        if self.exit_code is not None:
+            raise RuntimeError("the firmware ended; its last lines say why")
+
+    def wait_for(self, condition, seconds: float) -> None:
+        """Wait until `condition()` holds. Raises RuntimeError when it does not in time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"what was waited for did not happen within {seconds:.0f} s")
+            time.sleep(0.02)
+
+    def _stop_firmware(self) -> None:
+        self._stopping = True
+        self.kill_firmware()
+        if self._watch:
+            self._watch.join(5)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--demo", action="store_true", help="play the bundled scenario and check")
+    parser.add_argument("--broker", metavar="HOST:PORT", help="default: an embedded broker")
+    parser.add_argument("--flash", type=Path, default=FLASH, help="the flash's image file")
+    arguments = parser.parse_args()
+
+    from tools import console, scenario
+
+    demo = arguments.demo or not sys.stdin.isatty()
+    screen = console.Screen()
+    charger = DesktopCharger(
+        arguments.broker, arguments.flash, on_message=screen.message, on_board_line=screen.board
+    )
+    broker = "embedded" if arguments.broker is None else "yours"
+    screen.say(f"MQTT broker {charger.host}:{charger.port} ({broker})")
+    screen.say(f"flash {os.path.relpath(arguments.flash)}, heap {HEAP}")
+    started = time.monotonic()
+    with charger:
+        try:
+            charger.wait_until_up()
+        except RuntimeError as error:
+            screen.say(str(error))
+            return 1
+        screen.say(f"the board is up after {time.monotonic() - started:.1f} s")
+        if demo:
+            return scenario.play(charger, screen)
+        return console.converse(charger, screen)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
