@@ -58,6 +58,22 @@ else:
         return [f'File "{call.filename}", line {call.lineno}, in {call.name}' for call in calls]
 
 
+def largest_block() -> int:
+    """A heap block of at least this many bytes can be had (to within a quarter); 0 on CPython.
+
+    Free heap in small pieces is of little use, so this says more than mem_free().
+    """
+    size = mem_free()
+    while size > 256:
+        try:
+            bytearray(size)
+        except MemoryError:
+            size = size * 3 // 4
+        else:
+            break
+    return size
+
+
 # ESP32's MicroPython counts time.time() from 2000-01-01, the other ports from 1970-01-01.
 _EPOCH = 0 if time.gmtime(0)[0] == 1970 else 946_684_800
 

@@ -3,7 +3,7 @@
 import json
 
 from tapauth import __version__
-from tapauth.compat import mem_free, sleep_ms
+from tapauth.compat import largest_block, mem_free, sleep_ms
 
 
 class Health:
@@ -27,6 +27,7 @@ class Health:
             "uptime_s": self._clock.now() // 1000,
             "heap_free": mem_free(),
             "heap_used_after_gc": supervisor.live_heap,
+            "heap_largest_block": largest_block(),
             "heap_min_free": supervisor.min_free,
             "max_lag_ms": supervisor.max_lag_ms,
             "restarts": {task.name: task.restarts for task in supervisor.tasks if task.restarts},
