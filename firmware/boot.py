@@ -2,4 +2,4 @@
 import gc
 
 # Collect early and often: what stays then lies together, and large blocks stay free.
-gc.threshold(8192)
+gc.threshold(8192)  # type: ignore[attr-defined]
