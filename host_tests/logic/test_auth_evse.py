@@ -152,6 +152,9 @@ def test_a_timed_out_plug_in_is_not_selected():
     charger = accepting()
     charger.ev(1)
     charger.wait(1000)
+    charger.swipe(T1, [1, 2])
+    charger.ev(1)  # nor is a new one, before the old session has ended
+    assert charger.letters() == "PA"
     charger.ev(2)
     charger.swipe(T1, [1, 2])
     assert charger.last("UsedToStart")["connectors"] == [2]
@@ -292,6 +295,25 @@ def test_a_plug_in_after_the_grant_does_not_outlive_the_transaction():
     assert charger.letters(T2) == "PA"
     charger.ev(2)
     assert charger.flags[1] == 1
+
+
+def test_a_plug_in_after_the_grant_is_not_given_away_during_the_transaction():
+    charger = accepting()
+    charger.swipe(T1, [1])
+    charger.ev(1)
+    charger.tx(1)
+    charger.event(1, "Deauthorized")
+    charger.swipe(T2, [1, 2])
+    assert charger.letters(T2) == "PA"
+
+
+def test_the_plug_in_of_an_unauthorized_transaction_ends_with_it():
+    charger = accepting()
+    charger.ev(1)
+    charger.tx(1)
+    charger.event(1, "TransactionFinished")
+    charger.swipe(T1, [1, 2])
+    assert charger.letters() == "PA"
 
 
 def test_deauthorized_during_a_transaction_leaves_it_to_the_operator():

@@ -284,6 +284,17 @@ def test_an_answer_counts_once():
     assert charger.counter("late_results") == 6
 
 
+def test_an_answer_that_comes_again_while_its_token_waits():
+    charger = Charger(validators=[None]).hold()
+    charger.swipe(T1, [1, 2])
+    request_id = charger.requests[0][0]
+    charger.answer(result())
+    assert charger.answer(result("Blocked"), request_id=request_id)
+    assert charger.letters() == "PA"
+    charger.ev(1)
+    assert charger.letters() == "PAS"
+
+
 def test_any_validator_may_accept():
     charger = Charger(validators=always(result("Blocked"), result(), result("Invalid")))
     charger.swipe(T1, [1])
@@ -357,8 +368,11 @@ def test_unknown_evse_ids():
         assert charger.last("Processing") == token(T1, connectors)
         charger.forget()
     charger.group("GROUP")
+    charger.hold()
     charger.swipe(T1, [3])
     assert charger.letters() == "PR"
+    assert charger.requests == []  # nobody is asked in vain
+    charger.held = False
     charger.forget()
     charger.swipe(T1, [3, 1, 1])  # one is left: chosen at once
     assert charger.letters() == "PAS"

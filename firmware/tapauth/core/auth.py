@@ -297,8 +297,6 @@ class Authorizer(TokenPath):
             evse.deadline = now + self._timeout * 1000
 
     def _transaction_started(self, evse: Evse) -> None:
-        if evse.transaction_active:
-            return
         evse.transaction_active = True
         evse.deadline = None
         if evse.grant:

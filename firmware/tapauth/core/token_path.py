@@ -252,9 +252,6 @@ class TokenPath:
                 if evse:
                     if self._authorize(process, result, evse, now):
                         return
-                elif self.settings.selection_algorithm == "FindFirst":
-                    self._finish(process, "TimedOut")
-                    return
                 elif _permits_any(result, process.candidates):
                     self._wait_for_plug_in(process, now)
                     return
@@ -295,12 +292,12 @@ class TokenPath:
         transaction without a grant, unless for FindFirst: the EVSE may have been quicker than
         the validator.
         """
-        if evse.grant or evse.plug_in_timeout or evse.is_unavailable():
+        if evse.grant or evse.is_unavailable():
             return False
         return not evse.transaction_active or self.settings.selection_algorithm != "FindFirst"
 
     def _select(self, process: Process, result: dict) -> Evse | None:
-        """The EVSE for the token now; None: none yet.
+        """The EVSE for the token now; None: none yet, which cannot be with FindFirst.
 
         `evse_ids` limits the EVSE that is selected, not the candidates: one that is permitted is
         preferred, and without any the algorithm's choice stands, to be refused.
