@@ -1,0 +1,70 @@
+"""Run the benchmarks side by side and print one table.
+
+    python -m tools.bench [SUITE ...]
+
+Suites that measure the firmware itself run in MicroPython, the others here. The rows also go to
+build/bench.json. What a suite prints beside its rows is shown when it fails.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.build import build
+from tools.paths import BUILD, IMAGE, ROOT, micropython
+from tools.rows import write_rows
+
+HERE = Path(__file__).parent
+# Suite to the heap of its MicroPython, or None for what runs on CPython.
+SUITES: dict[str, str | None] = {
+    "auth_core": "192k",
+}
+
+
+def command(suite: str) -> list[str]:
+    """The command line of a suite."""
+    heap = SUITES[suite]
+    if heap is None:
+        return [sys.executable, "-m", "tools.bench." + suite]
+    return [micropython(), "-X", "heapsize=" + heap, str(HERE / (suite + ".py"))]
+
+
+def run(suite: str) -> list[dict]:
+    """The rows of a suite. Raises SystemExit with its output when it fails or has none."""
+    path = ":".join((str(IMAGE), str(IMAGE / "lib"), ".frozen"))
+    environment = {**os.environ, "MICROPYPATH": path}
+    done = subprocess.run(
+        command(suite), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not rows:
+        raise SystemExit(f"{suite} failed:\n{done.stdout}{done.stderr}")
+    return rows
+
+
+def show(row: dict) -> None:
+    value = row["value"]
+    text = f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+    print(f"{row['suite']:12} {row['case']:34} {row['metric']:30} {text:>14} {row['unit']}")
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(SUITES)
+    for suite in wanted:
+        if suite not in SUITES:
+            raise SystemExit(f"no suite {suite!r}; there are: {', '.join(SUITES)}")
+    build()
+    rows: list[dict] = []
+    for number, suite in enumerate(wanted, 1):
+        print(f"[{number}/{len(wanted)}] {suite}", file=sys.stderr, flush=True)
+        found = run(suite)
+        for row in found:
+            show(row)
+        rows += found
+    write_rows(BUILD / "bench.json", rows)
+
+
+if __name__ == "__main__":
+    main()
