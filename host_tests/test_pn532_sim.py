@@ -2,7 +2,8 @@
 
 import pytest
 
-from tools.pn532_sim import ACK, NACK, SYNTAX_ERROR, Chip, Clock, I2CPort, Nack, frame
+from tools.pn532_ports import MIRROR, I2CPort, Nack, SPIPort, UARTPort
+from tools.pn532_sim import ACK, NACK, SYNTAX_ERROR, Chip, Clock, frame
 
 
 class Bench:
@@ -171,3 +172,80 @@ def test_power_down_sleeps_until_addressed(bench):
     with pytest.raises(Nack):
         bench.port.writeto(0x24, frame(b"\xd4\x02"))
     assert bench.ask(0x02)[6] == 0x03
+
+
+class LowLevel:
+    """A chip on SPI or UART."""
+
+    def __init__(self, port, **about):
+        self.clock = Clock()
+        self.chip = Chip(self.clock.now)
+        self.port = port(self.chip, **about)
+
+    def select(self, *out: int, read: int = 0) -> bytes:
+        """One selection: bytes out, then bytes in, as they are on the wire."""
+        self.port.cs(0)
+        self.port.exchange(bytes(out))
+        back = self.port.exchange(bytes(read))
+        self.port.cs(1)
+        return back
+
+    def wake(self) -> None:
+        self.port.cs(0)
+        self.clock.move(2)
+        self.port.cs(1)
+
+
+def test_spi_writes_reads_the_status_and_reads_frames():
+    it = LowLevel(SPIPort, lsb_first=True)
+    it.wake()
+    it.select(0x01, *frame(b"\xd4\x02"))
+    assert it.select(0x02, read=1) == b"\x00"
+    it.clock.move(1)
+    assert [it.select(0x02, read=1) for _ in range(3)] == [b"\x01"] * 3
+    assert it.select(0x03, read=8) == ACK + b"\x00\x00"
+    it.clock.move(1)
+    assert it.select(0x03, read=13) == bytes.fromhex("0000ff06fad50332010607e800")
+
+
+def test_spi_of_a_host_that_sends_the_other_end_first_shows_mirrored_bytes():
+    it = LowLevel(SPIPort)
+    it.wake()
+    it.select(0x01, *frame(b"\xd4\x02"))
+    assert not it.chip.commands, "not mirrored, so not understood"
+    mirrored = frame(b"\xd4\x02").translate(MIRROR)
+    it.select(0x80, *mirrored)
+    it.clock.move(1)
+    assert it.select(0x40, read=1) == b"\x80"
+    assert it.select(0xC0, read=6).translate(MIRROR) == ACK
+
+
+def test_spi_reads_ff_until_the_chip_is_woken_and_without_power():
+    it = LowLevel(SPIPort, lsb_first=True)
+    for _ in range(3):
+        assert it.select(0x02, read=1) == b"\xff"
+        it.clock.move(2)
+    it.wake()
+    assert it.select(0x02, read=1) == b"\x00"
+    it.chip.power(False)
+    assert it.select(0x02, read=1) == b"\xff"
+
+
+def test_uart_sends_frames_unasked_byte_by_byte_after_a_wake_up():
+    it = LowLevel(UARTPort)
+    it.port.write(frame(b"\xd4\x02"))
+    it.clock.move(10)
+    assert it.port.any() == 0 and it.port.readinto(bytearray(9)) is None, "it sleeps"
+    it.port.write(b"\x55\x55" + bytes(14))
+    it.clock.move(3)
+    it.port.write(frame(b"\xd4\x02"))
+    seen = []
+    for _ in range(100):
+        it.clock.move(0.05)
+        seen.append(it.port.any())
+    assert seen[0] == 0 and seen[-1] == 6 + 13
+    assert all(b - a <= 1 for a, b in zip(seen, seen[1:], strict=False))
+    buffer = bytearray(19)
+    assert it.port.readinto(memoryview(buffer)[:6]) == 6 and buffer[:6] == ACK
+    assert it.port.readinto(memoryview(buffer)[6:]) == 13
+    assert buffer[6:] == bytes.fromhex("0000ff06fad50332010607e800")

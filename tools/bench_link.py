@@ -7,6 +7,12 @@ One TCP connection on loopback. The firmware asks, the bench answers, one at a t
 
     W  I2C write to `address`                   refused: not acknowledged
     R  I2C read from `address`, data: count (2) reply: that many bytes; refused: as above
+    B  the bus is set up anew
+    C  SPI: the line NSS, data: level (1)
+    T  SPI: shift data out                      reply: what came in, as many bytes
+    U  UART write
+    V  UART read, data: count (2)               reply: at most so many bytes, those that are there
+    N  UART                                     reply: how many bytes are there (2)
     X  reader's reset line, data: level (1)
     I  reader's IRQ line                        reply: level (1)
     A  arm the watchdog, data: milliseconds (4)
@@ -21,7 +27,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tools.pn532_sim import Chip, I2CPort
+from tools.pn532_ports import I2CPort, SPIPort, UARTPort
+from tools.pn532_sim import Chip
 
 
 def _ignore(*_arguments) -> None:
@@ -46,11 +53,17 @@ class BenchServer:
         on_disconnect: Callable[[], object] = _ignore,
     ):
         self.chip = chip
-        self.bus = I2CPort(chip)
+        self.i2c, self.spi, self.uart = I2CPort(chip), SPIPort(chip), UARTPort(chip)
         self.on_connect, self.on_disconnect = on_connect, on_disconnect
         self.handlers: dict[int, Callable[[int, bytes], bytes | None]] = {
             ord("W"): self._write,
             ord("R"): self._read,
+            ord("B"): lambda _address, _data: self.i2c.renew(),
+            ord("C"): lambda _, data: self.spi.cs(data[0]),
+            ord("T"): lambda _, data: self.spi.exchange(data),
+            ord("U"): lambda _, data: _nothing(self.uart.write(data)),
+            ord("V"): self._uart_read,
+            ord("N"): lambda _address, _data: self.uart.any().to_bytes(2, "big"),
             ord("X"): lambda _, data: chip.reset_line(data[0]),
             ord("I"): lambda _address, _data: bytes((chip.irq_line(),)),
             ord("A"): lambda _, data: _nothing(on_arm(int.from_bytes(data, "big"))),
@@ -83,10 +96,14 @@ class BenchServer:
         self._thread.join(5)
 
     def _write(self, address: int, data: bytes) -> None:
-        self.bus.writeto(address, data)
+        self.i2c.writeto(address, data)
 
     def _read(self, address: int, data: bytes) -> bytes:
-        return self.bus.readfrom(address, int.from_bytes(data, "big"))
+        return self.i2c.readfrom(address, int.from_bytes(data, "big"))
+
+    def _uart_read(self, _address: int, data: bytes) -> bytes:
+        buffer = bytearray(int.from_bytes(data, "big"))
+        return bytes(buffer[: self.uart.readinto(buffer) or 0])
 
     def _serve(self) -> None:
         while not self._closed:

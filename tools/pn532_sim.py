@@ -1,13 +1,14 @@
 """A PN532 card reader chip, simulated byte by byte.
 
 `Chip` is the chip behind its host interface: it takes the host's frames and queues its own, each
-with the time at which it becomes readable. A front-end (`I2CPort`) speaks one bus and has the
-methods of MicroPython's class for that bus, so that a driver can use it in the same process; over
-a wire, `tools.bench_link` calls the same methods.
+with the time at which it becomes readable. A front-end (tools/pn532_ports.py) speaks one bus and
+has the methods of MicroPython's class for that bus, so that a driver can use it in the same
+process; over a wire, `tools.bench_link` calls the same methods. tools/pn532_faults.py makes a
+chip that fails on demand.
 
     clock = Clock()                     # or no clock: real time
     chip = Chip(clock.now)
-    bus = I2CPort(chip)
+    bus = I2CPort(chip)                 # machine.I2C, as far as the driver uses it
     chip.place("04a1b2c3d4e5f6")
     clock.move(50)
 
@@ -36,13 +37,6 @@ CASCADE_MS = 2.0
 BOOT_MS = 5.0
 
 FOREVER = 0xFF
-
-
-class Nack(OSError):
-    """The addressed device did not acknowledge."""
-
-    def __init__(self):
-        super().__init__(19, "no acknowledge on the bus")
 
 
 class Clock:
@@ -74,9 +68,12 @@ def frame(data: bytes) -> bytes:
 
 
 class Card:
-    """A card in the field. `sak`, `atqa`, `ats` and `length` default to what its UID implies."""
+    """A card in the field. `sak`, `atqa`, `ats` and `length` default to what its UID implies.
 
-    def __init__(self, uid, sak=None, atqa=None, ats=b"", length=None):
+    With `flicker_ms` it answers for so long, is out of reach for so long, and so on.
+    """
+
+    def __init__(self, uid, sak=None, atqa=None, ats=b"", length=None, flicker_ms=0.0):
         self.uid = bytes.fromhex(uid) if isinstance(uid, str) else bytes(uid)
         self.levels = min(3, 1 + max(0, len(self.uid) - 4) // 3)
         self.sak = sak if sak is not None else (0x20 if ats else 0x08 if self.levels == 1 else 0)
@@ -86,6 +83,12 @@ class Card:
         self.selected = False
         """Activated and not yet released: it lets one request pass before it answers again."""
         self.since = 0.0
+        self.flicker_ms = flicker_ms
+
+    def here(self, at: float) -> bool:
+        """Whether it can be heard at this time."""
+        passed = at - self.since
+        return passed >= 0 and not (self.flicker_ms and passed // self.flicker_ms % 2)
 
     def target_data(self, number: int, with_ats: bool) -> bytes:
         """Tg, SENS_RES, SEL_RES, NFCIDLength, NFCID1 and, if asked for and existing, ATS."""
@@ -115,13 +118,18 @@ class Chip:
         self.commands: deque[bytes] = deque(maxlen=64)
         """The last commands taken, without frame and TFI."""
         self.resets = 0
+        self.aborts = 0
+        self.boots = 0
         self._powered = True
         self._held = False
         self._boot(-BOOT_MS)
 
     def _boot(self, at: float) -> None:
+        self.boots += 1
         self.field_on = False
         self.asleep = False
+        self.stuck = False
+        """Holds the bus's data line in the middle of a transfer that went wrong."""
         self.sam_mode = 0
         self.retries = FOREVER
         self.parameters = 0x14
@@ -144,6 +152,8 @@ class Chip:
     def reset_line(self, level: int) -> None:
         """Drive the line RSTPDN: 0 holds the chip in reset, 1 lets it start."""
         with self.lock:
+            if self._held == (not level):
+                return
             self._held = not level
             if self._held:
                 self.resets += 1
@@ -181,26 +191,31 @@ class Chip:
 
     # -- host side, used by the front-ends
 
-    def receive(self, data: bytes) -> None:
-        """Take the bytes of one host frame. What is no sound frame is ignored."""
+    def receive(self, data: bytes, on_wire: float = 0.0) -> None:
+        """Take the bytes of one host frame, whose last is still `on_wire` milliseconds away.
+
+        What is no sound frame is ignored.
+        """
         with self.lock:
             self._advance()
             if not self.alive:
                 return
+            at = self.now() + on_wire
             start = data.find(b"\x00\xff")
             if start < 0:
                 return
             body = data[start + 2 :]
             if body[:2] == ACK[3:5]:
+                self.aborts += 1
                 self._search = None
                 self._out.clear()
             elif body[:2] == NACK[3:5]:
                 if self._last:
-                    self._out.appendleft((self.now() + ACK_MS, self._last))
+                    self._out.appendleft((at + ACK_MS, self._last))
             else:
                 content = self._content(body)
                 if content is not None and content[:1] == b"\xd4" and len(content) > 1:
-                    self._execute(content[1], content[2:])
+                    self._execute(content[1], content[2:], at)
 
     @staticmethod
     def _content(body: bytes) -> bytes | None:
@@ -215,11 +230,17 @@ class Chip:
             return None
         return body[head : head + length]
 
+    def due(self) -> float:
+        """When the first frame for the host is or was ready; infinite without one."""
+        with self.lock:
+            if not self.alive:
+                return math.inf
+            self._advance()
+            return self._out[0][0] if self._out else math.inf
+
     def ready(self) -> bool:
         """Whether a frame waits for the host."""
-        with self.lock:
-            self._advance()
-            return self.alive and bool(self._out) and self._out[0][0] <= self.now()
+        return self.due() <= self.now()
 
     def take(self) -> bytes:
         """The waiting frame, which is gone then; b"" without one."""
@@ -232,23 +253,26 @@ class Chip:
                 self.asleep = self._command == 0x16
             return taken
 
+    def _send(self, at: float, data: bytes) -> None:
+        """A frame for the host, ready at this time."""
+        self._out.append((at, data))
+
     # -- commands
 
-    def _execute(self, command: int, args: bytes) -> None:
+    def _execute(self, command: int, args: bytes, now: float) -> None:
         """A new command ends the one before it, whose answer is lost."""
-        now = self.now()
         self.commands.append(bytes((command,)) + args)
         self._command, self._search = command, None
         self._out.clear()
-        self._out.append((now + ACK_MS, ACK))
-        data = self._answer(command, args)
+        self._send(now + ACK_MS, ACK)
+        data = self._answer(command, args, now)
         if data is not None:
             answer = (
                 frame(bytes((0xD5, command + 1)) + data) if data is not False else SYNTAX_ERROR
             )
-            self._out.append((now + ANSWER_MS, answer))
+            self._send(now + ANSWER_MS, answer)
 
-    def _answer(self, command: int, args: bytes):
+    def _answer(self, command: int, args: bytes, now: float):
         """The answer's data; None when it comes later, False for a syntax error."""
         if command == 0x02:
             return FIRMWARE
@@ -269,7 +293,7 @@ class Chip:
         if command == 0x32 and len(args) > 1:
             return self._configure_field(args[0], args[1:])
         if command == 0x4A and len(args) > 1 and 1 <= args[0] <= 2 and args[1] == 0:
-            begin = self.now() + ACK_MS + (0 if self.field_on else FIELD_ON_MS)
+            begin = now + ACK_MS + (0 if self.field_on else FIELD_ON_MS)
             self.field_on = True
             tries = math.inf if self.retries == FOREVER else self.retries + 1
             self._search = Search(begin, args[0], tries)
@@ -297,9 +321,9 @@ class Chip:
     def _advance(self) -> None:
         """Let the search under way make all the tries that are over by now."""
         search = self._search
-        if search is None or not self.alive:
-            return
         now = self.now()
+        if search is None or search.at + TRY_MS > now and search.left > 0 or not self.alive:
+            return
         while search.at + TRY_MS <= now and search.left > 0:
             if not self.cards:  # nothing changes until a card comes: skip the empty tries
                 over = min((now - search.at) // TRY_MS, search.left)
@@ -309,16 +333,15 @@ class Chip:
             began = search.at
             search.at += TRY_MS
             search.left -= 1
-            heard = [card for card in self.cards if card.since <= began and not card.selected]
+            heard = [card for card in self.cards if card.here(began) and not card.selected]
             for card in self.cards:
-                if card.since <= began:
-                    card.selected = False
+                card.selected = False
             if heard:
                 self._found(heard[: search.wanted], search.at)
                 return
         if search.left <= 0:
             self._search = None
-            self._out.append((search.at, frame(b"\xd5\x4b\x00")))
+            self._send(search.at, frame(b"\xd5\x4b\x00"))
 
     def _found(self, cards: list[Card], at: float) -> None:
         self._search = None
@@ -327,43 +350,4 @@ class Chip:
             card.selected = True
             at += card.levels * CASCADE_MS
             data += card.target_data(number, bool(self.parameters & 0x10))
-        self._out.append((at, frame(data)))
-
-
-class I2CPort:
-    """The chip on I2C. A read begins with the status byte (01 ready, 00 busy), the frame follows.
-
-    A read of the status byte alone leaves the frame where it is; a longer one takes it, whatever
-    part of it was read (NACK makes the chip send it again).
-    """
-
-    def __init__(self, chip: Chip, address: int = 0x24):
-        self.chip = chip
-        self.address = address
-
-    def _select(self, address: int) -> None:
-        if address != self.address or not self.chip.alive:
-            raise Nack
-        if self.chip.asleep:  # its own address wakes it, but is not acknowledged yet
-            self.chip.asleep = False
-            raise Nack
-
-    def writeto(self, address: int, data) -> int:
-        """One write transaction. Raises Nack (an OSError), as machine.I2C does."""
-        with self.chip.lock:
-            self._select(address)
-            self.chip.receive(bytes(data))
-            return len(data)
-
-    def readfrom(self, address: int, count: int) -> bytes:
-        """One read transaction of `count` bytes. Raises Nack."""
-        with self.chip.lock:
-            self._select(address)
-            if not self.chip.ready():
-                return bytes(count)
-            data = b"\x01" + (self.chip.take() if count > 1 else b"")
-            return data[:count].ljust(count, b"\x00")
-
-    def readfrom_into(self, address: int, buffer) -> None:
-        """One read transaction that fills `buffer`. Raises Nack."""
-        buffer[:] = self.readfrom(address, len(buffer))
+        self._send(at, frame(data))

@@ -34,22 +34,26 @@ class _Link:
         self._socket.connect(socket.getaddrinfo(host, int(port))[0][-1])
 
     def ask(self, opcode: str, address: int = 0, data=b"", reply=None):
-        """One exchange; fills `reply` if given. Raises OSError(19) when it is refused."""
+        """One exchange; puts the answer into `reply`, which must have the room for it.
+
+        Returns the length of the answer. Raises OSError(19) when it is refused.
+        """
         if self._socket is None:
             self._connect()
         try:
             self._socket.write(struct.pack(">BBH", ord(opcode), address, len(data)) + data)
             got = self._socket.readinto(self._head)
             status, length = struct.unpack(">BH", self._head) if got == 3 else (0, -1)
+            missing = length
             if length > 0:
-                got = self._socket.readinto(reply)
-                length -= got or 0
+                missing -= self._socket.readinto(memoryview(reply)[:length]) or 0
         except OSError:
-            length = -1
-        if length:
+            missing = -1
+        if missing:
             sys.exit(BENCH_LOST_EXIT)
         if status:
             raise OSError(19)
+        return length
 
 
 _link = _Link()
@@ -62,6 +66,32 @@ class _I2C:
 
     def readfrom_into(self, address, buffer):
         _link.ask("R", address, struct.pack(">H", len(buffer)), buffer)
+
+
+class _SPI:
+    """Sends the most significant bit first, as an RP2040 does."""
+
+    def write(self, data):
+        _link.ask("T", 0, bytes(data), bytearray(len(data)))
+
+    def readinto(self, buffer):
+        _link.ask("T", 0, bytes(len(buffer)), buffer)
+
+
+class _UART:
+    def __init__(self):
+        self._waiting = bytearray(2)
+
+    def any(self):
+        _link.ask("N", 0, b"", self._waiting)
+        return struct.unpack(">H", self._waiting)[0]
+
+    def readinto(self, buffer):
+        return _link.ask("V", 0, struct.pack(">H", len(buffer)), buffer) or None
+
+    def write(self, data):
+        _link.ask("U", 0, bytes(data))
+        return len(data)
 
 
 class _Pin:
@@ -98,7 +128,10 @@ class _NoWatchdog:
 
 
 def reader_bus(config: dict):
-    return _I2C()
+    _link.ask("B")
+    if config["bus"] == "spi":
+        return _SPI(), _Pin("C", True), False
+    return _UART() if config["bus"] == "uart" else _I2C()
 
 
 def reset_pin(config: dict):
@@ -113,8 +146,14 @@ def watchdog(timeout_ms: int):
     return _Watchdog(timeout_ms) if os.getenv("TAPAUTH_BENCH") else _NoWatchdog()
 
 
-def lamp(pattern: str):
-    if os.getenv("TAPAUTH_BENCH"):
+_shown = ""
+
+
+def lamp(pattern: str, outputs: int):
+    global _shown
+    # A terminal does not blink: it is told the pattern, once.
+    if pattern != _shown and os.getenv("TAPAUTH_BENCH"):
+        _shown = pattern
         _link.ask("L", 0, pattern.encode())
 
 

@@ -76,7 +76,7 @@ def test_of_two_cards_none_is_taken_and_it_is_said_once():
     assert taps.observe([B], 300, 310) is None
     taps.observe([], 400, 600)
     assert taps.observe([A, B], 2500, 2600) == (TWO_CARDS, None)
-    assert taps.taps == 0
+    assert (taps.taps, taps.refused) == (0, {TWO_CARDS: 2})
 
 
 def test_a_second_card_beside_a_resting_one_is_not_taken():
@@ -101,7 +101,8 @@ def test_refused_uids_and_their_reasons():
         taps = Taps()
         assert taps.observe([uid], 0, 10) == (REFUSED, reason)
         assert taps.observe([uid], 100, 110) is None, "said once a presence"
-        assert (taps.taps, taps.refused) == (0, 1)
+        counted = "UID length" if reason.startswith("UID of") else reason
+        assert (taps.taps, taps.refused) == (0, {counted: 1})
     assert refusal(b"\x08" + A[1:]) is None, "08 marks a random UID of 4 bytes only"
     assert refusal(b"\xff\xff\xff\xfe") is None
 
@@ -127,6 +128,7 @@ def test_the_card_that_started_a_charge_cannot_stop_it_at_once():
     taps.started("04A1B2C3D4E5F6", 20)
     taps.observe([], 100, 300)
     assert taps.observe([A], 700, 710) == (GUARDED, None)
+    assert taps.refused == {GUARDED: 1}
     assert taps.observe([A], 4000, 4010) is None, "it must be lifted and tapped again"
     taps.observe([], 4100, 4700)
     assert taps.observe([A], 4800, 4810) == token("04a1b2c3d4e5f6")

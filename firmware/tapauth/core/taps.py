@@ -71,7 +71,8 @@ class Taps:
         # random UID is another one at each look, but the same reason.
         self._known: list[list] = []
         self.taps = 0
-        self.refused = 0
+        self.refused: dict[str, int] = {}
+        """Times that a card was not taken, by what was said; all wrong lengths are one."""
 
     def value(self, uid: bytes) -> str:
         """The token's text: two hex digits a byte."""
@@ -91,18 +92,23 @@ class Taps:
         if not new or len(keys) > 1 and TWO_CARDS not in new:
             return None
         if len(keys) > 1:
-            return TWO_CARDS, None
+            return self._refuse(TWO_CARDS, None)
         if reason:
-            self.refused += 1
-            return REFUSED, reason
+            return self._refuse(REFUSED, reason)
         value = self.value(uids[0])
         if now < self._guarded_until and value.lower() == self._guarded:
-            return GUARDED, None
+            return self._refuse(GUARDED, None)
         self.taps += 1
         return TOKEN, {
             "id_token": {"value": value, "type": "ISO14443"},
             "authorization_type": "RFID",
         }
+
+    def _refuse(self, event: str, reason) -> tuple:
+        # Lengths share a name, so that no card can make the table grow.
+        name = "UID length" if reason and reason.startswith("UID of") else reason or event
+        self.refused[name] = self.refused.get(name, 0) + 1
+        return event, reason
 
     def _update(self, keys: list, since: int, now: int) -> list:
         """Note who is here and who is not; returns those of `keys` that are new."""

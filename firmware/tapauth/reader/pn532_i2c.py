@@ -4,18 +4,15 @@ from tapauth.reader.pn532 import Transport
 
 
 class I2CTransport(Transport):
-    """`bus` is a machine.I2C or behaves like one; `irq` a machine.Pin input or None."""
+    """`open_bus()` returns a machine.I2C or what behaves like one."""
 
-    def __init__(self, bus, address: int = 0x24, irq=None):
-        super().__init__(irq)
-        self._bus = bus
+    def __init__(self, open_bus, irq=None, address: int = 0x24):
+        super().__init__(open_bus, irq)
         self._address = address
         self._status = bytearray(1)
 
     def _wait_ready(self, timeout) -> bool:
         """One look, whatever `timeout` says."""
-        if self._irq is not None and self._irq():
-            return False
         try:
             self._bus.readfrom_into(self._address, self._status)
         except OSError:
@@ -32,3 +29,8 @@ class I2CTransport(Transport):
 
     def _write_data(self, framebytes) -> None:
         self._bus.writeto(self._address, framebytes)
+
+    def wake(self) -> int:
+        """Its address wakes the chip, which does not acknowledge it yet."""
+        self._wait_ready(0)
+        return 2

@@ -31,17 +31,22 @@ _FIELD_OFF = (0x32, b"\x01\x00", 0)
 
 _RESET = const(0)
 _RELEASE = const(1)
-_ABORT = const(2)
-_SEND = const(3)
-_AWAIT_ACK = const(4)
-_AWAIT_ANSWER = const(5)
+_WAKE = const(2)
+_ABORT = const(3)
+_SEND = const(4)
+_AWAIT_ACK = const(5)
+_AWAIT_ANSWER = const(6)
 
 _LOOK_MS = const(2)
 """Between looks for an ACK or for the answer to a command that takes no time."""
-_IRQ_LOOK_MS = const(10)
-"""Between looks at the IRQ line during a search; they cost no transfer."""
+_CHEAP_LOOK_MS = const(10)
+"""Between looks during a search that cost no transfer."""
+_SEARCH_MS = const(400)
+"""A search has ended by then, whatever the IRQ line says: its wire may be broken."""
 _FIRST_LOOKS_MS = const(20)
 """Between looks in the beginning of a search, when a card that is there answers."""
+_FIELD_OFF_MS = const(30)
+"""The field stays off for so long after a card was found; every card forgets in it."""
 _ACK_MS = const(50)
 _ANSWER_MS = const(100)
 _RETRY_MS = const(100)
@@ -62,7 +67,6 @@ class Scanner:
         taps,
         on_event,
         reset_pin=None,
-        has_irq: bool = False,
         poll_ms: int = 50,
         heartbeat_ms: int = 2000,
     ):
@@ -70,7 +74,6 @@ class Scanner:
         self._taps = taps
         self._on_event = on_event
         self._reset_pin = reset_pin
-        self._has_irq = has_irq
         self._poll_ms = poll_ms
         self._heartbeat_ms = heartbeat_ms
         self._phase = _RESET
@@ -87,6 +90,12 @@ class Scanner:
         """Failed commands: no ACK, no answer, a broken frame, a failed transfer."""
         self.resets = 0
         """Recoveries after the first start."""
+        self.outages = 0
+
+    @property
+    def noise(self) -> int:
+        """Bytes on the bus that belonged to no frame."""
+        return self._transport.noise
 
     def step(self, now: int) -> int:
         """Do what is next; `now` in milliseconds. Returns in how many to call again.
@@ -118,14 +127,20 @@ class Scanner:
     def _restart(self) -> int:
         self._setup = 0
         self._command = _SETUP[0]
-        if self._phase == _RESET and self._reset_pin is not None:
-            self._reset_pin(0)
+        if self._phase == _RESET:
             self._phase = _RELEASE
-            return 20
+            if self._reset_pin is not None:
+                self._reset_pin(0)
+                return 20
         if self._phase == _RELEASE:
-            self._reset_pin(1)
-            self._phase = _SEND
+            if self._reset_pin is not None:
+                self._reset_pin(1)
+            self._transport.open()
+            self._phase = _WAKE
             return 50
+        if self._phase == _WAKE:
+            self._phase = _ABORT
+            return self._transport.wake()
         self._phase = _SEND
         try:
             self._transport.abort()
@@ -145,13 +160,15 @@ class Scanner:
         """How long to leave the chip alone before the next look for its answer."""
         if self._command is not _SEARCH:
             return _LOOK_MS
-        if self._has_irq:
-            return _IRQ_LOOK_MS
+        if self._transport.cheap_looks:
+            return _CHEAP_LOOK_MS
         # A card present from the start is found in the first looks; a later one at poll_ms.
         return _FIRST_LOOKS_MS if now - self._sent < 50 else self._poll_ms
 
     def _await_answer(self, now: int) -> int:
         command = self._command
+        if command is _SEARCH and now - self._sent < _SEARCH_MS and self._transport.idle():
+            return self._pause(now)
         data = self._transport.answer(command[0], command[2])
         if data is None:
             limit = self._heartbeat_ms if command is _SEARCH else _ANSWER_MS
@@ -163,7 +180,7 @@ class Scanner:
             return self._searched(data, now)
         if command is _FIELD_OFF:
             self._command = _SEARCH
-            return self._poll_ms
+            return _FIELD_OFF_MS
         if command[0] == 0x02:
             self.firmware = bytes(data)
         self._setup += 1
@@ -188,12 +205,13 @@ class Scanner:
         self._failures += 1
         self._taps.blind()
         if self._failures < _FAILURES:
-            self._phase = _ABORT
+            self._phase = _WAKE
             return _RETRY_MS
         self._phase = _RESET
         self.resets += 1
         if self.is_lost:
             return _LOST_RETRY_MS
         self.is_lost = True
+        self.outages += 1
         self._events.append((LOST, reason))
         return 0
