@@ -16,13 +16,13 @@ from tapauth.store.codec import (
 SEGMENTS = const(6)
 
 
-def read_file(fs, path: str) -> bytes:
-    """All of a small file; nothing if there is none."""
+def read_file(fs, path: str) -> bytes | None:
+    """All of a small file; None if there is none."""
     try:
         file = fs.open(path, "rb")
     except OSError as error:
         if error.args[0] == 2:  # ENOENT
-            return b""
+            return None
         raise
     try:
         return file.read()
@@ -40,6 +40,12 @@ def write_file(fs, path: str, data: bytes) -> None:
         file.write(data)
     finally:
         file.close()
+
+
+def replace_file(fs, folder: str, name: str, data: bytes) -> None:
+    """Create or replace a small file in one step, so that none is ever empty. Raises OSError."""
+    write_file(fs, folder + "/new", data)
+    fs.rename(folder + "/new", folder + "/" + name)
 
 
 class Journal:
@@ -61,6 +67,21 @@ class Journal:
     def _path(self, slot: int) -> str:
         return f"{self._folder}/j{slot}"
 
+    def prepare(self) -> None:
+        """Make the files that are missing; from then on an empty or absent one means damage."""
+        for slot in range(SEGMENTS):
+            if read_file(self._fs, self._path(slot)) is None:
+                data = pack_segment(0, 0, 0, (0, 0), b"")  # as no seed is 0, of no cards file
+                replace_file(self._fs, self._folder, f"j{slot}", data)
+
+    def is_unused(self) -> bool:
+        """Whether no segment was ever written."""
+        for slot in range(SEGMENTS):
+            data = read_file(self._fs, self._path(slot))
+            if data is not None and data[4:8] != bytes(4):
+                return False
+        return True
+
     def load(self, seed: int, after: int):
         """Read the changes that follow `after` in the cards file with this seed.
 
@@ -71,12 +92,10 @@ class Journal:
         damaged = False
         segments = []
         for slot in range(SEGMENTS):
-            data = read_file(self._fs, self._path(slot))
             try:
-                if data:
-                    segment = unpack_segment(data)
-                    if segment[0] == seed:
-                        segments.append((segment[1], slot, segment))
+                segment = unpack_segment(read_file(self._fs, self._path(slot)) or b"")
+                if segment[0] == seed:
+                    segments.append((segment[1], slot, segment))
             except Damaged:
                 damaged = True
         segments.sort(key=lambda item: item[:2])
@@ -162,11 +181,10 @@ class Journal:
                 yield record, self.after + 1 + i
 
     def mend(self) -> None:
-        """Remove the segments that cannot be read."""
+        """Replace the segments that cannot be read. Raises OSError."""
         for slot in range(SEGMENTS):
             try:
-                data = read_file(self._fs, self._path(slot))
-                if data:
-                    unpack_segment(data)
+                unpack_segment(read_file(self._fs, self._path(slot)) or b"")
             except Damaged:
                 self._fs.remove(self._path(slot))
+        self.prepare()

@@ -23,7 +23,7 @@ from tapauth.store.codec import (
     unpack_settings,
     unused_days,
 )
-from tapauth.store.journal import SEGMENTS, Journal, read_file, write_file
+from tapauth.store.journal import Journal, read_file, replace_file
 from tapauth.store.merge import merge
 
 _HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
@@ -84,15 +84,17 @@ class Shelf:
         all_cleared = False
         try:
             data = read_file(self.fs, self.folder + "/settings")
-            if data:
+            if data is not None:
                 self._settings = unpack_settings(data)
         except (Damaged, OSError) as error:
             self.say(error)
             all_cleared = True
         try:
-            if not self._exists():
+            exists = self._exists()
+            self.journal.prepare()
+            if not exists:
                 finish(merge(self, (), (), 0))
-                return
+                self.close()
             self.cards = Cards(self.fs, self.path, self.key_id)
         except (StoreError, OSError) as error:
             self.say(error)
@@ -110,9 +112,8 @@ class Shelf:
         except OSError as error:
             if error.args[0] != 2:  # ENOENT
                 raise
-        for slot in range(SEGMENTS):
-            if read_file(self.fs, f"{self.folder}/j{slot}"):
-                raise Damaged("the cards file is missing")
+        if not self.journal.is_unused():
+            raise Damaged("the cards file is missing")
         return False
 
     def _load_journal(self, cards: Cards) -> None:
@@ -135,7 +136,7 @@ class Shelf:
 
     def new_seed(self) -> int:
         """A number for a new cards file, so that no page or segment of another one fits it."""
-        return int.from_bytes(self.fs.urandom(4), "little")
+        return int.from_bytes(self.fs.urandom(4), "little") or 1
 
     def close(self) -> None:
         """Close the file that lookups read."""
@@ -296,9 +297,8 @@ class Shelf:
     # Settings, kept over power cuts
 
     def _save(self, seed: int, cleared: int, timeout: int, group: str) -> None:
-        write_file(
-            self.fs, self.folder + "/settings", pack_settings(seed, cleared, timeout, group)
-        )
+        data = pack_settings(seed, cleared, timeout, group)
+        replace_file(self.fs, self.folder, "settings", data)
         self._settings = (seed, cleared, timeout, group)
 
     @property
