@@ -11,6 +11,19 @@ from tapauth.store import finish
 from tapauth.store.codec import StoreError
 
 
+def fill(fs, blocks):
+    """Take up to this many blocks. Returns how many there were."""
+    filler = fs.open("filler", "wb")
+    for taken in range(blocks):
+        try:
+            filler.write(bytes(BLOCK - 8))
+            filler.flush()
+        except OSError:
+            return taken
+    filler.close()
+    return blocks
+
+
 def full_disk():
     """Every operation at every amount of room left: done whole or not at all, and told."""
     told = done = 0
@@ -18,20 +31,17 @@ def full_disk():
         settings = SETTINGS[chip]
         for name in sorted(SCENARIOS):
             before, changes = SCENARIOS[name]
-            if not before or name in ("merge", "full_list"):
+            if not before:
                 continue
-            flash = formatted(40, settings)
+            large = name in ("merge", "full_list")
+            flash = formatted(160 if large else 40, settings)
             store = open_store(flash, settings)
             before(store)
             store.close()
-            for room in range(14):
+            free = fill(Files(Cut(flash), settings), 1000)
+            for room in range(2, 44, 10) if large else range(8):
                 device = Cut(flash)
-                fs = Files(device, settings)
-                filler = fs.open("filler", "wb")
-                free = fs.lfs.statvfs("/")[3]
-                for _ in range(max(free - room, 0)):
-                    filler.write(bytes(BLOCK - 8))
-                filler.close()
+                fill(Files(device, settings), free - room)
                 store = open_store(device, settings)
                 for change in changes:
                     old = state(store)
