@@ -1,10 +1,8 @@
 """Random operations on a real littlefs, with crashes in the middle, against plain dicts."""
 
 import copy
-import random
 from io import BytesIO
 
-import littlefs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from littlefs.context import UserContext
 
 from tapauth.store import Store, finish, journal, merge
 from tools.card_image import Builder
+from tools.flash_image import LfsFiles
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000
@@ -48,46 +47,13 @@ class CutFlash(UserContext):
         return True
 
 
-def _as_errno(function):
-    """The function with its errors as a file system of MicroPython raises them."""
-
-    def call(*arguments):
-        try:
-            return function(*arguments)
-        except FileNotFoundError:
-            raise OSError(2, "ENOENT") from None
-        except littlefs.LittleFSError as error:
-            raise OSError(-error.code, str(error)) from None
-
-    return call
-
-
-class Files:
-    """The store's port onto littlefs-python, as tapauth.store.files is onto the board's."""
-
-    def __init__(self, flash, chip):
-        prog, cache = CHIPS[chip]
-        blocks = len(flash.buffer) // 4096
-        self.lfs = littlefs.LittleFS(
-            context=flash,
-            mount=False,
-            block_size=4096,
-            block_count=blocks,
-            read_size=32,
-            prog_size=prog,
-            cache_size=cache,
-            lookahead_size=32,
-            block_cycles=100,
-        )
-        if not any(byte != 0xFF for byte in flash.buffer[:64]):
-            self.lfs.format()
-        self.lfs.mount()
-        self.open, self.remove = _as_errno(self.lfs.open), _as_errno(self.lfs.remove)
-        self.rename, self.mkdir = _as_errno(self.lfs.rename), _as_errno(self.lfs.mkdir)
-        self._random = random.Random(5)
-
-    def urandom(self, count):
-        return self._random.randbytes(count)
+def files(flash, chip):
+    """The mounted file system of a board with this flash."""
+    found = LfsFiles(flash, *CHIPS[chip])
+    if not any(byte != 0xFF for byte in flash.buffer[:64]):
+        found.format()
+    found.mount()
+    return found
 
 
 def token(i):
@@ -232,7 +198,7 @@ def small_levels(monkeypatch):
 def test_a_store_is_its_model_whatever_happens(chip, run):
     flash = CutFlash(64 * 4096)
     flash.mark()
-    store = Store(Files(flash, chip), "store", KEY)
+    store = Store(files(flash, chip), "store", KEY)
     model = Model()
     for operation, cut, restart in run:
         before = copy.deepcopy(model)
@@ -242,7 +208,7 @@ def test_a_store_is_its_model_whatever_happens(chip, run):
         if cut is not None or restart:
             store.close()
             off = cut is not None and flash.cut(cut)
-            store = Store(Files(flash, chip), "store", KEY)
+            store = Store(files(flash, chip), "store", KEY)
         assert store.damage == ""
         found = seen(store)
         if off and found == before.answers():

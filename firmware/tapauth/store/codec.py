@@ -9,6 +9,7 @@ from binascii import crc32, hexlify
 from hashlib import sha256
 
 from tapauth.compat import const
+from tapauth.core.timestamps import parse_rfc3339
 
 FORMAT = const(1)
 PAGE = const(256)
@@ -121,28 +122,10 @@ def key_id(key: bytes) -> int:
 
 def parse_time(text: str) -> int:
     """Seconds since 1970 of an RFC 3339 date-time. Raises ValueError."""
-    if len(text) < 20 or text[4] + text[7] + text[13] + text[16] != "--::":
-        raise ValueError("not an RFC 3339 time: " + text)
-    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
-    hour, minute, second = int(text[11:13]), int(text[14:16]), int(text[17:19])
-    zone = text[19:].lstrip(".0123456789")
-    if zone in ("Z", "z"):
-        offset = 0
-    elif len(zone) == 6 and zone[0] in "+-" and zone[3] == ":":
-        offset = int(zone[1:3]) * 60 + int(zone[4:6])
-        if zone[0] == "-":
-            offset = -offset
-    else:
-        raise ValueError("not an RFC 3339 time: " + text)
-    if not (0 < month < 13 and 0 < day < 32 and hour < 24 and minute < 60 and second < 61):
-        raise ValueError("not a time: " + text)
-    # Days since 1970-01-01 in the Gregorian calendar, the year beginning in March.
-    if month < 3:
-        year -= 1
-        month += 12
-    days = 365 * year + year // 4 - year // 100 + year // 400
-    days += (153 * (month - 3) + 2) // 5 + day - 719469
-    return days * DAY + hour * 3600 + minute * 60 + second - offset * 60
+    unix = parse_rfc3339(text)
+    if unix is None:
+        raise ValueError("not an RFC 3339 date-time")
+    return unix
 
 
 def format_time(unix: int) -> str:
