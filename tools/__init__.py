@@ -1,1 +1,6 @@
 """What runs on the desktop: build, the desktop charger, its simulated parts, measurements."""
+
+import sys
+
+# Tools use the firmware's own code. (MicroPython imports this too, and has no pathlib.)
+sys.path.append(__file__.replace("\\", "/").rsplit("/", 2)[0] + "/firmware")

@@ -1,0 +1,280 @@
+"""The bytes of the token store, without any file access (docs/store-format.md).
+
+A record is 12 bytes: 7 of keyed hash, 2 of status/kind/terms, 3 of time. Terms are what many
+cards have in common: the parent id and the EVSEs they are allowed on.
+"""
+
+import struct
+from binascii import crc32, hexlify
+from hashlib import sha256
+
+from tapauth.compat import const
+from tapauth.core.timestamps import parse_rfc3339
+
+FORMAT = const(1)
+PAGE = const(256)
+BODY = const(252)  # a page's bytes before its CRC
+RECORD = const(12)
+PER_PAGE = const(21)
+HASH = const(7)
+TERM = const(48)
+MAX_TERMS = const(2047)  # 11 bits; 0 means no terms
+MAX_CARDS = const(65535)
+FENCES = const(504)  # counts kept per hash range, four pages of 126
+FENCE_PAGES = const(4)
+DELTA_PAGES = const(32)
+SEGMENT_RECORDS = const(9)  # with its head 128 bytes: littlefs keeps that inline on every port
+
+DELETED = const(15)  # the status of a record that hides an older one
+ACCEPTED = const(0)
+CACHE = const(16)
+
+MAGIC = b"TapCards"
+# magic, format, "H"ead or "T"rail, day, key id, seed, seq, version,
+# list, cache, run terms, run records, tail terms, delta records
+PLATE = "<8sBBHIIIIHHHHHH"
+_SEGMENT = "<IIIIHH"
+SEGMENT_HEAD = const(20)
+_SETTINGS = "<IIIH"
+_SETTINGS_HEAD = const(14)
+
+STATUSES = (
+    "Accepted",
+    "Blocked",
+    "ConcurrentTx",
+    "Expired",
+    "Invalid",
+    "NoCredit",
+    "NotAllowedTypeEVSE",
+    "NotAtThisLocation",
+    "NotAtThisTime",
+    "Unknown",
+    "PinRequired",
+    "Timeout",
+)
+TYPES = (
+    "Central",
+    "eMAID",
+    "MacAddress",
+    "ISO14443",
+    "ISO15693",
+    "KeyCode",
+    "Local",
+    "NoAuthorization",
+)
+_EPOCH = const(1704067200)  # 2024-01-01
+_MAX_MINUTES = const(0xFFFFFF)  # 2055-11-24
+_SIX_HOURS = const(21600)
+DAY = const(86400)
+
+
+class StoreError(Exception):
+    """The store could not do it; the text says why."""
+
+
+class Damaged(StoreError):
+    """Bytes on flash are not what was written. Only a full list mends it."""
+
+
+class Full(StoreError):
+    """No room: on flash, below the capacity, or in the table of terms."""
+
+
+class Busy(StoreError):
+    """Another change is under way."""
+
+
+def is_refused(id_token: dict) -> bool:
+    """Whether no store may know this token: no value, a random UID, or no UID at all.
+
+    ISO 14443-3: a 4-byte UID beginning 08 is drawn anew on each activation.
+    """
+    value = id_token["value"].upper()
+    if id_token["type"] not in ("ISO14443", "ISO15693", "MacAddress"):
+        return not value
+    digits = value.replace(":", "").replace("-", "").replace(" ", "")
+    if not digits.strip("0") or not digits.strip("F"):
+        return True
+    return id_token["type"] == "ISO14443" and len(digits) == 8 and digits.startswith("08")
+
+
+def digest(key: bytes, id_token: dict) -> bytes:
+    """The keyed hash of a token: SHA-256 of key, type, length and upper-cased value."""
+    value = id_token["value"].upper().encode()
+    hasher = sha256(key)
+    hasher.update(id_token["type"].encode() + bytes((0, len(value))))
+    hasher.update(value)
+    return hasher.digest()
+
+
+def log_name(key: bytes, id_token: dict) -> str:
+    """How log lines name a token: 8 hex digits that are not those of its record on flash."""
+    return hexlify(digest(key, id_token)[24:28]).decode()
+
+
+def key_id(key: bytes) -> int:
+    """A number that tells site keys apart and says nothing about them."""
+    return int.from_bytes(sha256(key + b"key id").digest()[:4], "little")
+
+
+# Time
+
+
+def parse_time(text: str) -> int:
+    """Seconds since 1970 of an RFC 3339 date-time. Raises ValueError."""
+    unix = parse_rfc3339(text)
+    if unix is None:
+        raise ValueError("not an RFC 3339 date-time")
+    return unix
+
+
+def format_time(unix: int) -> str:
+    """The RFC 3339 UTC date-time of seconds since 1970."""
+    days = unix // DAY + 719468
+    era = days // 146097
+    days -= era * 146097
+    years = (days - days // 1460 + days // 36524 - days // 146096) // 365
+    days -= 365 * years + years // 4 - years // 100
+    month = (5 * days + 2) // 153
+    day = days - (153 * month + 2) // 5 + 1
+    year = years + era * 400
+    month += 3
+    if month > 12:
+        month -= 12
+        year += 1
+    rest = unix % DAY
+    clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return f"{year:04d}-{month:02d}-{day:02d}T{clock}Z"
+
+
+# Records
+
+
+def pack_record(name: bytes, status: int, terms: int, expiry: int | None, used: int = -1) -> bytes:
+    """One record: of the list, or of the cache when `used` (a day number) is given.
+
+    Expiries round down, to the minute for the list and to six hours for the cache, so that
+    nothing is accepted for longer than it was allowed. Beyond the range they are its end.
+    """
+    if used < 0:
+        time = 0
+        if expiry is not None:
+            time = min(max((expiry - _EPOCH) // 60, 1), _MAX_MINUTES)
+    else:
+        status |= CACHE
+        time = (used & 0xFF) << 16
+        if expiry is not None:
+            time |= min(max((expiry - _EPOCH) // _SIX_HOURS, 1), 0xFFFF)
+    return name + struct.pack("<HBH", status | terms << 5, time & 0xFF, time >> 8)
+
+
+def status_of(record) -> int:
+    """The index into STATUSES, or DELETED."""
+    return record[7] & 15
+
+
+def is_cache(record) -> int:
+    """Not 0 for an entry learned from a validator."""
+    return record[7] & CACHE
+
+
+def terms_of(record) -> int:
+    """The number of the record's terms, 0 for none."""
+    return record[7] >> 5 | record[8] << 3
+
+
+def with_terms(record: bytes, terms: int) -> bytes:
+    """The same record under other terms."""
+    return record[:7] + struct.pack("<H", record[7] & 31 | terms << 5) + record[9:]
+
+
+def expiry_of(record) -> int | None:
+    """When the record stops being valid, in seconds since 1970; None for never."""
+    if record[7] & CACHE:
+        time = record[9] | record[10] << 8
+        return _EPOCH + time * _SIX_HOURS if time else None
+    time = record[9] | record[10] << 8 | record[11] << 16
+    return _EPOCH + time * 60 if time else None
+
+
+def unused_days(record, today: int) -> int:
+    """How many days ago a cache entry was last used; 0 if its day lies ahead of `today`."""
+    age = (today - record[11]) & 0xFF
+    return 0 if age > 250 else age
+
+
+def pack_terms(number: int, parent: dict | None, evse_ids: list | None) -> bytes:
+    """One entry of the table of terms. Raises ValueError for what it cannot hold."""
+    value = parent["value"].encode() if parent else b""
+    kind = TYPES.index(parent["type"]) if parent else 0xFF
+    if len(value) > 36:
+        raise ValueError("a parent id of more than 36 bytes")
+    mask = 0
+    for evse_id in evse_ids or ():
+        if not 1 <= evse_id <= 32:
+            raise ValueError("EVSE ids go from 1 to 32")
+        mask |= 1 << (evse_id - 1)
+    data = struct.pack("<BBI36sH", kind, len(value), mask, value, 0)
+    return data + struct.pack("<I", crc32(data, number))
+
+
+def unpack_terms(number: int, data: bytes) -> tuple:
+    """(parent id token or None, EVSE ids or None). Raises Damaged."""
+    if len(data) != TERM or crc32(data[:44], number) != struct.unpack("<I", data[44:])[0]:
+        raise Damaged("terms")
+    kind, length, mask = struct.unpack_from("<BBI", data)
+    parent = None
+    if kind < len(TYPES):
+        parent = {"value": data[6 : 6 + length].decode(), "type": TYPES[kind]}
+    return parent, [i + 1 for i in range(32) if mask >> i & 1] or None
+
+
+# Pages and small files
+
+
+def seal(page: bytearray, seed: int, number: int) -> None:
+    """Write the CRC of page `number` of the file with this seed."""
+    struct.pack_into(
+        "<I", page, BODY, crc32(memoryview(page)[:BODY], (seed + number) & 0xFFFFFFFF)
+    )
+
+
+def is_intact(page, seed: int, number: int) -> bool:
+    """Whether a page is the one that was written at this place of this file."""
+    found = crc32(memoryview(page)[:BODY], (seed + number) & 0xFFFFFFFF)
+    return found == struct.unpack_from("<I", page, BODY)[0]
+
+
+def pack_segment(seed: int, first: int, version: int, counts: tuple, records: bytes) -> bytes:
+    """A piece of the journal: records `first`, `first`+1, ... and what held after the last."""
+    data = struct.pack(_SEGMENT, 0, seed, first, version, counts[0], counts[1])[4:] + records
+    return struct.pack("<I", crc32(data, SEGMENT_HEAD)) + data
+
+
+def unpack_segment(data: bytes) -> tuple:
+    """(seed, first, version, (list, cache), records). Raises Damaged."""
+    if (
+        len(data) < SEGMENT_HEAD
+        or (len(data) - SEGMENT_HEAD) % RECORD
+        or crc32(data[4:], SEGMENT_HEAD) != struct.unpack_from("<I", data)[0]
+    ):
+        raise Damaged("journal")
+    _, seed, first, version, cards, cache = struct.unpack_from(_SEGMENT, data)
+    return seed, first, version, (cards, cache), data[SEGMENT_HEAD:]
+
+
+def pack_settings(cleared_seed: int, cleared: int, timeout: int, group: str) -> bytes:
+    """The settings file. `timeout` 0 stands for "not set"."""
+    data = struct.pack(_SETTINGS, 0, cleared_seed, cleared, timeout)[4:] + group.encode()
+    return struct.pack("<I", crc32(data, _SETTINGS_HEAD)) + data
+
+
+def unpack_settings(data: bytes) -> tuple:
+    """(cleared seed, cleared, timeout, group). Raises Damaged."""
+    if (
+        len(data) < _SETTINGS_HEAD
+        or crc32(data[4:], _SETTINGS_HEAD) != struct.unpack_from("<I", data)[0]
+    ):
+        raise Damaged("settings")
+    _, seed, cleared, timeout = struct.unpack_from(_SETTINGS, data)
+    return seed, cleared, timeout, data[_SETTINGS_HEAD:].decode()

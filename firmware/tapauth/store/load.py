@@ -1,0 +1,226 @@
+"""Taking a full list: a cards file, sent in pieces, checked, and put in place in one step.
+
+What arrives is what `python -m tools.cards build` writes for this site key. It is written down
+as it comes; only the cache of the store, which it keeps, is merged in between.
+"""
+
+import struct
+
+from tapauth.compat import const
+from tapauth.store.cards import pages_for, term_pages
+from tapauth.store.codec import (
+    DELETED,
+    FENCE_PAGES,
+    FORMAT,
+    HASH,
+    MAGIC,
+    MAX_TERMS,
+    PAGE,
+    PER_PAGE,
+    PLATE,
+    RECORD,
+    Busy,
+    Damaged,
+    Full,
+    StoreError,
+    is_cache,
+    is_intact,
+    pack_terms,
+    status_of,
+    terms_of,
+    unpack_terms,
+    with_terms,
+)
+from tapauth.store.merge import STEP, put_in_place, rank
+from tapauth.store.writer import Writer, merged
+
+_CACHE_TERMS = const(64)  # different terms among the cache entries that are kept
+_UNUSED = const(253)  # see merge.rank
+
+
+class Load:
+    """One full list on its way in. While it lasts, the store takes no other change.
+
+    `write` every piece in order, then `commit`; or `abort`. All raise StoreError or OSError and
+    are over then, with the store as it was. A damaged store takes a full list, and is mended.
+    """
+
+    def __init__(self, store):
+        if store.busy:
+            raise Busy("another change is under way")
+        store.busy = True
+        self._store = store
+        self._file = None
+        self._writer: Writer | None = None
+        self._page = bytearray(PAGE)
+        self._fill = 0
+        self._number = 0  # of the page that is being received
+        self._left = 0  # records still to come
+        self._kept = self._cache()
+        self._head = None  # the next cache entry to be kept
+        self._terms: dict = {}  # of kept cache entries: old number to new
+        self._slots: list = []
+        self._ended = False
+        self.version = 0
+
+    def write(self, data):
+        """Take the next piece, of any length. A generator."""
+        try:
+            view = memoryview(data)
+            at = 0
+            while at < len(view):
+                count = min(PAGE - self._fill, len(view) - at)
+                self._page[self._fill : self._fill + count] = view[at : at + count]
+                self._fill += count
+                at += count
+                if self._fill == PAGE:
+                    self._fill = 0
+                    yield from self._take()
+                    self._number += 1
+        except (StoreError, OSError):
+            self.abort()
+            raise
+
+    def _take(self):
+        page, number = self._page, self._number
+        if self._writer is None:
+            self._take_head()
+            yield
+            return
+        if self._ended:
+            raise Damaged("bytes behind the trailer")
+        if number < self._first:
+            self._write(page)
+            self._writer.number += 1
+        else:
+            if not is_intact(page, self._seed, number):
+                raise Damaged(f"page {number}")
+            if self._left:
+                for at in range(0, RECORD * min(self._left, PER_PAGE), RECORD):
+                    yield from self._add(bytes(page[at : at + RECORD]))
+                    self._left -= 1
+            elif number == self._first + pages_for(self._count) + FENCE_PAGES:
+                found = struct.unpack_from(PLATE, page)
+                counts = (self._count, 0, self._run_terms, self._count, 0, 0)
+                same = found[0] == MAGIC and found[2] == 84 and found[5] == self._seed  # ord("T")
+                if not same or found[8:] != counts:
+                    raise Damaged("trailer")
+                self._ended = True
+        yield
+
+    def _take_head(self) -> None:
+        page, store = self._page, self._store
+        if page[:8] != MAGIC or page[8] != FORMAT:
+            raise StoreError(f"not a list of format {FORMAT}")
+        found = struct.unpack_from(PLATE, page)
+        self._seed, self._count, self._run_terms = found[5], found[8], found[10]
+        if not is_intact(page, self._seed, 0):
+            raise Damaged("head")
+        if found[4] != store.key_id:
+            raise StoreError("made with another site key")
+        self.version = found[7]
+        if not 0 < self.version <= 0x7FFFFFFF or found[9] or found[11] != self._count:
+            raise StoreError("not a full list")
+        if self._count > store.capacity:
+            raise Full(f"{self._count} cards, room for {store.capacity}")
+        if self._run_terms > MAX_TERMS:
+            raise StoreError("too many parent ids")
+        self._left = self._count
+        self._first = 1 + term_pages(self._run_terms)
+        self._file = store.fs.open(store.folder + "/new", "wb")
+        self._writer = Writer(self._file, store.new_seed(), 0, True)
+        counts = (0, 0, self._run_terms, 0, 0, 0)
+        self._seq = store.journal.seq + 1
+        self._writer.plate("H", store.today, store.key_id, self._seq, self.version, counts)
+        self._head = next(self._kept, None)
+
+    def _write(self, data) -> None:
+        if self._file.write(data) != len(data):  # type: ignore
+            raise Full("flash is full")
+
+    def _add(self, record: bytes):
+        """Write a record of the list, and before it the cache entries with smaller hashes."""
+        if is_cache(record) or status_of(record) == DELETED or terms_of(record) > self._run_terms:
+            raise Damaged("record")
+        while self._head is not None and self._head[:HASH] <= record[:HASH]:
+            if self._head[:HASH] < record[:HASH]:
+                self._writer.add(self._head)  # type: ignore
+            self._head = next(self._kept, None)
+            yield
+        self._writer.add(record)  # type: ignore
+
+    def _cache(self):
+        """The store's cache entries in order, under new terms; as many as can be read."""
+        store = self._store
+        if store.damage or not store.cards:
+            return
+        try:
+            for record in merged(*store.sources()):
+                used = rank(record, store.today, store.cache_days) != _UNUSED
+                if status_of(record) != DELETED and is_cache(record) and used:
+                    number = terms_of(record)
+                    if number:
+                        number = self._new_number(number)
+                        if not number:
+                            continue
+                    yield with_terms(record, number)
+        except (Damaged, OSError) as error:
+            store.say(error)
+
+    def _new_number(self, old: int) -> int:
+        """The number of these terms in the new file; 0 if the entry is to be dropped."""
+        number = self._terms.get(old, 0)
+        if not number:
+            number = self._run_terms + len(self._slots) + 1
+            if len(self._slots) == _CACHE_TERMS or number > MAX_TERMS:
+                return 0
+            cards = self._store.cards
+            parent, evse_ids = unpack_terms(old, cards.terms_data(old))
+            self._slots.append(pack_terms(number, parent, evse_ids))
+            self._terms[old] = number
+        return number
+
+    def commit(self):
+        """Put the list in place; the store's version is then `version`. A generator."""
+        store, writer = self._store, self._writer
+        try:
+            if not self._ended or self._fill or writer is None:
+                raise Damaged("the list is not complete")
+            passed = 0
+            while self._head is not None:
+                writer.add(self._head)
+                self._head = next(self._kept, None)
+                passed += 1
+                if passed % STEP == 0:
+                    yield
+            writer.end_records()
+            writer.fences()
+            yield from writer.terms(iter(self._slots))
+            counts = (writer.listed, writer.cached, self._run_terms, writer.count)
+            writer.plate(
+                "T",
+                store.today,
+                store.key_id,
+                self._seq,
+                self.version,
+                counts + (len(self._slots), 0),
+            )
+            self._file.close()  # type: ignore
+            self._file = None
+            yield from put_in_place(store)
+            store.mended()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Give up, if it is not over already; the store is as before."""
+        if self._store:
+            if self._file:
+                try:
+                    self._file.close()
+                except OSError:
+                    pass
+                self._file = None
+                self._store.remove_new()
+            self._store.busy = False
+            self._store = None

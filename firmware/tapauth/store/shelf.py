@@ -1,0 +1,337 @@
+"""What a store is and answers: opening it, lookups, settings, status. Changes: store.py."""
+
+from tapauth.store.cards import Cards
+from tapauth.store.codec import (
+    DAY,
+    DELETED,
+    HASH,
+    MAX_CARDS,
+    STATUSES,
+    Busy,
+    Damaged,
+    StoreError,
+    digest,
+    expiry_of,
+    format_time,
+    is_cache,
+    is_refused,
+    key_id,
+    log_name,
+    pack_settings,
+    status_of,
+    terms_of,
+    unpack_settings,
+    unused_days,
+)
+from tapauth.store.journal import Journal, read_file, replace_file
+from tapauth.store.merge import merge
+
+_HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
+
+
+def finish(steps):
+    """Run a generator of this package to its end at once. Returns its value."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        return stop.value
+
+
+class Shelf:
+    """The part of a store that changes no cards."""
+
+    def __init__(
+        self,
+        fs,
+        folder: str,
+        key: bytes,
+        capacity: int = 10000,
+        cache_days: int = 90,
+        accept_expiry_without_clock: bool = False,
+    ):
+        if len(key) != 32:
+            raise ValueError("a site key has 32 bytes")
+        if not (0 < capacity <= MAX_CARDS and 0 < cache_days <= 240):
+            raise ValueError("capacity 1 to 65535, cache_days 1 to 240")
+        self.fs = fs
+        self.folder = folder
+        self.path = folder + "/cards"
+        self.key = key
+        self.key_id = key_id(key)
+        self.capacity = capacity
+        self.cache_days = cache_days
+        self._without_clock = accept_expiry_without_clock
+        self.journal = Journal(fs, folder)
+        self.cards: Cards | None = None
+        self.today = 0
+        self.touched: bytes | None = None  # a cache entry whose day of use is to be renewed
+        self.damage = ""
+        self.busy = False
+        self._hidden = False  # changes are missing, so nothing older than the rest is certain
+        self.version = self.listed = self.cached = 0
+        self._settings = (0, 0, 0, "")
+        self._open()
+
+    # Opening
+
+    def _open(self) -> None:
+        try:
+            self.fs.mkdir(self.folder)
+        except OSError:
+            pass
+        self.remove_new()
+        all_cleared = False
+        try:
+            data = read_file(self.fs, self.folder + "/settings")
+            if data is not None:
+                self._settings = unpack_settings(data)
+        except (Damaged, OSError) as error:
+            self.say(error)
+            all_cleared = True
+        try:
+            exists = self._exists()
+            self.journal.prepare()
+            if not exists:
+                finish(merge(self, (), (), 0))
+                self.close()
+            self.cards = Cards(self.fs, self.path, self.key_id)
+        except (StoreError, OSError) as error:
+            self.say(error)
+            return
+        self._load_journal(self.cards)
+        if all_cleared:
+            self._settings = (self.cards.seed, self.journal.seq, 0, "")
+        if self._cleared() >= self.journal.seq:
+            self.cached = 0
+
+    def _exists(self) -> bool:
+        try:
+            self.fs.open(self.path, "rb").close()
+            return True
+        except OSError as error:
+            if error.args[0] != 2:  # ENOENT
+                raise
+        if not self.journal.is_unused():
+            raise Damaged("the cards file is missing")
+        return False
+
+    def _load_journal(self, cards: Cards) -> None:
+        self.today = cards.day
+        self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
+        try:
+            newest = self.journal.load(cards.seed, cards.seq)
+            if newest:
+                self.version, (self.listed, self.cached) = newest
+        except (Damaged, OSError) as error:
+            self._hidden = True
+            self.say(error)
+
+    def remove_new(self) -> None:
+        """Remove what an unfinished merge or load has left."""
+        try:
+            self.fs.remove(self.folder + "/new")
+        except OSError:
+            pass
+
+    def new_seed(self) -> int:
+        """A number for a new cards file, so that no page or segment of another one fits it."""
+        return int.from_bytes(self.fs.urandom(4), "little") or 1
+
+    def close(self) -> None:
+        """Close the file that lookups read."""
+        if self.cards:
+            self.cards.close()
+            self.cards = None
+
+    def reopen(self) -> None:
+        """Open the cards file as it now is, and leave a witness of it in the journal."""
+        self.cards = cards = Cards(self.fs, self.path, self.key_id)
+        if self.journal.seq > cards.seq:
+            return  # the new one did not come into place
+        self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
+        self.journal.reset(cards.seq)
+        try:
+            counts = (self.listed, self.cached)
+            self.journal.append(cards.seed, self.version, counts, b"")
+        except OSError:
+            pass  # flash is full; the witness only helps to notice damage
+
+    def say(self, error: Exception) -> None:
+        """Keep the first thing found damaged."""
+        self.damage = self.damage or str(error) or "unreadable"
+
+    def mended(self) -> None:
+        """A full list is in place: no damage is left."""
+        self.journal.mend()
+        self._hidden = False
+        self.damage = ""
+
+    # Records
+
+    def _cleared(self) -> int:
+        """Cache entries of changes up to this one do not count."""
+        if self.cards and self._settings[0] == self.cards.seed:
+            return self._settings[1]
+        return -1
+
+    def find(self, name: bytes) -> bytes | None:
+        """The newest record of this hash. Raises Damaged when that is in doubt."""
+        found = self.journal.find(name)
+        if found:
+            record, number = found
+        else:
+            cards = self.cards
+            if self._hidden or not cards:
+                raise Damaged(self.damage)
+            record = cards.find_delta(name)
+            number = cards.seq
+            if record is None:
+                record = cards.find_run(name)
+                number = cards.run_seq
+            if record is None:
+                return None
+        if status_of(record) == DELETED or is_cache(record) and number <= self._cleared():
+            return None
+        return record
+
+    def sources(self) -> list:
+        """All records as sorted sources, the newest first.
+
+        Those of a cleared cache are replaced by ones that hide what is older.
+        """
+        cards = self.cards
+        assert cards is not None
+        return [
+            self._live(self.journal.in_order()),
+            self._live((record, cards.seq) for record in cards.delta()),
+            self._live((record, cards.run_seq) for record in cards.run()),
+        ]
+
+    def _live(self, numbered):
+        cleared = self._cleared()
+        for record, number in numbered:
+            yield hiding(record) if number <= cleared and is_cache(record) else record
+
+    # Lookup
+
+    def day(self, now: int | None) -> int:
+        """The day of `now`; without a clock the last one known."""
+        if now is not None:
+            self.today = now // DAY
+        return self.today
+
+    def lookup(self, id_token: dict, now: int | None) -> tuple:
+        """What the store knows: (ValidationResult or None, whether that settles the question).
+
+        `now` is in seconds since 1970, None while the clock is not set. Settled is what the list
+        says and what the cache accepts; a cached refusal holds only while no validator can be
+        asked. Damage is told in `damage` and answers (None, False).
+        """
+        if is_refused(id_token):
+            return {"authorization_status": "Invalid", "tariff_messages": []}, True
+        try:
+            record = self.find(digest(self.key, id_token)[:HASH])
+            if record is None:
+                return None, False
+            number = terms_of(record)
+            parent, evse_ids = self.cards.terms(number) if number else (None, None)  # type: ignore
+            status = STATUSES[status_of(record)]
+        except (Damaged, OSError, IndexError) as error:
+            self.say(error)
+            return None, False
+        cached = is_cache(record)
+        if cached:
+            age = unused_days(record, self.day(now))
+            if age > self.cache_days:
+                return None, False
+            if age > self.cache_days // 4:
+                self.touched = record
+        expiry = expiry_of(record)
+        if status == "Accepted" and expiry is not None:
+            if now is None:
+                if not self._without_clock:
+                    status = "NotAtThisTime"
+            elif now >= expiry:
+                status = "Expired"
+        result: dict = {"authorization_status": status, "tariff_messages": []}
+        if parent:
+            result["parent_id_token"] = parent
+        if evse_ids:
+            result["evse_ids"] = evse_ids
+        if expiry is not None:
+            result["expiry_time"] = format_time(expiry)
+        return result, not cached or status == "Accepted"
+
+    def log_name(self, id_token: dict) -> str:
+        """How log lines name this token: 8 hex digits."""
+        return log_name(self.key, id_token)
+
+    def verify(self):
+        """Look for damage through the whole store, a page per step. A generator."""
+        cards = self.cards
+        try:
+            if cards:
+                for _ in cards.verify():
+                    yield
+                    if cards is not self.cards:  # replaced, and checked then
+                        return
+        except (Damaged, OSError) as error:
+            self.say(error)
+
+    def status(self) -> dict:
+        """What a status message tells: counts, list version, fill in percent, damage or ""."""
+        cards = self.cards
+        return {
+            "version": self.version,
+            "list": self.listed,
+            "cache": self.cached,
+            "capacity": self.capacity,
+            "fill": 100 * (self.listed + self.cached) // self.capacity,
+            "journal": len(self.journal),
+            "delta": cards.delta_count if cards else 0,
+            "terms": cards.run_terms + cards.tail_terms if cards else 0,
+            "damage": self.damage,
+        }
+
+    # Settings, kept over power cuts
+
+    def _save(self, seed: int, cleared: int, timeout: int, group: str) -> None:
+        data = pack_settings(seed, cleared, timeout, group)
+        replace_file(self.fs, self.folder, "settings", data)
+        self._settings = (seed, cleared, timeout, group)
+
+    @property
+    def master_pass_group_id(self) -> str:
+        """The group whose cards stop every transaction; "" for none."""
+        return self._settings[3]
+
+    def set_master_pass_group_id(self, group: str) -> None:
+        """Keep the group id, at most 36 characters. Raises ValueError, OSError."""
+        if len(group) > 36:
+            raise ValueError("a group id has at most 36 characters")
+        self._save(*self._settings[:3], group)
+
+    @property
+    def connection_timeout(self) -> int | None:
+        """Seconds to plug in after a tap; None if it was never set here."""
+        return self._settings[2] or None
+
+    def set_connection_timeout(self, seconds: int) -> None:
+        """Keep the timeout, 10 to 300 seconds. Raises ValueError, OSError."""
+        if not 10 <= seconds <= 300:
+            raise ValueError("10 to 300 seconds")
+        self._save(*self._settings[:2], seconds, self._settings[3])
+
+    def clear_cache(self) -> None:
+        """Forget everything learned; the space comes back with the next merge."""
+        if self.busy:
+            raise Busy("another change is under way")
+        if self.cards:
+            self._save(self.cards.seed, self.journal.seq, *self._settings[2:])
+            self.cached = 0
+
+
+def hiding(record) -> bytes:
+    """The record that hides all older ones of the same hash."""
+    return record[:HASH] + _HIDE

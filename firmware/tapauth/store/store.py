@@ -1,0 +1,219 @@
+"""The token store: up to 50,000 cards on flash, about 2 KB of RAM (docs/store-format.md).
+
+A change goes to the journal; a full journal is sorted into a delta behind the cards file; a
+full delta is merged into a new cards file. Whatever can take more than one flash block is a
+generator: run it to its end, a step at a time, with other work in between. Its return value is
+the result. A generator that is given up must be closed; it then leaves things as they were.
+"""
+
+from tapauth.compat import const
+from tapauth.store.codec import (
+    DELETED,
+    HASH,
+    MAX_TERMS,
+    SEGMENT_RECORDS,
+    STATUSES,
+    Busy,
+    Damaged,
+    Full,
+    digest,
+    is_cache,
+    is_refused,
+    pack_record,
+    pack_terms,
+    parse_time,
+    status_of,
+    unused_days,
+)
+from tapauth.store.journal import SEGMENTS
+from tapauth.store.merge import flush
+from tapauth.store.shelf import Shelf, finish, hiding
+
+__all__ = ["MAX_UPDATE", "Store", "finish"]
+
+MAX_UPDATE = const(100)
+"""Entries that one differential list may hold: they are sorted in RAM."""
+# Answers that hold for a moment only.
+_NOT_CACHED = ("ConcurrentTx", "Timeout", "PinRequired", "NotAtThisTime")
+
+
+class _Turn:
+    """The one right to change the store, as a context."""
+
+    def __init__(self, store):
+        if store.busy:
+            raise Busy("another change is under way")
+        if store.damage or not store.cards:
+            raise Damaged(store.damage)
+        self._store = store
+
+    def __enter__(self):
+        self._store.busy = True
+
+    def __exit__(self, _, error, __):
+        self._store.busy = False
+        if isinstance(error, Damaged):
+            self._store.say(error)
+
+
+class Store(Shelf):
+    """One store in `folder` of `fs` (tapauth.store.files), under a site key of 32 bytes.
+
+    Opening never fails: `damage` then says what is wrong, as after any later finding. A damaged
+    store answers what is beyond doubt, accepts no change, and is mended by a full list.
+    """
+
+    def put(self, id_token: dict, info: dict):
+        """Put one card on the list, or another status on a card. A generator.
+
+        `info` is shaped like a ValidationResult: authorization_status, and what it needs of
+        parent_id_token, evse_ids (1 to 32) and expiry_time. Raises ValueError, StoreError,
+        OSError.
+        """
+        yield from self._change(((id_token, info),), None)
+
+    def delete(self, id_token: dict):
+        """Take a card off list and cache. A generator; returns whether it was there."""
+        return (yield from self._change(((id_token, None),), None)) > 0
+
+    def update(self, version: int, changes):
+        """Apply a differential list, whole or not at all. A generator.
+
+        `changes` are (id_token, info) as for `put`, at most MAX_UPDATE, info None to delete.
+        Returns "Accepted", or "VersionMismatch" if `version` is not above the current one.
+        """
+        if version <= self.version:
+            return "VersionMismatch"
+        if version > 0x7FFFFFFF or len(changes) > MAX_UPDATE:
+            raise ValueError(f"at most {MAX_UPDATE} entries, versions below 2**31")
+        yield from self._change(changes, version)
+        return "Accepted"
+
+    def pack(self, id_token: dict, info: dict, new_terms: list, used: int = -1) -> bytes:
+        """The record for a card; terms not yet in the store are added to `new_terms`."""
+        expiry = info.get("expiry_time")
+        return pack_record(
+            digest(self.key, id_token)[:HASH],
+            STATUSES.index(info["authorization_status"]),
+            self._terms_number(info.get("parent_id_token"), info.get("evse_ids"), new_terms),
+            parse_time(expiry) if expiry else None,
+            used,
+        )
+
+    def _terms_number(self, parent, evse_ids, new_terms: list) -> int:
+        if not parent and not evse_ids:
+            return 0
+        cards = self.cards
+        assert cards is not None
+        wanted = pack_terms(0, parent, evse_ids)[:44]
+        count = cards.run_terms + cards.tail_terms
+        for number in range(1, count + 1):
+            if cards.terms_data(number)[:44] == wanted:
+                cards.terms(number)
+                return number
+        for i, slot in enumerate(new_terms):
+            if slot[:44] == wanted:
+                return count + i + 1
+        number = count + len(new_terms) + 1
+        if number > MAX_TERMS:
+            raise Full("too many parent ids")
+        new_terms.append(pack_terms(number, parent, evse_ids))
+        return number
+
+    def _change(self, changes, version: int | None):
+        with _Turn(self):
+            records: dict = {}
+            new_terms: list = []
+            for id_token, info in changes:
+                if info is None:
+                    name = digest(self.key, id_token)[:HASH]
+                    records[name] = hiding(name)
+                elif is_refused(id_token):
+                    raise ValueError("a random or empty UID")
+                else:
+                    record = self.pack(id_token, info, new_terms)
+                    records[record[:HASH]] = record
+            listed = cached = 0
+            for name in sorted(records):
+                old = self.find(name)
+                if old and is_cache(old):
+                    cached -= 1
+                elif old:
+                    listed -= 1
+                if status_of(records[name]) != DELETED:
+                    listed += 1
+                if old == records[name] or not old and status_of(records[name]) == DELETED:
+                    del records[name]
+            if listed > 0 and self.listed + listed > self.capacity:
+                raise Full("the list is full")
+            count = len(records)
+            if count or version is not None:
+                ordered = [records[name] for name in sorted(records)]
+                yield from self._write(ordered, new_terms, version, listed, cached)
+            return count
+
+    def learn(self, id_token: dict, result: dict, now: int | None):
+        """Remember a validator's answer in the cache. A generator; returns whether it did.
+
+        Not remembered: what the list knows, random UIDs, types Central and NoAuthorization, and
+        statuses that hold for a moment only. A repeated answer writes nothing.
+        """
+        if (
+            result["authorization_status"] in _NOT_CACHED
+            or id_token["type"] in ("Central", "NoAuthorization")
+            or is_refused(id_token)
+        ):
+            return False
+        with _Turn(self):
+            new_terms: list = []
+            today = self.day(now)
+            record = self.pack(id_token, result, new_terms, today & 0xFF)
+            old = self.find(record[:HASH])
+            if old:
+                if not is_cache(old):
+                    return False
+                fresh = unused_days(old, today) <= self.cache_days // 4
+                if fresh and old[: HASH + 4] == record[: HASH + 4]:
+                    return False
+            elif self.listed >= self.capacity:
+                return False
+            yield from self._write([record], new_terms, None, 0, 0 if old else 1)
+            return True
+
+    def load(self):
+        """Begin to take a full list (load.py). Raises Busy."""
+        # Imported when needed: most boards see a full list rarely.
+        from tapauth.store.load import Load
+
+        return Load(self)
+
+    def tidy(self, now: int | None):
+        """Do what is better done before someone waits for it. A generator, for idle times."""
+        self.day(now)
+        if self.busy or self.damage or not self.cards:
+            return
+        with _Turn(self):
+            touched = self.touched
+            self.touched = None
+            if touched and self.find(touched[:HASH]) == touched:
+                record = touched[:-1] + bytes((self.today & 0xFF,))
+                yield from self._write([record], (), None, 0, 0)
+            if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
+                yield from flush(self, (), (), self.version, (self.listed, self.cached))
+
+    def _write(self, records: list, new_terms, version: int | None, listed: int, cached: int):
+        """Make sorted records durable, all in one; `listed`, `cached`: by how many more."""
+        assert self.cards is not None
+        large = new_terms or len(records) > SEGMENT_RECORDS
+        if not large and not self.journal.has_room(len(records)):
+            yield from flush(self, (), (), self.version, (self.listed, self.cached))
+        if version is None:
+            version = self.version
+        counts = (self.listed + listed, self.cached + cached)
+        if large:
+            yield from flush(self, records, new_terms, version, counts)
+            return
+        self.journal.append(self.cards.seed, version, counts, b"".join(records))
+        self.version = version
+        self.listed, self.cached = counts
+        yield

@@ -1,0 +1,124 @@
+"""Simulated flash for MicroPython's VfsLfs2, with the settings of the two chips.
+
+`Flash` records what is programmed and erased. `Cut` is what the flash holds when the power goes
+in the middle of that: it never changes what lies under it, so each cut point costs little.
+"""
+
+import vfs
+
+BLOCK = 4096
+# As the ports mount their flash: ESP32 reads and programs 32 bytes (so caches 128), RP2 programs
+# 256 (so caches 1024).
+SETTINGS = {"esp32": {}, "rp2": {"progsize": 256}}
+
+
+class Flash:
+    def __init__(self, blocks: int):
+        self.data = bytearray(b"\xff" * (blocks * BLOCK))
+        self.blocks = blocks
+        self.log = None  # of (block, offset, bytes), or (block, 0, None) for an erase
+        self.reads = self.read_bytes = self.erases = self.programs = self.programmed = 0
+        self.room = None  # programs until a write fails, for a device that breaks
+
+    def readblocks(self, block, buf, offset=0):
+        at = block * BLOCK + offset
+        self.reads += 1
+        self.read_bytes += len(buf)
+        buf[:] = memoryview(self.data)[at : at + len(buf)]
+
+    def writeblocks(self, block, buf, offset=0):
+        at = block * BLOCK + offset
+        self.programs += 1
+        self.programmed += len(buf)
+        if self.log is not None:
+            self.log.append((block, offset, bytes(buf)))
+        self.data[at : at + len(buf)] = buf
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self.blocks
+        if op == 5:
+            return BLOCK
+        if op == 6:
+            self.erases += 1
+            if self.log is not None:
+                self.log.append((arg, 0, None))
+            self.data[arg * BLOCK : (arg + 1) * BLOCK] = ERASED
+        return 0
+
+    def apply(self, entry):
+        """Do what a log entry says."""
+        block, offset, data = entry
+        at = block * BLOCK + offset
+        if data is None:
+            self.data[at : at + BLOCK] = ERASED
+        else:
+            self.data[at : at + len(data)] = data
+
+
+ERASED = b"\xff" * BLOCK
+
+
+class Cut:
+    """What is left of `flash` after a cut, `torn` being the operation that was under way."""
+
+    def __init__(self, flash, torn=None):
+        self._flash = flash
+        self._own = {}
+        if torn is not None:
+            block, offset, data = torn
+            mine = self._block(block)
+            if data is None:
+                mine[: BLOCK // 2] = ERASED[: BLOCK // 2]
+                mine[BLOCK // 2] ^= 0x55
+            else:
+                half = len(data) // 2
+                mine[offset : offset + half] = data[:half]
+                mine[offset + half] &= data[half] | 0xA5
+
+    def _block(self, block):
+        if block not in self._own:
+            at = block * BLOCK
+            self._own[block] = bytearray(self._flash.data[at : at + BLOCK])
+        return self._own[block]
+
+    def readblocks(self, block, buf, offset=0):
+        if block in self._own:
+            buf[:] = memoryview(self._own[block])[offset : offset + len(buf)]
+        else:
+            at = block * BLOCK + offset
+            buf[:] = memoryview(self._flash.data)[at : at + len(buf)]
+
+    def writeblocks(self, block, buf, offset=0):
+        self._block(block)[offset : offset + len(buf)] = buf
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self._flash.blocks
+        if op == 5:
+            return BLOCK
+        if op == 6:
+            self._block(arg)[:] = ERASED
+        return 0
+
+
+class Files:
+    """The store's port onto a littlefs of its own (tapauth.store.files has the same names)."""
+
+    def __init__(self, device, settings):
+        lfs = vfs.VfsLfs2(device, **settings)
+        self.lfs = lfs
+        self.open, self.remove = lfs.open, lfs.remove
+        self.rename, self.mkdir = lfs.rename, lfs.mkdir
+        self._seed = 7
+
+    def urandom(self, count):
+        self._seed = self._seed * 1103515245 + 12345 & 0x7FFFFFFF
+        return self._seed.to_bytes(4, "little")[:count]
+
+
+def formatted(blocks, settings):
+    """A Flash with an empty file system."""
+    flash = Flash(blocks)
+    vfs.VfsLfs2.mkfs(flash, **settings)
+    return flash

@@ -1,0 +1,246 @@
+"""The token store's rules: what it answers and what it takes."""
+
+from store_kit import DAY, NOW, accepted, again, new_store, parent, status_of, token
+
+from tapauth.store import finish
+from tapauth.store.codec import Busy, Full, format_time, parse_time
+from tapauth.store.store import MAX_UPDATE
+
+
+def refuses(error, steps):
+    try:
+        finish(steps)
+    except error:
+        return True
+    return False
+
+
+def test_a_list_card_answers_in_full_and_settles():
+    store = new_store("full")
+    info = accepted(
+        parent_id_token=parent("FLEET"), evse_ids=[2, 32], expiry_time="2027-01-01T00:00:30Z"
+    )
+    finish(store.put(token(1), info))
+    store = again(store)
+    assert store.lookup({"value": token(1)["value"].lower(), "type": "ISO14443"}, NOW) == (
+        {
+            "authorization_status": "Accepted",
+            "tariff_messages": [],
+            "parent_id_token": parent("FLEET"),
+            "evse_ids": [2, 32],
+            "expiry_time": "2027-01-01T00:00:00Z",
+        },
+        True,
+    )
+    assert store.lookup(token(2), NOW) == (None, False)
+    assert store.lookup(token(1, "ISO15693"), NOW) == (None, False)
+
+
+def test_expiry_with_and_without_a_clock():
+    store = new_store("expiry")
+    finish(store.put(token(1), accepted(expiry_time=format_time(NOW + 60))))
+    finish(store.put(token(2), accepted()))
+    assert status_of(store, token(1)) == "Accepted"
+    assert status_of(store, token(1), NOW + 60) == "Expired"
+    assert status_of(store, token(1), None) == "NotAtThisTime"
+    assert status_of(store, token(2), None) == "Accepted"
+    store = again(store, accept_expiry_without_clock=True)
+    assert status_of(store, token(1), None) == "Accepted"
+
+
+def test_random_and_empty_uids_are_refused_everywhere():
+    store = new_store("random")
+    for value in ("08AB12CD", "00000000", "FFFFFFFFFFFFFF", "", "08:ab:12:cd"):
+        bad = {"value": value, "type": "ISO14443"}
+        assert store.lookup(bad, NOW)[0]["authorization_status"] == "Invalid"
+        assert store.lookup(bad, NOW)[1]
+        assert refuses(ValueError, store.put(bad, accepted()))
+        assert not finish(store.learn(bad, accepted(), NOW))
+    assert store.lookup({"value": "08AB12CD", "type": "Local"}, NOW) == (None, False)
+    assert store.lookup({"value": "08AB12CD34EF56", "type": "ISO14443"}, NOW) == (None, False)
+
+
+def test_the_cache_holds_what_the_list_does_not():
+    store = new_store("cache")
+    finish(store.put(token(1), {"authorization_status": "Blocked"}))
+    assert not finish(store.learn(token(1), accepted(), NOW))
+    assert finish(store.learn(token(2), accepted(parent_id_token=parent("P")), NOW))
+    assert finish(store.learn(token(3), {"authorization_status": "Blocked"}, NOW))
+    assert not finish(store.learn(token(2), accepted(parent_id_token=parent("P")), NOW))
+    for kind in ("Central", "NoAuthorization"):
+        assert not finish(store.learn(token(4, kind), accepted(), NOW))
+    assert not finish(store.learn(token(4), {"authorization_status": "ConcurrentTx"}, NOW))
+    store = again(store)
+    assert status_of(store, token(1)) == "Blocked"
+    assert store.lookup(token(2), NOW)[1]
+    assert store.lookup(token(3), NOW)[0]["authorization_status"] == "Blocked"
+    assert not store.lookup(token(3), NOW)[1]
+    assert (store.listed, store.cached) == (1, 2)
+    finish(store.put(token(2), accepted()))
+    assert (store.listed, store.cached) == (2, 1)
+
+
+def test_a_cached_card_goes_when_unused_and_stays_when_used():
+    store = new_store("unused", cache_days=40)
+    finish(store.learn(token(1), accepted(), NOW))
+    finish(store.learn(token(2), accepted(), NOW))
+    for day in range(0, 40, 5):
+        assert status_of(store, token(1), NOW + day * DAY) == "Accepted"
+        finish(store.tidy(NOW + day * DAY))
+    store = again(store, cache_days=40)
+    assert status_of(store, token(2), NOW + 41 * DAY) is None
+    assert status_of(store, token(1), NOW + 41 * DAY) == "Accepted"
+
+
+def test_a_cleared_cache_stays_cleared_and_hides_no_list():
+    store = new_store("clear")
+    for i in range(60):
+        finish(store.put(token(i), accepted()))
+    for i in range(100, 160):
+        finish(store.learn(token(i), accepted(), NOW))
+    finish(store.delete(token(0)))
+    finish(store.learn(token(0), accepted(), NOW))
+    store.clear_cache()
+    finish(store.learn(token(200), accepted(), NOW))
+    for _ in range(2):
+        assert [status_of(store, token(i)) for i in (0, 100, 159)] == [None] * 3
+        assert status_of(store, token(59)) == status_of(store, token(200)) == "Accepted"
+        assert (store.listed, store.cached) == (59, 1)
+        store = again(store)
+    for i in range(300, 400):  # through a flush
+        finish(store.put(token(i), accepted()))
+    assert status_of(store, token(0)) is None and status_of(store, token(100)) is None
+    assert (store.listed, store.cached) == (159, 1)
+
+
+def test_a_differential_list_follows_the_version_rule():
+    store = new_store("update")
+    assert finish(store.update(3, [(token(1), accepted()), (token(2), accepted())])) == "Accepted"
+    assert finish(store.update(3, [(token(1), None)])) == "VersionMismatch"
+    assert finish(store.update(2, [(token(1), None)])) == "VersionMismatch"
+    assert status_of(store, token(1)) == "Accepted"
+    changes = [(token(1), None)] + [(token(i), accepted()) for i in range(10, 60)]
+    assert finish(store.update(4, changes)) == "Accepted"
+    assert finish(store.update(9, [])) == "Accepted"
+    store = again(store)
+    assert (store.version, store.listed) == (9, 51)
+    assert status_of(store, token(1)) is None and status_of(store, token(59)) == "Accepted"
+    assert refuses(ValueError, store.update(10, [(token(1), accepted())] * (MAX_UPDATE + 1)))
+    assert refuses(ValueError, store.update(10, [(token(70), accepted()), (token(71), BAD)]))
+    assert status_of(store, token(70)) is None and store.version == 9
+
+
+BAD = {"authorization_status": "Accepted", "evse_ids": [33]}
+
+
+def test_a_full_cache_loses_the_least_valuable_first():
+    store = new_store("evict", capacity=200, cache_days=100)
+    for i in range(40):
+        finish(store.put(token(i), accepted()))
+    gone = format_time(NOW - 3 * DAY)
+    for i in range(100, 260):
+        day = NOW - (259 - i) // 10 * DAY
+        if i % 10 == 0:
+            finish(store.learn(token(i), {"authorization_status": "Blocked"}, day))
+        elif i % 10 == 1:
+            finish(store.learn(token(i), accepted(expiry_time=gone), day))
+        else:
+            finish(store.learn(token(i), accepted(), day))
+    for i in range(300, 400):
+        finish(store.learn(token(i), accepted(), NOW))
+    assert store.listed == 40
+    assert store.listed + store.cached <= 200 + 54
+    left = [i for i in range(100, 260) if store.lookup(token(i), NOW)[0]]
+    assert not [i for i in left if i % 10 < 2]
+    kept = [i for i in range(100, 260) if i % 10 > 1]
+    assert 0 < len(left) < len(kept)
+    # Of one day any may go, but no younger day than the oldest that is left.
+    assert left[0] // 10 >= kept[-len(left)] // 10
+    assert status_of(store, token(39)) == status_of(store, token(399)) == "Accepted"
+    for i in range(1000, 1160):
+        finish(store.put(token(i), accepted()))
+    assert refuses(Full, store.put(token(2000), accepted()))
+    assert not finish(store.learn(token(2000), accepted(), NOW))
+
+
+def test_settings_survive_and_are_checked():
+    store = new_store("settings")
+    assert store.master_pass_group_id == "" and store.connection_timeout is None
+    store.set_master_pass_group_id("MASTERS")
+    store.set_connection_timeout(45)
+    store = again(store)
+    assert (store.master_pass_group_id, store.connection_timeout) == ("MASTERS", 45)
+    for bad in (9, 301):
+        try:
+            store.set_connection_timeout(bad)
+            raise AssertionError
+        except ValueError:
+            pass
+    try:
+        store.set_master_pass_group_id("x" * 37)
+        raise AssertionError
+    except ValueError:
+        pass
+    store.set_master_pass_group_id("")
+    assert again(store).master_pass_group_id == ""
+
+
+def test_lookups_go_on_during_a_merge_and_changes_wait():
+    store = new_store("merge")
+    for i in range(640):
+        finish(store.put(token(i), accepted()))
+    steps = store.update(1, [(token(i), None) for i in range(90)])
+    seen = 0
+    for _ in steps:
+        assert status_of(store, token(5)) == "Accepted"
+        assert refuses(Busy, store.put(token(900), accepted()))
+        seen += 1
+    assert seen > 20
+    assert status_of(store, token(5)) is None
+    assert store.listed == 550 and store.status()["delta"] == 0
+
+
+def test_a_change_given_up_halfway_changes_nothing():
+    store = new_store("given_up")
+    for i in range(640):
+        finish(store.put(token(i), accepted()))
+    for stop in (1, 3, 10, 25, 40):
+        steps = store.update(1, [(token(i), None) for i in range(90)])
+        for _ in range(stop):
+            next(steps)
+        steps.close()
+        assert status_of(store, token(5)) == "Accepted" and store.version == 0
+    store = again(store)
+    assert not store.damage and store.listed == 640
+    finish(store.update(1, [(token(i), None) for i in range(90)]))
+    assert again(store).listed == 550
+
+
+def test_times_go_both_ways():
+    for text, unix in (
+        ("1970-01-01T00:00:00Z", 0),
+        ("2000-02-29T12:00:00Z", 951_825_600),
+        ("2026-09-21T14:13:20Z", NOW),
+        ("2055-11-24T00:00:00Z", 2_710_627_200),
+    ):
+        assert parse_time(text) == unix and format_time(unix) == text
+    assert parse_time("2026-09-21T16:13:20.123+02:00") == NOW
+    for bad in (
+        "2026-09-21",
+        "2026-13-21T00:00:00Z",
+        "2026-09-21T00:00:00",
+        "2026-09-21 00:00:00",
+    ):
+        try:
+            parse_time(bad)
+            raise AssertionError(bad)
+        except ValueError:
+            pass
+
+
+def test_a_log_name_says_nothing_of_the_record():
+    store = new_store("log")
+    name = store.log_name(token(1))
+    assert len(name) == 8 and name != store.log_name(token(2))
+    record = store.pack(token(1), accepted(), [])
+    assert bytes(int(name[i : i + 2], 16) for i in (0, 2, 4, 6)) not in record

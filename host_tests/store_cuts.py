@@ -1,0 +1,232 @@
+"""Cuts the power at every program and erase of the store's operations. Runs on MicroPython.
+
+    micropython host_tests/store_cuts.py esp32 merge
+
+The operation runs once and the flash records it. Then, for every prefix of that record, clean
+and with the next operation torn, the store is opened on what the flash holds, and must be as it
+was before or after the change that was under way, with every acknowledged one in it.
+"""
+
+import sys
+from io import BytesIO
+
+sys.path.append(".")
+
+from flash_sim import SETTINGS, Cut, Files, Flash, formatted
+
+from tapauth.store import Store, finish
+from tools.card_image import Builder
+
+KEY = bytes(range(32))
+NOW = 1_790_000_000
+LARGE = 10_000
+
+
+def token(i):
+    return {"value": f"04{i:012X}", "type": "ISO14443"}
+
+
+def card(i, status=None):
+    info = {"authorization_status": status or ("Blocked" if i % 5 == 0 else "Accepted")}
+    if i % 3 == 0:
+        info["parent_id_token"] = {"value": f"FLEET{i % 4}", "type": "Central"}
+    return info
+
+
+def image(cards, version):
+    builder = Builder(KEY)
+    for i in cards:
+        builder.add(token(i), card(i))
+    file = BytesIO()
+    builder.write(file, version, 99)
+    return file.getvalue()
+
+
+def open_store(device, settings):
+    return Store(Files(device, settings), "store", KEY, capacity=12_000)
+
+
+def place(store, data):
+    load = store.load()
+    for at in range(0, len(data), 1000):
+        finish(load.write(data[at : at + 1000]))
+    finish(load.commit())
+
+
+def answer(store, i):
+    result, _ = store.lookup(token(i), NOW)
+    if result is None:
+        return None
+    parent = result.get("parent_id_token")
+    return result["authorization_status"], parent and parent["value"]
+
+
+def expected(i, status=None):
+    info = card(i, status)
+    parent = info.get("parent_id_token")
+    return info["authorization_status"], parent and parent["value"]
+
+
+def put(i, status=None):
+    return lambda store: finish(store.put(token(i), card(i, status)))
+
+
+def delete(i):
+    return lambda store: finish(store.delete(token(i)))
+
+
+def learn(i):
+    return lambda store: finish(store.learn(token(i), card(i), NOW))
+
+
+def update(version, changes):
+    return lambda store: finish(
+        store.update(version, [(token(i), status and card(i, status)) for i, status in changes])
+    )
+
+
+def several(*actions):
+    def run(store):
+        for action in actions:
+            action(store)
+
+    return run
+
+
+def nothing(store):
+    pass
+
+
+# Each scenario: (what the flash holds before, the changes of which each is all or nothing).
+# Cards from 20,000 on are learned, those from 50,000 on are new.
+few = several(*(put(i) for i in range(1, 8)), learn(20_001))
+
+
+def with_cards(count, *more):
+    def run(store):
+        place(store, image(range(count), 3))
+        several(*more)(store)
+
+    return run
+
+
+ALMOST_FULL_JOURNAL = [put(60_000 + i) for i in range(53)]
+ALMOST_FULL_DELTA = [
+    update(10 + n, [(30_000 + 90 * n + i, "Accepted") for i in range(90)]) for n in range(7)
+]
+SCENARIOS = {
+    "first_start": (None, [nothing]),
+    "put": (few, [put(3, "Expired")] + [put(50_001 + i) for i in range(0, 20, 2)]),
+    "put_new_parent": (few, [put(50_004), put(50_001)]),
+    "delete": (few, [delete(2), delete(20_001), delete(4)]),
+    "learn": (few, [learn(20_002), learn(20_004)]),
+    "clear_cache": (few, [lambda store: store.clear_cache(), learn(20_005)]),
+    "journal_full": (
+        with_cards(500, *ALMOST_FULL_JOURNAL),
+        [put(50_000), put(50_001), put(50_002)],
+    ),
+    "update_small": (few, [update(5, [(1, None), (2, "Blocked"), (50_001, "Accepted")])]),
+    "update_large": (
+        with_cards(500, learn(20_001)),
+        [update(5, [(i, "Expired" if i % 2 else None) for i in range(490, 530)])],
+    ),
+    "settings": (
+        few,
+        [
+            lambda store: store.set_master_pass_group_id("MASTERS"),
+            lambda store: store.set_master_pass_group_id("B" * 36),
+            lambda store: store.set_connection_timeout(77),
+        ],
+    ),
+    "merge": (
+        with_cards(LARGE, learn(20_001), learn(20_003), *ALMOST_FULL_DELTA),
+        [update(100, [(50_000 + i, "Accepted") for i in range(60)])],
+    ),
+    "full_list": (
+        with_cards(LARGE, learn(20_001), learn(20_003), put(50_000)),
+        [lambda store: place(store, image(range(100, LARGE + 100), 4))],
+    ),
+}
+PROBES = (
+    list(range(8))
+    + [99, 100, 490, 491, 499, 500, 529, 9_999, 10_000, 10_099]
+    + list(range(20_001, 20_006))
+    + [30_000, 30_089, 30_100]
+    + [50_000, 50_001, 50_002, 50_010, 50_059, 60_000, 60_052]
+)
+
+
+def state(store):
+    """All that a cut may not halve."""
+    return (
+        [answer(store, i) for i in PROBES],
+        store.version,
+        store.listed,
+        store.cached,
+        store.master_pass_group_id,
+        store.connection_timeout,
+    )
+
+
+def main(chip, name):
+    settings = SETTINGS[chip]
+    before, changes = SCENARIOS[name]
+    flash = formatted(256, settings)
+    if before:
+        store = open_store(flash, settings)
+        before(store)
+        assert not store.damage
+        store.close()
+    base = Flash(1)
+    base.data, base.blocks = bytearray(flash.data), flash.blocks
+
+    flash.log = log = []
+    states, acknowledged = [], []
+    if before:
+        store = open_store(flash, settings)
+        states.append(state(store))
+    else:
+        store = None
+        other = Flash(1)
+        other.data, other.blocks = bytearray(flash.data), flash.blocks
+        states.append(state(open_store(other, settings)))
+    for change in changes:
+        if store is None:
+            store = open_store(flash, settings)
+        change(store)
+        states.append(state(store))
+        acknowledged.append(len(log))
+    flash.log = None
+
+    points = halves = 0
+    done = 0
+    for k in range(len(log) + 1):
+        while done < len(acknowledged) and acknowledged[done] <= k:
+            done += 1
+        for torn in (False, True):
+            if torn and k == len(log):
+                continue
+            device = Cut(base, log[k] if torn else None)
+            store = open_store(device, settings)
+            found = state(store)
+            assert not store.damage, (k, torn, store.damage)
+            assert found in states[done : done + 2], (k, torn, done, found, states)
+            halves += found != states[done]
+            # It goes on as if nothing had been: a change is kept over the next start.
+            if k % 4 == 0:
+                finish(store.put(token(70_000 + k % 50), card(70_000 + k % 50)))
+                store.close()
+                store = open_store(device, settings)
+                assert not store.damage and answer(store, 70_000 + k % 50), (k, torn)
+            if k % 64 == 0:
+                finish(store.verify())
+                assert not store.damage, (k, torn, store.damage)
+            store.close()
+            points += 1
+        if k < len(log):
+            base.apply(log[k])
+    print(points, "cut points,", len(log), "programs and erases,", halves, "cuts kept the change")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

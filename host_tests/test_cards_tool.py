@@ -1,0 +1,159 @@
+"""The card tool: tables in any writing, images, a charger's flash, a board at a serial port."""
+
+import json
+
+import pytest
+from serial_board import SerialBoard, blank_image, firmware_image
+
+from tools.card_rows import BadCard, card, normal_value
+from tools.cards import main
+
+TABLE = """uid,status,parent_id,evse_ids,expiry
+04:a1:b2:c3:d4:e5:f6,,FLEET,2;1,2027-06-30
+9c 3a 55 01,Blocked,,,
+0x04-A1-B2-C3-D4-E5-F6,,,,
+08112233,,,,
+9c3a55,,,,
+9C3A5502,accepted,,,2026-01-01T00:00:00+01:00
+9C3A5503,Fine,,,
+"""
+
+
+@pytest.fixture
+def made(tmp_path, capsys):
+    """A key and an image of 300 cards."""
+    key, image, table = tmp_path / "key", tmp_path / "cards.img", tmp_path / "many.csv"
+    table.write_text("uid,parent_id\n" + "".join(f"04{i:012x},P{i % 3}\n" for i in range(300)))
+    main(["new-key", str(key)])
+    main(["build", str(table), "--key", str(key), "--list-version", "4", "-o", str(image)])
+    capsys.readouterr()
+    return key, image, table
+
+
+@pytest.mark.parametrize(
+    "text", ["9c3a5501", "9C:3A:55:01", "9c 3a 55 01", " 9C-3A-55-01", "0x9c3a5501", "9c.3a.55.01"]
+)
+def test_a_uid_in_any_common_writing_becomes_one(text):
+    assert normal_value(text, "ISO14443") == "9C3A5501"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "9c3a550", "9c3a5501ff", "1.2E+12", "08aabbcc", "00000000", "ff:ff:ff:ff", "zz"]
+)
+def test_what_is_no_uid_of_a_card_is_refused(text):
+    with pytest.raises(BadCard):
+        normal_value(text, "ISO14443")
+
+
+def test_a_date_lasts_to_its_end():
+    _, info = card({"uid": "9c3a5501", "expiry": "2027-06-30"})
+    assert info["expiry_time"] == "2027-07-01T00:00:00Z"
+
+
+def test_a_dry_run_names_bad_rows_and_duplicates(tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text(TABLE)
+    main(["build", str(table), "--dry-run", "--skip-bad"])
+    said = capsys.readouterr().out
+    assert "line 4: the same card as line 2" in said
+    assert "line 5: a random UID" in said and "line 6: the UID has 3 bytes" in said
+    assert "line 8: status is not one of Accepted, " in said
+    assert "3 cards, 3 bad rows, 1 duplicates" in said
+    assert "9C3A" not in said.upper()  # a report names lines, not cards
+    with pytest.raises(SystemExit, match="nothing written"):
+        main(["build", str(table)])
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_json_rows_are_named_by_line_too(tmp_path, capsys):
+    table = tmp_path / "t.json"
+    rows = [{"uid": "9c3a5501", "evse_ids": [2]}, {"uid": "9c3a5502", "name": "x"}, 5]
+    table.write_text(json.dumps(rows, indent=1))
+    main(["build", str(table), "--dry-run", "--skip-bad"])
+    said = capsys.readouterr().out
+    assert "line 8: unknown column 'name'" in said and "line 12: not an object" in said
+    table.write_text('[{"uid": "9c3a5501"},\n {"uid" "x"}]')
+    with pytest.raises(SystemExit, match="line 2"):
+        main(["build", str(table), "--dry-run"])
+    table.write_text("{}")
+    with pytest.raises(SystemExit, match="not an array"):
+        main(["build", str(table), "--dry-run"])
+
+
+def test_an_image_is_described_checked_and_exported(made, tmp_path, capsys):
+    key, image, table = made
+    main(["describe", str(image), "--key", str(key)])
+    said = capsys.readouterr().out
+    assert "sound" in said and "300 cards listed" in said and "made with this site key" in said
+    main(["export", str(image)])
+    blind = capsys.readouterr().out
+    assert blind.count("\n") == 301 and "040000000000" not in blind
+    main(["export", str(image), "--table", str(table), "--key", str(key)])
+    assert "0400000000012B,ISO14443,Accepted,P2," in capsys.readouterr().out
+    data = bytearray(image.read_bytes())
+    data[900] ^= 4
+    image.write_bytes(data)
+    with pytest.raises(SystemExit, match="damaged"):
+        main(["describe", str(image)])
+    other = tmp_path / "other"
+    main(["new-key", str(other)])
+    with pytest.raises(SystemExit):
+        main(["new-key", str(other)])
+
+
+def test_a_chargers_flash(made, tmp_path, capsys):
+    key, image, _ = made
+    flash = tmp_path / "flash.img"
+    blank_image(flash)
+    where = ["--flash", str(flash)]
+    with pytest.raises(SystemExit, match="no site key"):
+        main(["status", *where])
+    main(["set-key", str(key), *where])
+    walk_through(image, where, capsys)
+    other = tmp_path / "other"
+    main(["new-key", str(other)])
+    main(["set-key", str(other), *where])
+    with pytest.raises(SystemExit, match="another site key"):
+        main(["add", "9c3a5501", *where])
+    with pytest.raises(SystemExit, match="another site key"):
+        main(["install", str(image), *where])
+
+
+def test_a_board_at_a_serial_port(made, tmp_path, capsys, monkeypatch):
+    key, image, _ = made
+    flash = tmp_path / "flash.img"
+    firmware_image(flash)
+    with SerialBoard(flash) as board:
+        where = ["--port", board.port, "--resume"]
+        main(["set-key", str(key), *where])
+        walk_through(image, where, capsys)
+        with pytest.raises(SystemExit, match="not complete"):
+            short = tmp_path / "short.img"
+            short.write_bytes(image.read_bytes()[:-256])
+            monkeypatch.setattr("tools.cards.open_image", lambda path: None)
+            main(["install", str(short), *where])
+
+
+def walk_through(image, where, capsys):
+    """What a technician does, and what is said."""
+
+    def said(*words):
+        capsys.readouterr()
+        main([*words, *where])
+        return capsys.readouterr().out
+
+    assert "list: 0" in said("status")
+    said("add", "9c:3a:55:01", "--parent-id", "FLEET", "--evse-ids", "1;2")
+    said("install", str(image))
+    assert "list: 300" in said("status")
+    assert said("find", "9c3a5501") == "unknown\n"
+    assert said("add", "9c:3a:55:01", "--status", "blocked") == "on the list\n"
+    assert "Blocked" in said("find", "9c 3a 55 01")
+    assert "Accepted" in said("find", "04 00 00 00 00 00 05")
+    assert said("remove", "9C3A5501") == "removed\n"
+    assert said("remove", "9C3A5501") == "was not there\n"
+    assert said("master-pass") == "no master pass group\n"
+    assert said("master-pass", "MASTERS") == "master pass group: MASTERS\n"
+    assert said("master-pass") == "master pass group: MASTERS\n"
+    assert said("master-pass", "") == "no master pass group\n"
+    assert "list: 300" in said("status")

@@ -1,0 +1,358 @@
+"""Cards for a board's token store: from a table to the board, and back.
+
+    python -m tools.cards new-key site.key
+    python -m tools.cards build cards.csv --key site.key --list-version 7 -o cards.img
+    python -m tools.cards install cards.img --flash build/desktop/flash.img
+    python -m tools.cards add 04:a1:b2:c3:d4:e5:f6 --parent-id FLEET --port /dev/ttyUSB0
+
+A table is a .csv whose first line names its columns, or a .json array of objects with the same
+names: uid, and if wanted type (ISO14443), status (Accepted), parent_id, parent_type (Central),
+evse_ids (1;3) and expiry (2027-06-30, or an RFC 3339 time). A store holds no card in plain: keep
+the table. --flash is the image of a charger that is not running.
+"""
+
+import argparse
+import csv
+import io
+import os
+import struct
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+
+from tapauth.store import finish
+from tapauth.store.cards import Cards
+from tapauth.store.codec import (
+    BODY,
+    DAY,
+    HASH,
+    PLATE,
+    STATUSES,
+    StoreError,
+    digest,
+    expiry_of,
+    format_time,
+    key_id,
+    status_of,
+    terms_of,
+)
+from tools.card_image import Builder
+from tools.card_rows import COLUMNS, BadCard, card, read_rows
+from tools.store_target import BoardTarget, ImageTarget
+
+SHOWN = 20
+"""Bad rows and duplicates shown by line; the rest is counted."""
+
+
+class _LocalFiles:
+    open = staticmethod(open)
+
+
+def read_key(path: str) -> bytes:
+    """A site key from its file. Raises SystemExit."""
+    try:
+        key = Path(path).read_bytes()
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from error
+    if len(key) != 32:
+        raise SystemExit(f"{path} is not a site key: it must have 32 bytes, not {len(key)}")
+    return key
+
+
+class _Report:
+    """Lines about single rows, of which only the first are shown."""
+
+    def __init__(self, what: str):
+        self._what = what
+        self.count = 0
+
+    def __call__(self, text: str) -> None:
+        self.count += 1
+        if self.count <= SHOWN:
+            print(text)
+        elif self.count == SHOWN + 1:
+            print(f"... and more {self._what}")
+
+
+def collect(path: Path, builder: Builder) -> tuple[int, int, int]:
+    """Put a table's cards into `builder`; prints what is wrong with it.
+
+    Returns how many cards are good, bad, and duplicates of an earlier line (the last one counts).
+    """
+    bad, duplicate = _Report("bad rows"), _Report("duplicates")
+    lines: dict[tuple, int] = {}
+    shown = time.monotonic()
+    for line, fields in read_rows(path):
+        try:
+            if not isinstance(fields, dict):
+                raise BadCard("not an object")
+            token, info = card(fields)
+            builder.add(token, info)
+            place = (token["type"], token["value"].upper())
+            if place in lines:
+                duplicate(f"line {line}: the same card as line {lines[place]}; this one counts")
+            lines[place] = line
+        except (BadCard, StoreError) as error:
+            bad(f"line {line}: {error}")
+        if time.monotonic() - shown > 1:
+            shown = time.monotonic()
+            print(f"  {len(lines)} cards read", file=sys.stderr)
+    return len(lines), bad.count, duplicate.count
+
+
+def new_key(arguments) -> None:
+    """Make a site key; never overwrites one."""
+    try:
+        handle = os.open(arguments.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise SystemExit(f"{arguments.file}: {error.strerror}") from error
+    with os.fdopen(handle, "wb") as file:
+        file.write(os.urandom(32))
+    print(f"{arguments.file}: a new site key. Whoever has it can test guesses at your cards.")
+
+
+def build(arguments) -> None:
+    """Check a table and write it as the full list that a board takes."""
+    builder = Builder(read_key(arguments.key) if arguments.key else bytes(32))
+    good, bad, duplicates = collect(Path(arguments.table), builder)
+    print(f"{good} cards, {bad} bad rows, {duplicates} duplicates")
+    if bad and not arguments.skip_bad:
+        raise SystemExit("nothing written: mend the rows, or leave them out with --skip-bad")
+    if arguments.dry_run:
+        return
+    if not (arguments.key and arguments.output and arguments.list_version):
+        raise SystemExit("to write it, give --key, --list-version and -o; else --dry-run")
+    if not 0 < arguments.list_version < 1 << 31:
+        raise SystemExit("a list version is 1 to 2147483647")
+    data = io.BytesIO()
+    seed = int.from_bytes(os.urandom(4), "little") or 1
+    builder.write(data, arguments.list_version, seed, int(time.time()) // DAY)
+    Path(arguments.output).write_bytes(data.getvalue())
+    size = len(data.getvalue())
+    print(f"{arguments.output}: version {arguments.list_version}, {size} bytes")
+
+
+def open_image(path: str) -> Cards:
+    """A cards file, checked from end to end. Raises SystemExit."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(BODY)
+        found = struct.unpack_from(PLATE, head)[4] if len(head) == BODY else 0
+        cards = Cards(_LocalFiles, path, found)
+        finish(cards.verify())
+        return cards
+    except StoreError as error:
+        raise SystemExit(f"{path}: damaged or no cards file: {error}") from error
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from error
+
+
+def records(cards: Cards) -> Iterable[bytes]:
+    """Every record that counts."""
+    for record in cards.run():
+        yield cards.find_delta(record[:HASH]) or record
+    for record in cards.delta():
+        if not cards.find_run(record[:HASH]):
+            yield record
+
+
+def describe(arguments) -> None:
+    """Check an image and say what is in it."""
+    cards = open_image(arguments.image)
+    size = os.path.getsize(arguments.image)
+    count = cards.listed + cards.cached
+    print(f"{arguments.image}: sound, {size} bytes, {size / max(count, 1):.1f} a card")
+    print(f"list version {cards.version}, {cards.listed} cards listed, {cards.cached} cached")
+    tally: dict[str, int] = {}
+    for record in records(cards):
+        if status_of(record) < len(STATUSES):
+            name = STATUSES[status_of(record)]
+            tally[name] = tally.get(name, 0) + 1
+    for name, number in sorted(tally.items()):
+        print(f"  {name}: {number}")
+    print(f"{cards.run_terms + cards.tail_terms} pairs of parent id and EVSEs")
+    if arguments.key:
+        with open(arguments.image, "rb") as file:
+            found = struct.unpack_from(PLATE, file.read(BODY))[4]
+        same = found == key_id(read_key(arguments.key))
+        print("made with this site key" if same else "made with another site key")
+        if not same:
+            raise SystemExit(1)
+
+
+def export(arguments) -> None:
+    """Write what an image holds as CSV; cards by name only if a table of them is given."""
+    cards = open_image(arguments.image)
+    names = {}
+    if arguments.table:
+        if not arguments.key:
+            raise SystemExit("to find the table's cards in the image, give its --key")
+        key = read_key(arguments.key)
+        for _, fields in read_rows(Path(arguments.table)):
+            try:
+                token, _ = card(fields) if isinstance(fields, dict) else ({}, {})
+                names[digest(key, token)[:HASH]] = token
+            except (BadCard, KeyError):
+                continue
+    place = (
+        open(arguments.output, "w", newline="") if arguments.output else nullcontext(sys.stdout)
+    )
+    with place as out:
+        writer = csv.writer(out)
+        writer.writerow([*COLUMNS, "hash"])
+        for record in records(cards):
+            if status_of(record) >= len(STATUSES):
+                continue
+            number = terms_of(record)
+            parent, evse_ids = cards.terms(number) if number else (None, None)
+            token = names.get(record[:HASH], {})
+            expiry = expiry_of(record)
+            writer.writerow(
+                [
+                    token.get("value", ""),
+                    token.get("type", ""),
+                    STATUSES[status_of(record)],
+                    parent["value"] if parent else "",
+                    parent["type"] if parent else "",
+                    ";".join(str(n) for n in evse_ids or ()),
+                    format_time(expiry) if expiry is not None else "",
+                    record[:HASH].hex(),
+                ]
+            )
+
+
+def _target(arguments) -> ImageTarget | BoardTarget:
+    if arguments.flash:
+        return ImageTarget(Path(arguments.flash), arguments.capacity)
+    return BoardTarget(arguments.port, arguments.capacity, arguments.resume)
+
+
+def _card(arguments) -> tuple[dict, dict]:
+    fields = {name: getattr(arguments, name, None) for name in COLUMNS}
+    try:
+        return card(fields)
+    except BadCard as error:
+        raise SystemExit(str(error)) from error
+
+
+def set_key(arguments) -> None:
+    """Put a site key on a board. A store made with another one then needs a full list."""
+    _target(arguments).set_key(read_key(arguments.file))
+    print("done")
+
+
+def install(arguments) -> None:
+    """Put an image in place as the full list. What the board has learned stays."""
+    open_image(arguments.image)
+    _target(arguments).install(Path(arguments.image).read_bytes())
+    print("in place")
+
+
+def add(arguments) -> None:
+    """Put one card on a board's list."""
+    token, info = _card(arguments)
+    _target(arguments).ask(f"finish(store.put({token!r}, {info!r}))")
+    print("on the list")
+
+
+def remove(arguments) -> None:
+    """Take one card off a board's list and cache."""
+    token, _ = _card(arguments)
+    found = _target(arguments).ask(f"finish(store.delete({token!r}))")
+    print("removed" if found else "was not there")
+
+
+def find(arguments) -> None:
+    """Show what a board knows about one card."""
+    token, _ = _card(arguments)
+    result, _ = _target(arguments).ask(f"store.lookup({token!r}, {int(time.time())})")
+    if result is None:
+        print("unknown")
+        return
+    for name, value in sorted(result.items()):
+        if value:
+            print(f"{name}: {value}")
+
+
+def master_pass(arguments) -> None:
+    """Show or set the group whose cards stop every transaction."""
+    target = _target(arguments)
+    if arguments.group is not None:
+        target.ask(f"store.set_master_pass_group_id({arguments.group!r})")
+    group = target.ask("store.master_pass_group_id")
+    print(f"master pass group: {group}" if group else "no master pass group")
+
+
+def status(arguments) -> None:
+    """Show how a board's store is."""
+    for name, value in _target(arguments).ask("store.status()").items():
+        print(f"{name}: {value}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m tools.cards",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, action, on_board: bool = False) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=action.__doc__, description=action.__doc__)
+        made.set_defaults(action=action)
+        if on_board:
+            where = made.add_mutually_exclusive_group(required=True)
+            where.add_argument("--flash", metavar="FILE", help="flash image of a stopped charger")
+            where.add_argument("--port", help="serial port of a board, as mpremote names it")
+            made.add_argument("--capacity", type=int, default=10000, help="cards (10000)")
+            made.add_argument(
+                "--resume", action="store_true", help="do not reset the board before and after"
+            )
+        return made
+
+    command("new-key", new_key).add_argument("file")
+    made = command("build", build)
+    made.add_argument("table", help=".csv or .json")
+    made.add_argument("--dry-run", action="store_true", help="only check the table")
+    made.add_argument("--skip-bad", action="store_true", help="leave bad rows out")
+    made.add_argument("--key", metavar="FILE", help="the site key")
+    made.add_argument("--list-version", type=int, help="higher than the board's")
+    made.add_argument("-o", "--output", metavar="FILE")
+    made = command("describe", describe)
+    made.add_argument("image")
+    made.add_argument("--key", metavar="FILE", help="say whether it was made with this one")
+    made = command("export", export)
+    made.add_argument("image")
+    made.add_argument("--table", help="name the cards that are in this table")
+    made.add_argument("--key", metavar="FILE")
+    made.add_argument("-o", "--output", metavar="FILE")
+    command("set-key", set_key, True).add_argument("file")
+    command("install", install, True).add_argument("image")
+    for name, action in (("add", add), ("remove", remove), ("find", find)):
+        made = command(name, action, True)
+        made.add_argument("uid", help="in any common writing")
+        made.add_argument("--type", help="ISO14443")
+        if action is add:
+            made.add_argument("--status", help="Accepted")
+            made.add_argument("--parent-id", dest="parent_id")
+            made.add_argument("--parent-type", dest="parent_type", help="Central")
+            made.add_argument("--evse-ids", dest="evse_ids", help="such as 1;3")
+            made.add_argument("--expiry", help="a date or an RFC 3339 time")
+    command("master-pass", master_pass, True).add_argument(
+        "group", nargs="?", help='none: show it; "": switch it off'
+    )
+    command("status", status, True)
+    return top
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run one command. Raises SystemExit with a message when it is refused."""
+    arguments = parser().parse_args(words)
+    arguments.action(arguments)
+
+
+if __name__ == "__main__":
+    main()

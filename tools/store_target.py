@@ -1,0 +1,146 @@
+"""Where a store lies: on a flash image of a stopped charger, or on a board at a serial port.
+
+Both run the same few lines of the store's own code (`SCRIPT`): here for an image, by mpremote
+for a board. A board's firmware stops for that, and is restarted afterwards.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tapauth.store import Store, finish
+from tapauth.store.codec import StoreError
+from tools.flash_image import FlashImage
+
+FOLDER = "/store"
+KEY = "/site.key"
+UPLOAD = "/upload.new"
+
+SCRIPT = """
+import json
+from tapauth.store import Store, files, finish
+try:
+    store = Store(files, {folder!r}, open({key!r}, "rb").read(), capacity={capacity})
+    def take(path):
+        load = store.load()
+        file = open(path, "rb")
+        try:
+            piece = file.read(1024)
+            while piece:
+                finish(load.write(piece))
+                piece = file.read(1024)
+            finish(load.commit())
+        finally:
+            file.close()
+            load.abort()
+            files.remove(path)
+    print("ANSWER", json.dumps([{expression}, store.damage]))
+except Exception as error:
+    print("REFUSED", type(error).__name__, error)
+"""
+
+
+class Refused(SystemExit):
+    """The store or the way to it said no; the text says why."""
+
+
+class ImageTarget:
+    """The store on a littlefs image, such as build/desktop/flash.img."""
+
+    def __init__(self, path: Path, capacity: int):
+        self._image = FlashImage(path)
+        self._files = self._image.files
+        self._capacity = capacity
+
+    def key(self) -> bytes:
+        """The site key. Raises Refused if there is none."""
+        try:
+            with self._files.open(KEY, "rb") as file:
+                return file.read()
+        except OSError:
+            raise Refused("there is no site key: give it one with set-key") from None
+
+    def set_key(self, key: bytes) -> None:
+        """Put the site key there."""
+        with self._files.open(KEY, "wb") as file:
+            file.write(key)
+        self._image.save()
+
+    def ask(self, expression: str):
+        """The value of an expression over `store` and `finish`. Raises Refused."""
+        store = Store(self._files, FOLDER, self.key(), capacity=self._capacity)
+        try:
+            answer = eval(expression, {"store": store, "finish": finish})
+            return _checked(answer, store.damage)
+        except (StoreError, OSError, ValueError) as error:
+            raise Refused(f"refused: {error}") from error
+        finally:
+            store.close()
+            self._image.save()
+
+    def install(self, data: bytes) -> None:
+        """Put a full list in place. Raises Refused."""
+        store = Store(self._files, FOLDER, self.key(), capacity=self._capacity)
+        load = store.load()
+        try:
+            finish(load.write(data))
+            finish(load.commit())
+        except (StoreError, OSError) as error:
+            raise Refused(f"refused: {error}") from error
+        finally:
+            load.abort()
+            store.close()
+        self._image.save()
+
+
+class BoardTarget:
+    """The store of a board at a serial port, by mpremote."""
+
+    def __init__(self, port: str, capacity: int, resume: bool):
+        self._port = port
+        self._capacity = capacity
+        # Without a soft reset first, the running firmware's memory is not given back.
+        self._begin = ["resume"] if resume else []
+        self._end = [] if resume else ["reset"]
+
+    def _mpremote(self, *commands: str) -> str:
+        call = [sys.executable, "-m", "mpremote", "connect", self._port, *self._begin, *commands]
+        done = subprocess.run(call, capture_output=True, text=True)
+        if done.returncode:
+            raise Refused(f"mpremote: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def set_key(self, key: bytes) -> None:
+        """Put the site key there."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "key"
+            local.write_bytes(key)
+            self._mpremote("cp", str(local), ":" + KEY, *self._end)
+
+    def ask(self, expression: str, *before: str):
+        """The value of an expression over `store` and `finish`. Raises Refused."""
+        code = SCRIPT.format(
+            folder=FOLDER, key=KEY, capacity=self._capacity, expression=expression
+        )
+        output = self._mpremote(*before, "exec", code, *self._end)
+        for line in output.splitlines():
+            if line.startswith("ANSWER "):
+                return _checked(*json.loads(line[7:]))
+            if line.startswith("REFUSED "):
+                raise Refused(f"refused: {line[8:]}")
+        raise Refused(f"the board gave no answer:\n{output}")
+
+    def install(self, data: bytes) -> None:
+        """Put a full list in place. Raises Refused."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "cards"
+            local.write_bytes(data)
+            self.ask(f"take({UPLOAD!r})", "cp", str(local), f":{UPLOAD}", "+")
+
+
+def _checked(answer, damage: str):
+    if damage:
+        print(f"the store is damaged ({damage}): install a full list", file=sys.stderr)
+    return answer
