@@ -75,7 +75,7 @@ class Model:
         self.list: dict = {}
         self.cache: dict = {}
         self.version = 0
-        self.settings = ("", None)
+        self.settings = (None, None)
 
     def put(self, i, card):
         self.cache.pop(i, None)

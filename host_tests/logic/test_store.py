@@ -165,7 +165,7 @@ def test_a_full_cache_loses_the_least_valuable_first():
 
 def test_settings_survive_and_are_checked():
     store = new_store("settings")
-    assert store.master_pass_group_id == "" and store.connection_timeout is None
+    assert store.master_pass_group_id is None and store.connection_timeout is None
     store.set_master_pass_group_id("MASTERS")
     store.set_connection_timeout(45)
     store = again(store)

@@ -263,9 +263,11 @@ def unpack_segment(data: bytes) -> tuple:
     return seed, first, version, (cards, cache), data[SEGMENT_HEAD:]
 
 
-def pack_settings(cleared_seed: int, cleared: int, timeout: int, group: str) -> bytes:
-    """The settings file. `timeout` 0 stands for "not set"."""
-    data = struct.pack(_SETTINGS, 0, cleared_seed, cleared, timeout)[4:] + group.encode()
+def pack_settings(cleared_seed: int, cleared: int, timeout: int, group: str | None) -> bytes:
+    """The settings file. `timeout` 0 and `group` None stand for "never set"."""
+    data = struct.pack(_SETTINGS, 0, cleared_seed, cleared, timeout)[4:]
+    if group is not None:
+        data += group.encode() or b"\0"
     return struct.pack("<I", crc32(data, _SETTINGS_HEAD)) + data
 
 
@@ -277,4 +279,5 @@ def unpack_settings(data: bytes) -> tuple:
     ):
         raise Damaged("settings")
     _, seed, cleared, timeout = struct.unpack_from(_SETTINGS, data)
-    return seed, cleared, timeout, data[_SETTINGS_HEAD:].decode()
+    group = data[_SETTINGS_HEAD:].decode()
+    return seed, cleared, timeout, None if not group else group.strip("\0")

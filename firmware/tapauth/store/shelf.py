@@ -70,7 +70,7 @@ class Shelf:
         self.busy = False
         self._hidden = False  # changes are missing, so nothing older than the rest is certain
         self.version = self.listed = self.cached = 0
-        self._settings = (0, 0, 0, "")
+        self._settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
         self._open()
 
     # Opening
@@ -101,7 +101,7 @@ class Shelf:
             return
         self._load_journal(self.cards)
         if all_cleared:
-            self._settings = (self.cards.seed, self.journal.seq, 0, "")
+            self._settings = (self.cards.seed, self.journal.seq, 0, None)
         if self._cleared() >= self.journal.seq:
             self.cached = 0
 
@@ -296,21 +296,22 @@ class Shelf:
 
     # Settings, kept over power cuts
 
-    def _save(self, seed: int, cleared: int, timeout: int, group: str) -> None:
+    def _save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
         data = pack_settings(seed, cleared, timeout, group)
         replace_file(self.fs, self.folder, "settings", data)
         self._settings = (seed, cleared, timeout, group)
 
     @property
-    def master_pass_group_id(self) -> str:
-        """The group whose cards stop every transaction; "" for none."""
+    def master_pass_group_id(self) -> str | None:
+        """The group whose cards stop every transaction; "" for none, None if never set here."""
         return self._settings[3]
 
     def set_master_pass_group_id(self, group: str) -> None:
         """Keep the group id, at most 36 characters. Raises ValueError, OSError."""
         if len(group) > 36:
             raise ValueError("a group id has at most 36 characters")
-        self._save(*self._settings[:3], group)
+        seed, cleared, timeout, _ = self._settings
+        self._save(seed, cleared, timeout, group)
 
     @property
     def connection_timeout(self) -> int | None:
@@ -321,7 +322,8 @@ class Shelf:
         """Keep the timeout, 10 to 300 seconds. Raises ValueError, OSError."""
         if not 10 <= seconds <= 300:
             raise ValueError("10 to 300 seconds")
-        self._save(*self._settings[:2], seconds, self._settings[3])
+        seed, cleared, _, group = self._settings
+        self._save(seed, cleared, seconds, group)
 
     def clear_cache(self) -> None:
         """Forget everything learned; the space comes back with the next merge."""
