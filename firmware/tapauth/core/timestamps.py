@@ -64,3 +64,20 @@ def parse_rfc3339(text) -> int | None:
         return _parse(text)
     except ValueError:
         return None
+
+
+def format_rfc3339(seconds: int) -> str:
+    """Seconds since 1970-01-01 UTC, until 9999, as an RFC 3339 date-time in UTC."""
+    days, second = divmod(seconds, 86_400)
+    # Years counted from March, so that the leap day ends them (H. Hinnant's civil_from_days).
+    days += 719_468
+    era, day = divmod(days, 146_097)
+    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5 - 1
+    month = month + 3 if month < 10 else month - 9
+    year += era * 400 + (month <= 2)
+    hour, second = divmod(second, 3600)
+    minute, second = divmod(second, 60)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
