@@ -31,6 +31,16 @@ UNUSED = {
         "listen_for_passive_target",
         "get_passive_target",
         "power_down",
+        "call_function",
+        "send_command",
+        "firmware_version",
+        "SAM_configuration",
+        "reset",
+        "__init__",
+        "_wait_ready",
+        "_wakeup",
+        "_read_data",
+        "_write_data",
     )
 }
 
