@@ -83,7 +83,11 @@ class Listener:
             payload = message.payload
         self.messages.append((message.topic, payload))
 
-    def publish(self, topic: str, text: str) -> None:
+    def payloads(self, end: str) -> list:
+        """The payloads of all messages whose topic ends so."""
+        return [payload for topic, payload in self.messages if topic.endswith(end)]
+
+    def publish(self, topic: str, text: str | bytes) -> None:
         self._client.publish(topic, text, qos=1)
 
     def statuses(self, start: int = 0) -> list[tuple[str, str]]:

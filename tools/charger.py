@@ -9,6 +9,7 @@ bundled scenario and checks what comes over MQTT.
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
@@ -26,12 +27,17 @@ import paho.mqtt.client as paho
 from tools.bench_link import BenchServer
 from tools.broker import EmbeddedBroker
 from tools.build import build
+from tools.card_image import Builder
+from tools.card_rows import card, read_rows
 from tools.evse_sim import SimulatedEvses
 from tools.paths import BOARDS, BUILD, IMAGE, micropython
 from tools.pn532_sim import Chip
+from tools.store_target import ImageTarget
 
-HEAP = "192k"
-"""Heap of the 64-bit Unix port, like 96 KB on a 32-bit board."""
+HEAP = "256k"
+"""Heap of the 64-bit Unix port, like 128 KB on a 32-bit board: a Pico W has 200 KB."""
+CAPACITY = 10_000
+"""Cards that the store of a new flash may hold; the configuration's default."""
 
 DESKTOP = BOARDS / "desktop"
 START = DESKTOP / "start.py"
@@ -46,8 +52,30 @@ def stage(folder: Path, config: dict) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(IMAGE, folder)
     shutil.copy(DESKTOP / "board.py", folder)
-    shutil.copy(DESKTOP / "cards.json", folder)
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def provision(flash: Path) -> bool:
+    """Give a new flash what a technician gives a new board: a site key and a list of cards.
+
+    Returns whether it had none before.
+    """
+    target = ImageTarget(flash, CAPACITY)
+    try:
+        target.key()
+        return False
+    except SystemExit:
+        pass
+    key = os.urandom(32)
+    builder = Builder(key)
+    for _, fields in read_rows(DESKTOP / "cards.csv"):
+        assert isinstance(fields, dict)
+        builder.add(*card(fields))
+    data = io.BytesIO()
+    builder.write(data, 1, int.from_bytes(os.urandom(4), "little") or 1)
+    target.set_key(key)
+    target.install(data.getvalue())
+    return True
 
 
 class Observer:
@@ -172,6 +200,7 @@ class DesktopCharger:
                     self.chip,
                     on_arm=self._watchdog.arm,
                     on_feed=self._watchdog.feed,
+                    on_lamp=lambda pattern: self.on_board_line(f"(lamp: {pattern})"),
                     on_disconnect=self._watchdog.disarm,
                 )
             )
@@ -201,6 +230,7 @@ class DesktopCharger:
         )
         if done.returncode:
             raise SystemExit((done.stdout + done.stderr).strip())
+        provision(self.flash)
         self._watch = threading.Thread(target=self._keep_running, daemon=True)
         self._watch.start()
 

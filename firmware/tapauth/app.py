@@ -1,42 +1,69 @@
 """The composition root: makes every part, joins them, and starts the tasks. Nothing else knows
 more than its own room.
+
+App has what every board needs; the two roles (tapauth.roles) add theirs.
 """
 
 import asyncio
+import json
 import os
 
 from tapauth import __version__
-from tapauth.cards import CardList
-from tapauth.compat import Clock, unload
+from tapauth.compat import Clock, const, sleep_ms, unix_time, unload
 from tapauth.core import taps
-from tapauth.core.auth import Authorizer
-from tapauth.core.settings import AuthSettings
-from tapauth.everest import AuthConsumer
-from tapauth.evse.mqtt import MqttEvses
+from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
+from tapauth.feedback import ACCEPTED, FAULT, OFFLINE, READING, REFUSED, Feedback
+from tapauth.feedback import run as run_feedback
 from tapauth.health import Health
 from tapauth.link.mqtt import Link
 from tapauth.log import LEVELS, Log
 from tapauth.reader import scanner, service
-from tapauth.station import Station
 from tapauth.supervisor import Supervisor
+from tapauth.vault import Vault
+from tapauth.wallclock import WallClock
 
 import board
 
+_TICK_MS = const(50)
+# What the driver is shown for a token's status; the others come long after the tap.
+_SHOWN = {
+    "UsedToStart": ACCEPTED,
+    "UsedToStop": ACCEPTED,
+    "UsedToReauthorize": ACCEPTED,
+    "Accepted": READING,  # a plug-in is waited for
+    "Rejected": REFUSED,
+    "TimedOut": REFUSED,
+}
+
 
 class App:
-    """All the parts of one board, joined by a checked configuration."""
+    """All the parts of one board, joined by a checked configuration. A role fills in:
+
+    `apis`: parts with `subscriptions`, `message(topic, payload)`, `link_up()` and `tick(now)`;
+    `provide_token(token)`: what becomes of a token of the reader; `time_known(unix, now)`.
+    """
 
     def __init__(self, settings: dict, clock, log):
         base = settings["base_topic"]
+        self.settings = settings
+        self.clock = clock
         self.log = log
-        self._clock = clock
+        self.apis: list = []
+        self.refused = 0
         self.reader_stall = service.Stall()
+        self.feedback = Feedback(board.lamp)
+        self.feedback.condition(OFFLINE, True, clock.now())
         self.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
         self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up)
-        core = Authorizer(AuthSettings(**settings["auth"]), settings["evses"])
-        self.station = Station(core, clock, log, [CardList("/cards.json", log)])
-        self.evses = MqttEvses(base, log, self.link, self.station.session_event)
-        self.consumer = AuthConsumer(settings["everest"], clock, self.link)
+        self.errors = Errors(base + "/errors", log, self.link)
+        self.wallclock = WallClock(clock, self._time_known)
+        self.vault = Vault(
+            settings["cards"],
+            settings["auth"]["accept_expiry_without_clock"],
+            self.wallclock,
+            self.errors,
+            log,
+        )
         self.health = Health(
             base + "/health",
             settings["health_interval_s"],
@@ -45,56 +72,146 @@ class App:
             self.link,
             self.counters,
         )
-        self.link.subscriptions.append(self.evses.subscription)
-        self.station.connect(self._status, self.evses.command)
         self.scanner, self.taps = service.open_reader(board, settings["reader"], self._card)
 
+    def start(self) -> None:
+        """Subscribe, and hand the tasks to the supervisor."""
+        for api in self.apis:
+            self.link.subscriptions.extend(api.subscriptions)
+        self._start_clock(self.settings["clock"])
         add = self.supervisor.add
         add("reader", self._scan)
         add("mqtt", self.link.run, 15_000)
-        add("auth timers", self.station.timers)
-        add("heartbeat", self.consumer.heartbeats)
+        add("apis", self._tick)
+        add("cards", self.vault.run)
         add("health", self.health.run)
+        add("feedback", self._show_feedback)
 
-    async def _scan(self, beat) -> None:
-        await service.run(self.scanner, self._clock, beat, self.reader_stall)
+    def provide_token(self, token: dict) -> None:
+        """The reader has a token."""
+        raise NotImplementedError
 
-    def _card(self, event: str, value, now: int) -> None:
-        """The reader has something to tell."""
-        if event == taps.TOKEN:
-            self.station.provide_token(value)
-        elif event == scanner.LOST:
-            self.log.error("reader", "lost: {}", value)
-        elif event == scanner.BACK:
-            self.log.info("reader", "works again")
-        else:
-            self.log.warning("reader", "{}", value or event)
-
-    def _status(self, token: dict, status: str, messages: list) -> None:
-        if status == "UsedToStart":
-            self.taps.started(token["id_token"]["value"], self._clock.now())
-        self.consumer.status(token, status, messages)
-
-    def _message(self, topic: str, payload: bytes) -> None:
-        self.evses.message(topic, payload)
-
-    def _link_up(self) -> None:
-        self.consumer.link_up()
-        self.health.publish()
+    def time_known(self, unix_seconds: int, now: int) -> None:
+        """The time of day was set."""
 
     def counters(self) -> dict:
         """What was refused, lost or skipped so far."""
-        return {
-            "taps": self.taps.taps,
-            "cards_refused": self.taps.refused,
-            "reader_errors": self.scanner.bus_errors,
-            "reader_resets": self.scanner.resets,
+        counters = {
             "reader_stall_us": self.reader_stall.longest_us,
             "mqtt_sessions": self.link.sessions,
             "mqtt_dropped": self.link.dropped,
             "mqtt_oversized": self.link.oversized,
-            "evse_refused": self.evses.refused,
+            "messages_refused": self.refused + sum([api.refused for api in self.apis]),
         }
+        counters.update(service.counters(self.scanner, self.taps))
+        counters["cards"] = self.vault.counters()
+        return counters
+
+    # The reader.
+
+    async def _scan(self, beat) -> None:
+        await service.run(self.scanner, self.clock, beat, self.reader_stall)
+
+    def _card(self, event: str, value, now: int) -> None:
+        if event == taps.TOKEN:
+            self.feedback.show(READING, now)
+            self.provide_token(value)
+        elif event in (scanner.LOST, scanner.BACK):
+            lost = event == scanner.LOST
+            text = "the card reader does not answer: " + (value or "")
+            self.errors.set(lost, COMMUNICATION_FAULT, "Card reader lost", "reader", text)
+            self.feedback.condition(FAULT, lost, now)
+        else:
+            self.log.warning("reader", "{}", value or event)
+            self.feedback.show(REFUSED, now)
+
+    def fate(self, token: dict, status: str) -> None:
+        """A role tells what became of a token: for the driver, and for the reader's rules."""
+        now = self.clock.now()
+        self.log.info("auth", "{}: {}", token, status)
+        if status in _SHOWN:
+            self.feedback.show(_SHOWN[status], now)
+        if status == "UsedToStart":
+            self.taps.started(token["id_token"]["value"], now)
+
+    async def _show_feedback(self, beat) -> None:
+        await run_feedback(self.feedback, self.clock, beat)
+
+    # The link.
+
+    def _message(self, topic: str, payload: bytes) -> None:
+        try:
+            if not self._is_time(topic, payload):
+                for api in self.apis:
+                    if api.message(topic, payload):
+                        break
+        except Exception as error:  # whatever a message does, the link and the others go on
+            self.refused += 1
+            self.log.error("app", "a message could not be handled: {}", error)
+            self.log.trace(error)
+
+    def _link_up(self) -> None:
+        self.errors.publish()
+        self.health.publish()
+        for api in self.apis:
+            api.link_up()
+
+    async def _tick(self, beat) -> None:
+        while True:
+            beat()
+            now = self.clock.now()
+            self.feedback.condition(OFFLINE, not self.link.connected, now)
+            for api in self.apis:
+                api.tick(now)
+            await sleep_ms(_TICK_MS)
+
+    # The time of day.
+
+    def _start_clock(self, settings: dict) -> None:
+        source = settings["source"]
+        self._clock_unset(source != "none")
+        if source == "system":
+            self.wallclock.set(unix_time())
+        elif source == "mqtt":
+            self.link.subscriptions.append(self.settings["base_topic"] + "/time")
+        elif source == "ntp":
+            self.supervisor.add("clock", self._keep_time)
+
+    async def _keep_time(self, beat) -> None:
+        from tapauth import ntp
+
+        await ntp.keep_time(self.settings["clock"]["ntp_host"], self.wallclock, self.log, beat)
+
+    def _is_time(self, topic: str, payload: bytes) -> bool:
+        if topic != self.settings["base_topic"] + "/time":
+            return False
+        try:
+            right = self.wallclock.set_from(json.loads(payload.decode()))
+        except ValueError:
+            right = False
+        if not right:
+            self.refused += 1
+            self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
+        return True
+
+    def _clock_unset(self, active: bool) -> None:
+        text = "the time of day is not known: cards with an expiry are refused"
+        self.errors.set(active, VENDOR_WARNING, "Clock not set", "clock", text)
+
+    def _time_known(self, unix_seconds: int, now: int) -> None:
+        self._clock_unset(False)
+        self.time_known(unix_seconds, now)
+
+
+def make(settings: dict, clock, log) -> App:
+    """The board in its role; the other role's code is not loaded."""
+    if settings["role"] == "standalone":
+        from tapauth.roles.standalone import Standalone
+
+        return Standalone(settings, clock, log)
+    from tapauth.roles.attached import AttachedBoard
+
+    return AttachedBoard(settings, clock, log)
 
 
 def main() -> None:
@@ -113,5 +230,7 @@ def main() -> None:
     unload("tapauth.config")
     del config
     log.level = LEVELS.index(settings["log_level"])
-    log.info("app", "TapAuth {} on {}", __version__, settings["board_id"])
-    asyncio.run(App(settings, clock, log).supervisor.run())
+    log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
+    app = make(settings, clock, log)
+    app.start()
+    asyncio.run(app.supervisor.run())

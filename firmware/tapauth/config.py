@@ -25,6 +25,7 @@ _SCHEMA = {
     "board_id": (_TEXT, _REQUIRED, 1, 32),
     "base_topic": (_TEXT, "", 0, 64),
     "log_level": (_CHOICE, "info", ("debug", "info", "warning", "error")),
+    "role": (_CHOICE, "standalone", ("standalone", "attached")),
     "evses": (_INT_LIST, (1,), 1, 8, 1, 4),
     "mqtt": {
         "host": (_TEXT, _REQUIRED, 1, 253),
@@ -39,7 +40,13 @@ _SCHEMA = {
         "topic_prefix": (_TEXT, "", 0, 64),
         "topic_version": (_TEXT, "1", 1, 8),
         "auth_consumer_id": (_TEXT, "auth_api", 1, 64),
+        "auth_token_provider_id": (_TEXT, "nfc_reader", 1, 64),
+        "auth_token_validator_id": (_TEXT, "local_list", 1, 64),
         "heartbeat_interval_ms": (_INT, 1000, 0, 3_600_000),
+        "communication_check_s": (_INT, 5, 0, 3600),
+        "remote_validator": (_BOOL, True),
+        "remote_timeout_ms": (_INT, 2000, 200, 60_000),
+        "accept_unknown_offline": (_BOOL, False),
     },
     "auth": {
         "selection_algorithm": (
@@ -56,6 +63,10 @@ _SCHEMA = {
         "accept_expiry_without_clock": (_BOOL, False),
         "max_tokens_in_process": (_INT, 8, 1, 32),
     },
+    "cards": {
+        "capacity": (_INT, 10_000, 1, 65_535),
+        "cache_days": (_INT, 90, 1, 240),
+    },
     "reader": {
         "bus": (_CHOICE, "spi", ("spi", "uart", "i2c")),
         "address": (_INT, 0x24, 8, 119),
@@ -66,6 +77,10 @@ _SCHEMA = {
         "restart_guard_ms": (_INT, 3000, 0, 60_000),
         "heartbeat_ms": (_INT, 2000, 500, 5000),
         "uppercase": (_BOOL, False),
+    },
+    "clock": {
+        "source": (_CHOICE, "mqtt", ("mqtt", "ntp", "system", "none")),
+        "ntp_host": (_TEXT, "pool.ntp.org", 1, 253),
     },
     "health_interval_s": (_INT, 30, 1, 3600),
     "watchdog_ms": (_INT, 8000, 1000, 8388),
@@ -138,11 +153,13 @@ def parse(text: str) -> dict:
     """
     try:
         given = json.loads(text)
-    except ValueError as error:
-        raise ConfigError("the configuration is not valid JSON") from error
+    except ValueError:
+        raise ConfigError("the configuration is not valid JSON")
     result = _object(given, _SCHEMA, "")
-    for key in ("base_topic", "board_id"):
-        if "+" in result[key] or "#" in result[key]:
+    topics = [(key, result[key]) for key in ("base_topic", "board_id")]
+    topics += [("everest." + key, text) for key, text in result["everest"].items()]
+    for key, text in topics:
+        if isinstance(text, str) and ("+" in text or "#" in text):
             raise ConfigError(f"{key}: + and # have a meaning in MQTT topics and are not allowed")
     if not result["base_topic"]:
         result["base_topic"] = "tapauth/" + result["board_id"]
@@ -157,7 +174,7 @@ def load(path: str = "/config.json") -> dict:
         with open(path) as file:
             text = file.read()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error})") from error
-    except UnicodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text") from error
+        raise ConfigError(f"{path} cannot be read ({error})")
+    except UnicodeError:
+        raise ConfigError(f"{path} is not UTF-8 text")
     return parse(text)

@@ -58,6 +58,8 @@ class Log:
             # An exception's text may quote what it choked on; a number (errno) cannot.
             number = argument.args[0] if argument.args else None
             name = type(argument).__name__
+            if isinstance(argument, MemoryError):
+                return f"{name}: {argument}"  # how much was asked for
             return f"{name} {number}" if isinstance(number, int) else name
         # Whatever else (a list, bytes off the wire) might hold a token.
         return f"<{type(argument).__name__}>"

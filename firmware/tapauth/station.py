@@ -4,45 +4,89 @@ Every input to the core goes through here, because every input may have effects,
 carried out at once, in their order.
 """
 
-from tapauth.compat import sleep_ms
+from tapauth.compat import const, sleep_ms
 from tapauth.core import effects
 
-_LONGEST_SLEEP_MS = 1000
+_LONGEST_SLEEP_MS = const(200)
 
 
 class Station:
-    """`core` is an Authorizer; `validators` answer `validate(token) -> (result, settled)`.
+    """`core` is an Authorizer.
 
     The edges come with connect(): `on_status(token, status, messages)` publishes,
-    `on_command(evse_id, command)` reaches an EVSE.
+    `on_command(evse_id, command)` reaches an EVSE, `on_save(key, value)` keeps a setting, and
+    `validators` are functions of (request_id, token) that lead to answer(), now or later.
     """
 
-    def __init__(self, core, clock, log, validators: list):
+    def __init__(self, core, clock, log):
         self._core = core
         self._clock = clock
         self._log = log
-        self._validators = validators
 
-    def connect(self, on_status, on_command) -> None:
+    def connect(self, on_status, on_command, on_save, validators: list) -> None:
         """Join the edges, before the first input."""
         self._on_status = on_status
         self._on_command = on_command
+        self._on_save = on_save
+        self._validators = validators
 
-    # Inputs. They return why the core refuses what it got, text for the log, or None.
+    # Inputs. Those that may be refused return why, text for the log, or None.
 
-    def provide_token(self, token: dict) -> str | None:
+    def provide_token(self, token) -> str | None:
         """A token provider (the reader) has a ProvidedIdToken."""
         refusal = self._core.provide_token(token, self._clock.now())
         self._carry_out()
         return refusal
 
-    def session_event(self, evse_id: int, event: dict) -> str | None:
+    def answer(self, request_id: int, result: dict | None, settled: bool = False) -> str | None:
+        """A validator has a ValidationResult, or None when it failed."""
+        refusal = self._core.validation_result(request_id, result, self._clock.now(), settled)
+        self._carry_out()
+        return refusal
+
+    def update(self, update) -> str | None:
+        """A validator has a ValidationResultUpdate."""
+        refusal = self._core.validation_result_update(update, self._clock.now())
+        self._carry_out()
+        return refusal
+
+    def session_event(self, evse_id: int, event) -> str | None:
         """An EVSE reports a SessionEvent."""
         refusal = self._core.session_event(evse_id, event, self._clock.now())
         if not refusal:
             self._log.info("auth", "EVSE {}: {}", evse_id, event["event"])
         self._carry_out()
         return refusal
+
+    def withdraw(self, request) -> str:
+        """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult."""
+        result = self._core.withdraw(request, self._clock.now())
+        self._log.info("auth", "withdraw authorization: {}", result)
+        self._carry_out()
+        return result
+
+    def set_connection_timeout(self, seconds) -> bool:
+        """Seconds, 10 to 300. False: refused."""
+        done = self._core.set_connection_timeout(seconds, self._clock.now())
+        self._carry_out()
+        return done
+
+    def set_master_pass_group_id(self, group_id) -> bool:
+        """A string of at most 36 characters, empty for none. False: refused."""
+        done = self._core.set_master_pass_group_id(group_id, self._clock.now())
+        self._carry_out()
+        return done
+
+    def set_clock(self, unix_seconds: int | None, now: int) -> None:
+        """The time of day became known."""
+        self._core.set_clock(unix_seconds, now)
+        self._carry_out()
+
+    def counters(self) -> dict:
+        """What the core refused, by kind."""
+        return self._core.counters
+
+    # Effects.
 
     def _carry_out(self) -> None:
         while True:
@@ -55,12 +99,12 @@ class Station:
     def _carry(self, kind: str, effect: tuple) -> None:
         if kind == effects.STATUS:
             _, token, status, messages = effect
-            self._log.info("auth", "{}: {}", token, status)
             self._on_status(token, status, messages)
         elif kind == effects.VALIDATE:
             _, request_id, validator, token = effect
-            result, settled = self._validators[validator].validate(token)
-            self._core.validation_result(request_id, result, self._clock.now(), settled)
+            self._validators[validator](request_id, token)
+        elif kind == effects.SAVE:
+            self._on_save(effect[1], effect[2])
         else:
             self._command(kind, effect)
 
@@ -86,7 +130,6 @@ class Station:
                 self._carry_out()
                 await sleep_ms(0)
                 continue
-            wait = _LONGEST_SLEEP_MS if due is None else min(due - now, _LONGEST_SLEEP_MS)
-            # An input may set an earlier deadline meanwhile; deadlines are in whole seconds, so
-            # being late by a fifth of one is not noticed.
-            await sleep_ms(min(wait, 200))
+            # An input may set an earlier deadline meanwhile; the shortest is 100 ms, and nobody
+            # notices being late by as much.
+            await sleep_ms(min(due - now if due is not None else _LONGEST_SLEEP_MS, 100))

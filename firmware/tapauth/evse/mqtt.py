@@ -21,9 +21,15 @@ class MqttEvses:
         self._on_event = on_event
 
     @property
-    def subscription(self) -> str:
+    def subscriptions(self) -> tuple:
         """The topic filter of the session events."""
-        return self._start + "+/session_event"
+        return (self._start + "+/session_event",)
+
+    def link_up(self) -> None:
+        """Nothing to say: the EVSEs report when something happens."""
+
+    def tick(self, now: int) -> None:
+        """Nothing is ever due."""
 
     def message(self, topic: str, payload: bytes) -> bool:
         """Take a message. False when the topic is not one of ours."""
@@ -46,4 +52,5 @@ class MqttEvses:
 
     def command(self, evse_id: int, command: dict) -> None:
         """Send a command object to an EVSE."""
-        self._link.publish(f"{self._start}{evse_id}/command", json.dumps(command))
+        # Kept while the link is down: an EVSE that misses a command goes its own way.
+        self._link.enqueue(f"{self._start}{evse_id}/command", json.dumps(command), True)

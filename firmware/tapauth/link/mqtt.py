@@ -96,6 +96,9 @@ class Link:
         self._to_send.set()
         return True
 
+    def enqueue(self, topic, payload, keep=False):
+        self.publish(topic, payload)
+
     async def run(self, beat) -> None:
         """Stay connected, for ever."""
         while True:

@@ -1,0 +1,109 @@
+"""The board as a client of a real EVerest: its reader provides tokens, its store validates them.
+
+EVerest decides; the board shows the fate of a tap. It uses three of EVerest's API modules:
+auth_token_provider, auth_token_validator and auth_consumer.
+"""
+
+import json
+
+from tapauth.api.module import BadMessage, load, reply_topic
+from tapauth.compat import const
+from tapauth.core.tokens import check_provided_token
+from tapauth.errors import COMMUNICATION_FAULT
+
+_CHECK_MS = const(2000)
+"""Between signs of life to EVerest, whose checks wait 5 s by default."""
+_SILENCE_MS = const(10_000)
+"""EVerest sends a heartbeat each second by default; after so long a silence it is gone."""
+_LOST = "EVerest's heartbeat lost"
+
+
+class Attached:
+    """`settings` is the "everest" object of the configuration; `validate(token)` answers from
+    the store with (ValidationResult, settled); `on_status(token, status, messages)` shows.
+    """
+
+    def __init__(self, settings: dict, clock, link, errors, log, validate, on_status):
+        self.refused = 0
+        self._clock = clock
+        self._link = link
+        self._errors = errors
+        self._log = log
+        self._validate = validate
+        self._on_status = on_status
+        start = "{}everest_api/{}/".format(settings["topic_prefix"], settings["topic_version"])
+        self._provider = start + "auth_token_provider/" + settings["auth_token_provider_id"] + "/"
+        self._validator = (
+            start + "auth_token_validator/" + settings["auth_token_validator_id"] + "/"
+        )
+        self._consumer = start + "auth_consumer/" + settings["auth_consumer_id"] + "/"
+        self._operations = {
+            self._validator + "e2m/validate_token": self._validate_token,
+            self._consumer + "e2m/token_validation_status": self._status,
+            self._provider + "e2m/heartbeat": self._heartbeat,
+        }
+        self._heard = clock.now()
+        self._next_check = 0
+
+    @property
+    def subscriptions(self) -> tuple:
+        """The topic filters to subscribe."""
+        return tuple(self._operations)
+
+    def provide_token(self, token: dict) -> bool:
+        """Hand a token to EVerest. False when the link is down: then nothing comes of the tap."""
+        return self._link.publish(self._provider + "m2e/provided_token", json.dumps(token))
+
+    def message(self, topic: str, payload: bytes) -> bool:
+        """Take a message. False when it is not for the client."""
+        operation = self._operations.get(topic)
+        if not operation:
+            return False
+        try:
+            operation(load(payload))
+        except BadMessage as error:
+            self.refused += 1
+            self._log.warning("attached", "message refused: {}", str(error))
+        return True
+
+    def _validate_token(self, request) -> None:
+        reply_to = reply_topic(request)
+        token = request.get("payload")
+        error = check_provided_token(token)
+        if error:
+            raise BadMessage(error)
+        if not reply_to:
+            raise BadMessage("no replyTo to answer to")
+        result, _ = self._validate(token)
+        self._link.publish(reply_to, json.dumps(result))
+
+    def _status(self, message) -> None:
+        if not isinstance(message, dict):
+            raise BadMessage("status is not an object")
+        error = check_provided_token(message.get("token"))
+        if error:
+            raise BadMessage(error)
+        status = message.get("status")
+        if not isinstance(status, str):
+            raise BadMessage("status is not a string")
+        self._on_status(message["token"], status, message.get("messages") or [])
+
+    def _heartbeat(self, value) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadMessage("heartbeat is not a number")
+        self._heard = self._clock.now()
+        self._errors.set(False, COMMUNICATION_FAULT, _LOST, "everest", "")
+
+    def link_up(self) -> None:
+        """A connection begins with a sign of life."""
+        self._next_check = 0
+
+    def tick(self, now: int) -> None:
+        """What is due: the sign of life to EVerest, and the look for EVerest's."""
+        if self._link.connected and now >= self._next_check:
+            self._next_check = now + _CHECK_MS
+            for start in (self._provider, self._validator, self._consumer):
+                self._link.publish(start + "m2e/communication_check", "true")
+        if now - self._heard > _SILENCE_MS:
+            text = "EVerest's auth_token_provider API is silent: taps have no effect"
+            self._errors.set(True, COMMUNICATION_FAULT, _LOST, "everest", text)

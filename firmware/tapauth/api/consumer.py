@@ -1,0 +1,61 @@
+"""EVerest's auth_consumer API: what becomes of tokens, and the commands of the auth interface."""
+
+import json
+
+from tapauth.api.module import ApiModule, BadMessage, load, reply_topic
+
+KIND = "auth_consumer"
+
+
+class AuthConsumer(ApiModule):
+    """`station` carries out the commands; `wallclock.text()` stamps the statuses.
+
+    A status message has two members more than EVerest's: `seq`, which counts the statuses since
+    the start, and `time`; a client can tell by them what it missed, and what comes late.
+    """
+
+    def __init__(self, module_id, settings, clock, link, errors, log, station, wallclock):
+        super().__init__(KIND, module_id, settings, clock, link, errors, log)
+        self._station = station
+        self._wallclock = wallclock
+        self._last: dict | None = None
+        self._sequence = 0
+        self.operations["withdraw_authorization"] = self._withdraw
+        self.operations["set_connection_timeout"] = self._set_connection_timeout
+        self.operations["set_master_pass_group_id"] = self._set_master_pass_group_id
+        self.operations["token_validation_status/get"] = self._get_status
+
+    def status(self, token: dict, status: str, messages: list) -> None:
+        """Publish a TokenValidationStatusMessage; it waits for the link if that is down."""
+        self._last = {
+            "token": token,
+            "status": status,
+            "messages": messages,
+            "seq": self._sequence,
+            "time": self._wallclock.text(),
+        }
+        self._sequence += 1
+        self._link.enqueue(self.topic("token_validation_status"), json.dumps(self._last))
+
+    def _withdraw(self, payload: bytes) -> None:
+        request = load(payload)
+        reply_to = reply_topic(request)
+        # Without `payload` the request is no request for anything, and not one for everything.
+        result = self._station.withdraw(request.get("payload"))
+        self.reply(reply_to, result)
+        if result == "Rejected":
+            raise BadMessage("not a WithdrawAuthorizationRequest")
+
+    def _set_connection_timeout(self, payload: bytes) -> None:
+        if not self._station.set_connection_timeout(load(payload)):
+            raise BadMessage("not an integer of 10 to 300")
+
+    def _set_master_pass_group_id(self, payload: bytes) -> None:
+        if not self._station.set_master_pass_group_id(load(payload)):
+            raise BadMessage("not a string of at most 36 printable characters")
+
+    def _get_status(self, payload: bytes) -> None:
+        reply_to = reply_topic(load(payload))
+        if not reply_to:
+            raise BadMessage("no replyTo to answer to")
+        self.reply(reply_to, self._last)

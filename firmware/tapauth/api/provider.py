@@ -1,0 +1,19 @@
+"""EVerest's auth_token_provider API: others may hand the board tokens."""
+
+from tapauth.api.module import ApiModule, BadMessage, load
+
+KIND = "auth_token_provider"
+
+
+class AuthTokenProvider(ApiModule):
+    """`station.provide_token(token)` takes the tokens, and says why it does not."""
+
+    def __init__(self, module_id, settings, clock, link, errors, log, station):
+        super().__init__(KIND, module_id, settings, clock, link, errors, log)
+        self._station = station
+        self.operations["provided_token"] = self._provided_token
+
+    def _provided_token(self, payload: bytes) -> None:
+        refusal = self._station.provide_token(load(payload))
+        if refusal:
+            raise BadMessage(refusal)

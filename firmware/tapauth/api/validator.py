@@ -1,0 +1,82 @@
+"""EVerest's auth_token_validator API: others may validate tokens for the board."""
+
+import binascii
+import json
+import os
+
+from tapauth.api.module import ApiModule, BadMessage, load
+from tapauth.core.tokens import check_validation_result
+
+KIND = "auth_token_validator"
+_REPLY = "reply/"
+ACCEPTED = {"authorization_status": "Accepted", "tariff_messages": []}
+
+
+class AuthTokenValidator(ApiModule):
+    """A validator at the other end of the link.
+
+    `timeout_ms` is the longest wait for a reply; after it, and at once when the link is down, the
+    offline rule decides: nobody vouches for the token, unless `accept_offline` says that a
+    driver must not stand there because the network is gone. `station.answer(request_id, result)`
+    takes results to the core, `station.update(update)` a ValidationResultUpdate, and
+    `learn(token, result)` remembers what was answered.
+    """
+
+    def __init__(self, module_id, settings, clock, link, errors, log, station, learn):
+        super().__init__(KIND, module_id, settings, clock, link, errors, log)
+        self._timeout_ms = settings["remote_timeout_ms"]
+        self._accept_offline = settings["accept_unknown_offline"]
+        self._station = station
+        self._learn = learn
+        self._pending: dict[str, tuple] = {}
+        self.operations["validate_result_update"] = self._update
+
+    def parameters(self) -> dict:
+        parameters = super().parameters()
+        monitoring = parameters["communication_monitoring"]
+        # Whole seconds in EVerest's type: never less than what is waited for.
+        monitoring["request_reply_timeout_s"] = (self._timeout_ms + 999) // 1000
+        return parameters
+
+    def validate(self, request_id: int, token: dict) -> None:
+        """Ask for a token; `answer` is called now or later."""
+        if not self._link.connected:
+            self._decide_offline(request_id)
+            return
+        name = binascii.hexlify(os.urandom(16)).decode()
+        self._pending[name] = (request_id, self._clock.now() + self._timeout_ms, token)
+        reply_to = self.topic(_REPLY + name, "m2e")
+        request = json.dumps({"headers": {"replyTo": reply_to}, "payload": token})
+        if not self._link.publish(self.topic("validate_token"), request):
+            self._expire(name)
+
+    def other(self, name: str, payload: bytes) -> None:
+        if not name.startswith(_REPLY):
+            raise BadMessage("no such operation")
+        name = name[len(_REPLY) :]
+        if name not in self._pending:
+            raise BadMessage("no such request is open")
+        result = load(payload)
+        error = check_validation_result(result)
+        if error:
+            # As in EVerest the request stays open for a valid reply.
+            raise BadMessage(error)
+        request_id, _, token = self._pending.pop(name)
+        self._learn(token, result)
+        self._station.answer(request_id, result)
+
+    def _update(self, payload: bytes) -> None:
+        refusal = self._station.update(load(payload))
+        if refusal:
+            raise BadMessage(refusal)
+
+    def _decide_offline(self, request_id: int) -> None:
+        self._station.answer(request_id, ACCEPTED if self._accept_offline else None)
+
+    def _expire(self, name: str) -> None:
+        self._decide_offline(self._pending.pop(name)[0])
+
+    def tick(self, now: int) -> None:
+        super().tick(now)
+        for name in [name for name in self._pending if now >= self._pending[name][1]]:
+            self._expire(name)

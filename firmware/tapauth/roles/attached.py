@@ -1,0 +1,30 @@
+"""A real EVerest decides; the board is its card reader and a validator of tokens."""
+
+from tapauth.api.attached import Attached
+from tapauth.app import App
+
+
+class AttachedBoard(App):
+    """Reader and cards at the other end of EVerest's APIs."""
+
+    def __init__(self, settings: dict, clock, log):
+        super().__init__(settings, clock, log)
+        self._everest = Attached(
+            settings["everest"],
+            clock,
+            self.link,
+            self.errors,
+            log,
+            self.vault.validate,
+            self._show,
+        )
+        self.apis = [self._everest]
+
+    def provide_token(self, token: dict) -> None:
+        if self._everest.provide_token(token):
+            self.log.info("auth", "{}: handed to EVerest", token)
+        else:
+            self.log.warning("auth", "{}: EVerest is out of reach", token)
+
+    def _show(self, token: dict, status: str, messages: list) -> None:
+        self.fate(token, status)

@@ -1,0 +1,65 @@
+"""The board decides: it is EVerest's Auth module and its API modules."""
+
+from tapauth.api.consumer import AuthConsumer
+from tapauth.api.discovery import Discovery
+from tapauth.api.provider import AuthTokenProvider
+from tapauth.app import App
+from tapauth.core.auth import Authorizer
+from tapauth.core.settings import AuthSettings
+from tapauth.evse.mqtt import MqttEvses
+from tapauth.station import Station
+
+
+class Standalone(App):
+    """Reader, cards, EVSEs and other people's validators around the authorization core."""
+
+    def __init__(self, settings: dict, clock, log):
+        super().__init__(settings, clock, log)
+        everest = settings["everest"]
+        remote = everest["remote_validator"]
+        auth = AuthSettings(**settings["auth"])
+        # What the operator set by command wins over the configuration.
+        for key in ("connection_timeout", "master_pass_group_id"):
+            setattr(auth, key, self.vault.setting(key, getattr(auth, key)))
+        # The API's own timeout comes first; this one is for a request that was lost inside.
+        auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
+        core = Authorizer(auth, settings["evses"], 2 if remote else 1)
+        self.station = station = Station(core, clock, log)
+        evses = MqttEvses(settings["base_topic"], log, self.link, station.session_event)
+        common = (everest, clock, self.link, self.errors, log, station)
+        self.consumer = AuthConsumer(everest["auth_consumer_id"], *common, self.wallclock)
+        modules = [self.consumer, AuthTokenProvider(everest["auth_token_provider_id"], *common)]
+        validators = [self._validate]
+        if remote:
+            from tapauth.api.validator import AuthTokenValidator
+
+            validator = AuthTokenValidator(
+                everest["auth_token_validator_id"], *common, self.vault.learn
+            )
+            modules.append(validator)
+            validators.append(validator.validate)
+        self.apis = modules + [Discovery(everest, self.link, log, modules), evses]
+        station.connect(self._status, evses.command, self.vault.keep, validators)
+
+    def start(self) -> None:
+        super().start()
+        self.supervisor.add("auth timers", self.station.timers)
+
+    def provide_token(self, token: dict) -> None:
+        self.station.provide_token(token)
+
+    def time_known(self, unix_seconds: int, now: int) -> None:
+        self.station.set_clock(unix_seconds, now)
+
+    def counters(self) -> dict:
+        counters = super().counters()
+        counters.update(self.station.counters())
+        return counters
+
+    def _validate(self, request_id: int, token: dict) -> None:
+        result, settled = self.vault.validate(token)
+        self.station.answer(request_id, result, settled)
+
+    def _status(self, token: dict, status: str, messages: list) -> None:
+        self.fate(token, status)
+        self.consumer.status(token, status, messages)

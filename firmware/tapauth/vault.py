@@ -1,0 +1,128 @@
+"""The card store as a part of the running firmware: answers taps, and writes in quiet moments.
+
+Lookups are immediate. Whatever writes to flash waits in a short queue and is done a flash block
+at a time by a task of its own, so that reader and link go on meanwhile.
+"""
+
+from tapauth.compat import const, sleep_ms
+from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
+from tapauth.store import Store, files
+from tapauth.store.codec import StoreError
+
+FOLDER = "/store"
+KEY = "/site.key"
+_QUEUE = const(8)
+_TIDY_S = const(60)
+_NEARLY_FULL = const(90)
+UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
+
+
+class Vault:
+    """`settings` is the "cards" object of the configuration; `wallclock.unix()` the time or None.
+
+    Without a site key, or with a store that cannot be used, no card is known, and an error says
+    so. `skipped` counts answers that were not learned because too many waited.
+    """
+
+    def __init__(self, settings: dict, without_clock: bool, wallclock, errors, log):
+        self.skipped = 0
+        self.store: Store | None = None
+        self._wallclock = wallclock
+        self._errors = errors
+        self._log = log
+        self._jobs: list = []
+        try:
+            with open(KEY, "rb") as file:
+                key = file.read()
+            self.store = Store(
+                files, FOLDER, key, settings["capacity"], settings["cache_days"], without_clock
+            )
+        except (OSError, ValueError) as error:
+            log.error("cards", "no site key ({}): no card is known", error)
+        else:
+            status = self.store.status()
+            log.info("cards", "{} cards, list version {}", status["list"], status["version"])
+        self._report()
+
+    def validate(self, token: dict) -> tuple:
+        """(ValidationResult, whether that settles the question) for a ProvidedIdToken."""
+        result = None
+        settled = False
+        if self.store:
+            result, settled = self.store.lookup(token["id_token"], self._wallclock.unix())
+            if self.store.damage:
+                self._report()
+        return result or UNKNOWN, settled
+
+    def learn(self, token: dict, result: dict) -> None:
+        """Remember another validator's answer, soon."""
+        if not self.store:
+            return
+        if len(self._jobs) >= _QUEUE:
+            self.skipped += 1
+            return
+        self._jobs.append((token["id_token"], result))
+
+    # Settings that outlive a restart.
+
+    def setting(self, key: str, default):
+        """A setting that was kept; `default` when none was."""
+        value = getattr(self.store, key) if self.store else None
+        return default if value is None else value
+
+    def keep(self, key: str, value) -> None:
+        """Keep a setting: "connection_timeout" or "master_pass_group_id"."""
+        if not self.store:
+            self._log.error("cards", "{} cannot be kept over a restart", key)
+            return
+        try:
+            getattr(self.store, "set_" + key)(value)
+        except OSError as error:
+            self._log.error("cards", "{} could not be kept ({})", key, error)
+
+    def counters(self) -> dict:
+        """The store's fill, and what was not learned."""
+        counters = self.store.status() if self.store else {}
+        counters["skipped"] = self.skipped
+        return counters
+
+    # The task.
+
+    async def run(self, beat) -> None:
+        """Look through the store once, then write what is to be written, for ever."""
+        if self.store:
+            await self._do(self.store.verify(), beat)
+        quiet = 0
+        while True:
+            beat()
+            if self._jobs and self.store:
+                id_token, result = self._jobs.pop(0)
+                await self._do(self.store.learn(id_token, result, self._wallclock.unix()), beat)
+                quiet = 0
+            elif quiet >= _TIDY_S and self.store:
+                await self._do(self.store.tidy(self._wallclock.unix()), beat)
+                quiet = 0
+            await sleep_ms(1000)
+            quiet += 1
+
+    async def _do(self, steps, beat) -> None:
+        try:
+            for _ in steps:
+                beat()
+                await sleep_ms(0)
+        except (StoreError, OSError, ValueError) as error:
+            self._log.warning("cards", "a change was not made: {}", str(error))
+        finally:
+            steps.close()
+        self._report()
+
+    def _report(self) -> None:
+        damage = "no site key"
+        full = False
+        if self.store:
+            damage = self.store.damage
+            full = self.store.status()["fill"] > _NEARLY_FULL
+        text = f"the card store cannot be relied on ({damage}): install a full list"
+        self._errors.set(bool(damage), VENDOR_ERROR, "Card store unusable", "cards", text)
+        text = f"the card store is over {_NEARLY_FULL} % full"
+        self._errors.set(full, VENDOR_WARNING, "Card store nearly full", "cards", text)

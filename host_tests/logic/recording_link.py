@@ -1,0 +1,46 @@
+"""The link as the rest of the firmware sees it, for tests: keeps what is handed to it."""
+
+import json
+
+from tapauth import log
+
+
+class RecordingLink:
+    """`sent` has (topic, value) of everything published or enqueued, JSON decoded."""
+
+    def __init__(self):
+        self.connected = True
+        self.sent = []
+
+    def publish(self, topic, payload, retain=False):
+        if not self.connected:
+            return False
+        self.sent.append((topic, json.loads(payload)))
+        return True
+
+    def enqueue(self, topic, payload, keep=False):
+        self.sent.append((topic, json.loads(payload)))
+        return True
+
+    def take(self):
+        """What was sent since the last call."""
+        sent = self.sent
+        self.sent = []
+        return sent
+
+
+def quiet_log(clock):
+    return log.Log(clock, b"", write=lambda line: None)
+
+
+EVEREST = {
+    "topic_prefix": "",
+    "topic_version": "1",
+    "auth_consumer_id": "auth_api",
+    "auth_token_provider_id": "nfc_reader",
+    "auth_token_validator_id": "local_list",
+    "heartbeat_interval_ms": 1000,
+    "communication_check_s": 5,
+    "remote_timeout_ms": 2000,
+    "accept_unknown_offline": False,
+}

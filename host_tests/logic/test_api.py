@@ -1,0 +1,334 @@
+"""EVerest's API modules without a network: checks, heartbeats, envelopes, timeouts."""
+
+import json
+
+from recording_link import EVEREST, RecordingLink, quiet_log
+
+from tapauth.api.attached import Attached
+from tapauth.api.consumer import AuthConsumer
+from tapauth.api.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
+from tapauth.api.validator import AuthTokenValidator
+from tapauth.errors import Errors
+from tapauth.wallclock import WallClock
+
+from moved_clock import MovedClock
+
+TOKEN = {"id_token": {"value": "04a1b2c3", "type": "ISO14443"}, "authorization_type": "RFID"}
+
+
+def setting(**changed):
+    settings = dict(EVEREST)
+    settings.update(changed)
+    return settings
+
+
+class Rig:
+    """A module with its surroundings, and a station that notes what reaches it."""
+
+    def __init__(self):
+        self.clock = MovedClock()
+        self.link = RecordingLink()
+        self.log = quiet_log(self.clock)
+        self.errors = Errors("b/errors", self.log, self.link)
+        self.wallclock = WallClock(self.clock, lambda unix, now: None)
+        self.answers = []
+
+    def answer(self, request_id, result):
+        self.answers.append((request_id, result))
+
+    def common(self, **changed):
+        return (setting(**changed), self.clock, self.link, self.errors, self.log, self)
+
+
+# Communication check
+
+
+def make_check(timeout_s=5):
+    changes = []
+    check = CommunicationCheck(timeout_s, 0, lambda *change: changes.append(change))
+    return check, changes
+
+
+def test_check_is_in_fault_from_the_start_until_the_first_sign():
+    for sign in (True, False):
+        check, changes = make_check()
+        assert changes == [(INITIAL, True)]
+        check.poll(60_000)
+        assert changes == [(INITIAL, True)], "one fault at a time"
+        check.heard(sign, 60_100)
+        assert changes == [(INITIAL, True), (INITIAL, False)]
+
+
+def test_check_finds_the_loss_after_the_timeout_once():
+    check, changes = make_check()
+    check.heard(True, 1000)
+    del changes[:]
+    check.poll(5999)
+    assert changes == []
+    check.poll(6000)
+    assert changes == [(LOST, True)]
+    check.poll(60_000)
+    assert changes == [(LOST, True)]
+    check.heard(True, 60_001)
+    assert changes == [(LOST, True), (LOST, False)]
+    check.poll(65_001)
+    assert changes[2:] == [(LOST, True)]
+
+
+def test_check_ends_for_good_by_false():
+    check, changes = make_check()
+    check.heard(False, 10)
+    del changes[:]
+    check.poll(100_000)
+    check.heard(True, 100_001)
+    check.poll(200_000)
+    assert changes == []
+
+
+def test_check_is_off_below_a_second():
+    check, changes = make_check(0)
+    check.poll(100_000)
+    check.heard(True, 100_001)
+    assert changes == []
+
+
+# Envelopes
+
+
+def test_reply_topics():
+    for request, expected in (
+        ({"headers": {"replyTo": "a/b"}}, "a/b"),
+        ({}, None),
+        ({"headers": None}, None),
+        ({"headers": []}, None),
+        ({"headers": {}}, None),
+        ({"headers": {"replyTo": ""}}, None),
+        ({"headers": {"replyTo": "a/+"}}, None),
+        ({"headers": {"replyTo": "a/#"}}, None),
+        ({"headers": {"replyTo": "a\0"}}, None),
+        ({"headers": {"replyTo": "x" * 65536}}, None),
+    ):
+        assert reply_topic(request) == expected, request
+    for request in ([], None, 5, "x", {"headers": {"replyTo": 5}}, {"headers": {"replyTo": None}}):
+        try:
+            reply_topic(request)
+        except BadMessage:
+            pass
+        else:
+            raise AssertionError(request)
+
+
+# Heartbeat
+
+
+def test_heartbeat_is_immediate_periodic_and_wraps_at_64_bits():
+    rig = Rig()
+    module = AuthConsumer("auth_api", *rig.common(communication_check_s=0), rig.wallclock)
+    module._heartbeats = 2**64 - 2
+    beats = []
+    for _ in range(70):
+        module.tick(rig.clock.now())
+        beats += [(rig.clock.now(), value) for _, value in rig.link.take()]
+        rig.clock.advance(50)
+    assert beats == [(0, 2**64 - 2), (1000, 2**64 - 1), (2000, 0), (3000, 1)], beats
+
+
+def test_heartbeat_waits_for_the_link_and_begins_each_connection():
+    rig = Rig()
+    module = AuthConsumer("auth_api", *rig.common(communication_check_s=0), rig.wallclock)
+    rig.link.connected = False
+    module.tick(0)
+    assert rig.link.take() == []
+    rig.link.connected = True
+    module.link_up()
+    module.tick(5000)
+    module.tick(5050)
+    assert [value for _, value in rig.link.take()] == [0]
+
+
+def test_heartbeat_off():
+    rig = Rig()
+    settings = rig.common(communication_check_s=0, heartbeat_interval_ms=0)
+    module = AuthConsumer("auth_api", *settings, rig.wallclock)
+    module.tick(0)
+    module.tick(10_000)
+    assert rig.link.take() == []
+
+
+# Statuses
+
+
+def test_statuses_carry_sequence_and_time():
+    rig = Rig()
+    module = AuthConsumer("auth_api", *rig.common(communication_check_s=0), rig.wallclock)
+    module.status(TOKEN, "Processing", [])
+    rig.wallclock.set(1_900_000_000)
+    module.status(TOKEN, "Rejected", [])
+    sent = [value for _, value in rig.link.take()]
+    assert [value["seq"] for value in sent] == [0, 1]
+    assert [value["time"] for value in sent] == ["clock not set", "2030-03-17T17:46:40Z"]
+
+
+def test_get_before_any_status_is_null():
+    rig = Rig()
+    module = AuthConsumer("auth_api", *rig.common(communication_check_s=0), rig.wallclock)
+    topic = "everest_api/1/auth_consumer/auth_api/m2e/token_validation_status/get"
+    assert module.message(topic, b'{"headers":{"replyTo":"r"}}')
+    assert rig.link.take() == [("r", None)]
+    assert not module.message("everest_api/1/auth_consumer/other/m2e/x", b"")
+
+
+# Validator
+
+
+def make_validator(rig, **changed):
+    changed["communication_check_s"] = 0
+    module = AuthTokenValidator("local_list", *rig.common(**changed))
+    module.link_up()
+    return module
+
+
+def test_a_validator_that_is_out_of_reach_fails_at_once():
+    rig = Rig()
+    rig.link.connected = False
+    make_validator(rig).validate(7, TOKEN)
+    assert rig.answers == [(7, None)]
+
+
+def test_a_mute_validator_fails_within_the_timeout():
+    rig = Rig()
+    module = make_validator(rig)
+    module.validate(7, TOKEN)
+    module.tick(rig.clock.advance(1900))
+    assert rig.answers == []
+    module.tick(rig.clock.advance(100))
+    assert rig.answers == [(7, None)]
+
+
+def test_a_driver_may_be_accepted_when_the_network_is_gone():
+    rig = Rig()
+    module = make_validator(rig, accept_unknown_offline=True)
+    module.validate(7, TOKEN)
+    module.tick(rig.clock.advance(2000))
+    assert rig.answers[0][1]["authorization_status"] == "Accepted"
+
+
+def test_requests_end_by_their_own_replies_only():
+    rig = Rig()
+    module = make_validator(rig)
+    module.validate(1, TOKEN)
+    module.validate(2, TOKEN)
+    topics = [value["headers"]["replyTo"] for _, value in rig.link.take()]
+    assert len(set(topics)) == 2
+    reply = b'{"authorization_status":"Blocked"}'
+    assert module.message(topics[1], b"nonsense")
+    assert module.message(topics[1], reply)
+    assert module.message(topics[1], reply)
+    assert [request_id for request_id, _ in rig.answers] == [2]
+    assert module.refused == 2
+    module.tick(rig.clock.advance(2000))
+    assert [request_id for request_id, _ in rig.answers] == [2, 1]
+    assert module._pending == {}
+
+
+# Attached
+
+
+def make_attached(rig):
+    shown = []
+
+    def validate(token):
+        return {"authorization_status": "Accepted", "tariff_messages": []}, True
+
+    settings, clock, link, errors, log, _ = rig.common()
+    module = Attached(
+        settings, clock, link, errors, log, validate, lambda *status: shown.append(status)
+    )
+    return module, shown
+
+
+def test_attached_provides_tokens_and_signs_of_life():
+    rig = Rig()
+    module, _ = make_attached(rig)
+    assert module.provide_token(TOKEN)
+    assert rig.link.take() == [
+        ("everest_api/1/auth_token_provider/nfc_reader/m2e/provided_token", TOKEN)
+    ]
+    module.tick(0)
+    signs = rig.link.take()
+    assert len(signs) == 3
+    assert all(topic.endswith("/m2e/communication_check") and value for topic, value in signs)
+    module.tick(1999)
+    assert rig.link.take() == []
+    rig.link.connected = False
+    assert not module.provide_token(TOKEN)
+
+
+def test_attached_validates_for_everest():
+    rig = Rig()
+    module, _ = make_attached(rig)
+    topic = "everest_api/1/auth_token_validator/local_list/e2m/validate_token"
+    request = {"headers": {"replyTo": "r/1"}, "payload": TOKEN}
+    assert module.message(topic, json.dumps(request).encode())
+    assert rig.link.take() == [
+        ("r/1", {"authorization_status": "Accepted", "tariff_messages": []})
+    ]
+    for payload in (b"", b"[]", b"{}", b'{"headers":{"replyTo":"r"}}', b'{"payload":{}}'):
+        assert module.message(topic, payload)
+    assert module.refused == 5
+    assert rig.link.take() == []
+
+
+def test_attached_shows_the_fate_of_a_tap():
+    rig = Rig()
+    module, shown = make_attached(rig)
+    topic = "everest_api/1/auth_consumer/auth_api/e2m/token_validation_status"
+    message = {"token": TOKEN, "status": "UsedToStart", "messages": []}
+    assert module.message(topic, json.dumps(message).encode())
+    assert shown == [(TOKEN, "UsedToStart", [])]
+    for payload in (b"5", b'{"token":{},"status":"x"}', b'{"status":"x"}'):
+        assert module.message(topic, payload)
+    assert len(shown) == 1
+
+
+def test_attached_notices_that_everest_is_gone():
+    rig = Rig()
+    module, _ = make_attached(rig)
+    module.tick(rig.clock.advance(10_001))
+    last = rig.link.take()[-1]
+    assert last[0] == "b/errors"
+    assert last[1][0]["sub_type"] == "EVerest's heartbeat lost"
+    module.message("everest_api/1/auth_token_provider/nfc_reader/e2m/heartbeat", b"41")
+    assert rig.link.take() == [("b/errors", [])]
+
+
+# Errors and time
+
+
+def test_errors_are_published_once_each():
+    rig = Rig()
+    rig.errors.set(True, "generic/VendorWarning", "a", "x", "m")
+    rig.errors.set(True, "generic/VendorWarning", "a", "x", "m")
+    rig.errors.set(True, "generic/VendorWarning", "a", "y", "m")
+    rig.errors.set(False, "generic/VendorWarning", "a", "x", "m")
+    rig.errors.set(False, "generic/VendorWarning", "a", "x", "m")
+    assert [[error["origin"] for error in value] for _, value in rig.link.take()] == [
+        ["x"],
+        ["x", "y"],
+        ["y"],
+    ]
+
+
+def test_the_wall_clock_takes_what_can_be_right():
+    clock = MovedClock()
+    told = []
+    wall = WallClock(clock, lambda unix, now: told.append((unix, now)))
+    assert wall.unix() is None
+    for value in (0, 1, True, None, 1.9e9, "x", [], "2019-01-01T00:00:00Z", 4_200_000_000):
+        assert not wall.set_from(value), value
+    assert wall.unix() is None and told == []
+    clock.advance(10_500)
+    assert wall.set_from("2030-03-17T17:46:40Z")
+    assert told == [(1_900_000_000, 10_500)]
+    clock.advance(2_000)
+    assert wall.unix() == 1_900_000_002

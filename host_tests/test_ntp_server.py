@@ -1,0 +1,39 @@
+"""The NTP client against a server on loopback."""
+
+import asyncio
+import socket
+import threading
+
+from tapauth import ntp
+
+
+def serve(replies: int, shift: int = 0):
+    """A server that answers `replies` requests; returns its port."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.settimeout(5)
+
+    def run():
+        for _ in range(replies):
+            data, peer = sock.recvfrom(64)
+            seconds = (2_208_988_800 + 1_900_000_000 + shift).to_bytes(4, "big")
+            sock.sendto(b"noise", peer)
+            sock.sendto(
+                b"\x24\x02" + bytes(22) + data[40:48] + bytes(8) + seconds + bytes(4), peer
+            )
+        sock.close()
+
+    threading.Thread(target=run, daemon=True).start()
+    return sock.getsockname()[1]
+
+
+def test_the_time_of_a_server():
+    port = serve(1)
+    assert asyncio.run(ntp.ask("127.0.0.1", port)) == 1_900_000_000
+
+
+def test_a_silent_server_is_given_up(monkeypatch):
+    monkeypatch.setattr(ntp, "_TIMEOUT_MS", 200)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        assert asyncio.run(ntp.ask("127.0.0.1", silent.getsockname()[1])) is None
