@@ -121,8 +121,8 @@ class FrameSocket:
     def next_frame(self) -> int:
         """The type byte of the frame that is complete now, or 0 when none is.
 
-        The frame stays readable until the next call. Raises ProtocolError for a length field
-        that MQTT does not allow.
+        The frame stays readable until the next call. Raises ProtocolError for a type or a length
+        field that MQTT does not allow.
         """
         self._drop(self._end)
         self._end = 0
@@ -133,6 +133,8 @@ class FrameSocket:
                 self._drop(dropped)
             if self._filled < 2 or self._skip:
                 return 0
+            if self._in[0] < 0x10:
+                raise ProtocolError("packet type 0")
             length = 0
             position = 1
             while True:
