@@ -152,12 +152,16 @@ class Link:
         `keep` marks what should outlive other messages when the outbox overflows. False, and
         counted in the outbox: no room.
         """
-        topic = _bytes(topic)
-        payload = _bytes(payload)
-        if len(topic) + len(payload) + _OVERHEAD > _WINDOW:
+        added = False
+        try:
+            topic = _bytes(topic)
+            payload = _bytes(payload)
+            if len(topic) + len(payload) + _OVERHEAD > _WINDOW:
+                self.outbox.dropped += 1
+            else:
+                added = self.outbox.add(topic, payload, keep)
+        except MemoryError:  # a full heap is a full outbox
             self.outbox.dropped += 1
-            return False
-        added = self.outbox.add(topic, payload, keep)
         self._pump(self._clock.now())
         return added
 

@@ -42,6 +42,7 @@ class Outbox:
 
         To make room the oldest message that is not marked to keep goes first, then, for a
         message that is marked itself, the oldest of all. The one under way is never dropped.
+        May raise MemoryError, and is then as before but for what it dropped.
         """
         size = len(topic) + len(payload)
         while len(self._entries) >= self._max_messages or self.bytes + size > self._max_bytes:
