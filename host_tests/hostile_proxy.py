@@ -31,10 +31,10 @@ class HostileProxy:
 
     `down` and `up` are the rules for packets to and from the firmware: each gets a whole packet
     and yields what to forward, sleeping or raising Cut as it likes. `tls`, an ssl.SSLContext,
-    makes the firmware's side TLS. `connections` counts them.
+    makes the firmware's side TLS. `connections` counts them. `port` is a free one unless given.
     """
 
-    def __init__(self, target: int, tls: ssl.SSLContext | None = None):
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None, port: int = 0):
         self.target = target
         self.down: Rule = lambda packet: (packet,)
         self.up: Rule = lambda packet: (packet,)
@@ -42,7 +42,7 @@ class HostileProxy:
         self.refusals: list[str] = []
         self._tls = tls
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

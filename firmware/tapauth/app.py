@@ -32,7 +32,8 @@ class App:
         self._clock = clock
         self.reader_stall = service.Stall()
         self.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
-        self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up)
+        status = base + "/status"
+        self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up, status)
         core = Authorizer(AuthSettings(**settings["auth"]), settings["evses"])
         self.station = Station(core, clock, log, [CardList("/cards.json", log)])
         self.evses = MqttEvses(base, log, self.link, self.station.session_event)
@@ -45,7 +46,7 @@ class App:
             self.link,
             self.counters,
         )
-        self.link.subscriptions.append(self.evses.subscription)
+        self.link.subscribe(self.evses.subscription)
         self.station.connect(self._status, self.evses.command)
         self.scanner, self.taps = service.open_reader(board, settings["reader"], self._card)
 
@@ -84,17 +85,16 @@ class App:
 
     def counters(self) -> dict:
         """What was refused, lost or skipped so far."""
-        return {
+        counters = {
             "taps": self.taps.taps,
             "cards_refused": self.taps.refused,
             "reader_errors": self.scanner.bus_errors,
             "reader_resets": self.scanner.resets,
             "reader_stall_us": self.reader_stall.longest_us,
-            "mqtt_sessions": self.link.sessions,
-            "mqtt_dropped": self.link.dropped,
-            "mqtt_oversized": self.link.oversized,
             "evse_refused": self.evses.refused,
         }
+        counters.update(self.link.counters())
+        return counters
 
 
 def main() -> None:

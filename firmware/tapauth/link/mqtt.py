@@ -19,14 +19,12 @@ from tapauth.link.framing import (
     PUBACK,
     PUBLISH,
     SUBACK,
-    SUBSCRIBE,
     UNSUBACK,
-    UNSUBSCRIBE,
     FrameSocket,
     ProtocolError,
-    request,
 )
 from tapauth.link.outbox import Outbox
+from tapauth.link.subscriptions import Subscriptions
 from tapauth.supervisor import Backoff
 
 # What may be on its way without a sign of life from the broker. It bounds what a dead connection
@@ -37,7 +35,6 @@ _OVERHEAD = const(9)  # of a PUBLISH beside its topic and payload, at most
 _CONNECT_TIMEOUT_MS = const(10_000)
 _TICK_MS = const(250)
 _USEFUL_MS = const(10_000)  # a session that lasted this long was no failed attempt
-_REQUEST_BYTES = const(512)
 _RECENT = const(16)
 _REFUSALS = (
     "",
@@ -63,7 +60,7 @@ class Link:
     """
 
     def __init__(self, settings: dict, clock, log, on_message, on_up, status_topic: str = ""):
-        self.subscriptions: list[str] = []
+        self.subscriptions = Subscriptions()
         self.connected = False
         self.sessions = 0
         self.dropped = 0
@@ -109,9 +106,6 @@ class Link:
         self._writing = False
         self._unheard = 0  # bytes sent since the broker was last heard
         self._recent: list[int] = []  # packet ids of the messages that came last
-        self._changes: list[tuple[int, bytes]] = []  # (un)subscriptions to ask for
-        self._asked: tuple[int, list[bytes]] | None = None
-        self._asked_at = 0
 
     @property
     def oversized(self) -> int:
@@ -167,15 +161,13 @@ class Link:
 
     def subscribe(self, name: str) -> None:
         """Ask for the messages of a topic filter, now and after each connect."""
-        if name not in self.subscriptions:
-            self.subscriptions.append(name)
-            self._change(SUBSCRIBE, name)
+        self.subscriptions.add(name)
+        self._ask()
 
     def unsubscribe(self, name: str) -> None:
         """Ask for no more messages of a topic filter."""
-        if name in self.subscriptions:
-            self.subscriptions.remove(name)
-            self._change(UNSUBSCRIBE, name)
+        self.subscriptions.remove(name)
+        self._ask()
 
     async def stop(self) -> None:
         """Empty the outbox as far as `timeout_ms` allows, say goodbye, and stay away."""
@@ -233,8 +225,6 @@ class Link:
         self._writing = False
         self._unheard = 0
         self._recent = []
-        self._changes = []
-        self._asked = None
         # umqtt makes its socket from the module that it imported: that is where ours goes in.
         simple.socket = frames
         # Hello: umqtt writes it and wants the answer at once; the true one is read below.
@@ -260,6 +250,7 @@ class Link:
         finally:
             self.connected = False
             self.outbox.session_ended()
+            self.subscriptions.session_ended()
             for task in tasks:
                 task.cancel()
             await hang_up(writer)
@@ -348,7 +339,7 @@ class Link:
         if silent > self._keepalive_ms * 3 // 2:
             # MQTT 3.1.1, 3.1.2.10, the other way round.
             raise ProtocolError("the broker went silent")
-        if self._asked and now - self._asked_at > limit:
+        if self.subscriptions.late(now, limit):
             raise ProtocolError("no answer to SUBSCRIBE")
         if self.outbox.stuck(now):
             raise ProtocolError("no acknowledgement")
@@ -385,26 +376,13 @@ class Link:
         out[start] |= 0x0A if again else 0x02
         self._to_send.set()
 
-    def _change(self, kind: int, name: str) -> None:
-        if self._welcomed:
-            self._changes.append((kind, name.encode()))
-            self._ask()
-
     def _ask(self) -> None:
-        """Send the next request to subscribe or unsubscribe; one is under way at a time."""
-        if self._asked or not self._changes or len(self._frames.out) > _WINDOW // 2:
-            return
-        kind = self._changes[0][0]
-        names = []
-        size = 0
-        while self._changes and self._changes[0][0] == kind and size < _REQUEST_BYTES:
-            names.append(self._changes.pop(0)[1])
-            size += len(names[-1])
-        packet_id = self.outbox.next_id()
-        self._frames.write(request(kind, packet_id, names))
-        self._asked = (packet_id, names)
-        self._asked_at = self._clock.now()
-        self._to_send.set()
+        """Send the next request to subscribe or unsubscribe, if there is one."""
+        if self._welcomed and len(self._frames.out) <= _WINDOW // 2:
+            packet = self.subscriptions.due(self.outbox.next_id, self._clock.now())
+            if packet:
+                self._frames.write(packet)
+                self._to_send.set()
 
     # What comes from the broker.
 
@@ -435,25 +413,17 @@ class Link:
             raise ProtocolError("refused by the broker: " + reason)
         self._welcomed = True
         self._reason = ""
-        self._changes = [(SUBSCRIBE, name.encode()) for name in self.subscriptions]
+        self.subscriptions.renew()
         self._ask()
-        if not self._asked:
+        if self.subscriptions.settled:
             self._ready()
 
     def _answered(self, kind: int, body: bytes) -> None:
-        if self._asked is None or self._asked[0] != body[0] << 8 | body[1]:
-            return  # late: what it answers was asked again, or is of no interest any more
-        names = self._asked[1]
-        self._asked = None
-        if kind == SUBACK:
-            if len(body) != 2 + len(names):
-                raise ProtocolError("SUBACK for something else")
-            for name, code in zip(names, body[2:]):  # noqa: B905 (MicroPython has no strict=)
-                if code & 0x80:
-                    self.refused += 1
-                    self._log.error("mqtt", "the broker refused to send {}", name.decode())
+        for name in self.subscriptions.answered(kind, body):
+            self.refused += 1
+            self._log.error("mqtt", "the broker refused to send {}", name)
         self._ask()
-        if not self._asked and not self.connected:
+        if self.subscriptions.settled and not self.connected:
             self._ready()
 
     def _ready(self) -> None:
