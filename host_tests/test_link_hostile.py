@@ -9,13 +9,13 @@ import socket
 import threading
 import time
 
-import hostile_proxy as network
 import pytest
 from brokers import BROKERS
-from hostile_proxy import HostileProxy, once
-from probes import Observer, Probe
 
+from tools import hostile_proxy as network
 from tools.broker import free_port
+from tools.hostile_proxy import HostileProxy, once
+from tools.probes import Observer, Probe
 
 MAIN = "mosquitto" if "mosquitto" in BROKERS else "embedded"
 MAX_BUSY_US = 10_000

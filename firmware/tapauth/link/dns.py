@@ -22,12 +22,6 @@ class LookupFailed(OSError):
     """No address for the name. The text says why."""
 
 
-def is_address(text: str) -> bool:
-    """Whether `text` is an IPv4 address in four decimal parts."""
-    parts = text.split(".")
-    return len(parts) == 4 and all(part.isdigit() and int(part) < 256 for part in parts)
-
-
 def question(name: str, identifier: bytes) -> bytes:
     """The query for an IPv4 address of `name` (RFC 1035, 4.1). Raises ValueError for no name."""
     query = bytearray(identifier + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00")
@@ -104,7 +98,7 @@ async def look_up(name: str, server: str, clock) -> str:
 
 
 class Resolver:
-    """The address of `host`: itself, or what `name_server` says, or the platform's look-up.
+    """An address of `host`, by what `name_server` says, or by the platform's look-up.
 
     Without a name server the look-up blocks; `blocked_ms` is the longest that it did.
     """
@@ -114,8 +108,7 @@ class Resolver:
         self._host = host
         self._server = name_server
         self._clock = clock
-        self._address = host if is_address(host) else ""
-        self._fixed = bool(self._address)
+        self._address = ""
         self._fresh_until = 0
 
     def doubt(self) -> None:
@@ -125,7 +118,7 @@ class Resolver:
     async def find(self) -> str:
         """An address, from the last hour or new. Raises LookupFailed when there never was one."""
         now = self._clock.now()
-        if self._fixed or now < self._fresh_until:
+        if now < self._fresh_until:
             return self._address
         try:
             if self._server:
@@ -134,8 +127,9 @@ class Resolver:
                 self._address = resolve(self._host)
                 self.blocked_ms = max(self.blocked_ms, self._clock.now() - now)
             self._fresh_until = now + _FRESH_MS
+            return self._address
         except (OSError, ValueError) as error:
-            # An address that once worked is better than none.
-            if not self._address:
-                raise LookupFailed(f"no address for the broker's name ({error})") from error
-        return self._address
+            reason = f"no address for the broker's name ({error})"
+        if not self._address:
+            raise LookupFailed(reason)
+        return self._address  # one that once worked is better than none

@@ -12,7 +12,6 @@ from umqtt import simple
 
 from tapauth import __version__
 from tapauth.compat import const, hang_up, read_into, sleep_ms
-from tapauth.link.dns import Resolver
 from tapauth.link.framing import (
     CONNACK,
     PINGRESP,
@@ -72,7 +71,12 @@ class Link:
         )
         self._host = settings["host"]
         self._port = settings["port"]
-        self._resolver = Resolver(settings["host"], settings["name_server"], clock)
+        self._resolver = None
+        if self._host.strip("0123456789."):
+            # Imported late, as TLS is: who does without has better uses for the memory.
+            from tapauth.link.dns import Resolver
+
+            self._resolver = Resolver(self._host, settings["name_server"], clock)
         self._tls = settings["tls"]
         self._tls_context = None
         self._timeout_ms = settings["timeout_ms"]
@@ -124,7 +128,7 @@ class Link:
             "mqtt_malformed": self.malformed,
             "mqtt_duplicates": self.duplicates,
             "mqtt_refused": self.refused,
-            "mqtt_lookup_ms": self._resolver.blocked_ms,
+            "mqtt_lookup_ms": self._resolver.blocked_ms if self._resolver else 0,
         }
 
     # What the rest of the firmware calls. None of it waits, except stop().
@@ -204,10 +208,11 @@ class Link:
                         "mqtt", "no connection to {}:{}: {}", self._host, self._port, reason
                     )
                 self._reason = reason
-            if not self._welcomed:
+            if self._welcomed:
+                if self._clock.now() - began > _USEFUL_MS:
+                    self._backoff.reset()
+            elif self._resolver:
                 self._resolver.doubt()
-            elif self._clock.now() - began > _USEFUL_MS:
-                self._backoff.reset()
             self._welcomed = False
             wait = self._backoff.next()
             # Jitter: after a power cut not every charger of a site calls at the same moment.
@@ -231,7 +236,7 @@ class Link:
         frames.expect(b"\x20\x02\x00\x00")
         self._client.connect()
         options = self._tls_options()
-        address = await self._resolver.find()
+        address = await self._resolver.find() if self._resolver else self._host
         beat()
         opening = asyncio.open_connection(address, self._port, **options)
         reader, writer = await asyncio.wait_for(opening, _CONNECT_TIMEOUT_MS // 1000)
@@ -258,7 +263,6 @@ class Link:
     def _tls_options(self) -> dict:
         if not self._tls["enabled"]:
             return {}
-        # Imported late: a board without TLS has better uses for the memory.
         from tapauth.link import tls
 
         if not tls.clock_is_set():
@@ -276,7 +280,8 @@ class Link:
         except Exception as raised:  # umqtt raises IndexError and AssertionError on odd bytes
             error = raised
             if self._tls["enabled"] and not self._welcomed:
-                error = ProtocolError(f"TLS: {raised}")
+                # MbedTLS tells its reasons in lines.
+                error = ProtocolError("TLS: " + str(raised).strip().replace("\n", ", "))
             elif not isinstance(raised, (OSError, ProtocolError)):
                 self._log.trace(raised)
                 error = ProtocolError("the broker's bytes made no sense: " + type(raised).__name__)

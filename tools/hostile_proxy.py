@@ -30,7 +30,8 @@ class HostileProxy:
     """Forwards connections to `target` on loopback, packet by packet. A context manager.
 
     `down` and `up` are the rules for packets to and from the firmware: each gets a whole packet
-    and yields what to forward, sleeping or raising Cut as it likes. `tls`, an ssl.SSLContext,
+    and yields what to forward, sleeping or raising Cut as it likes; when `raw`, they get bytes as
+    they come. `tls`, an ssl.SSLContext,
     makes the firmware's side TLS. `connections` counts them. `port` is a free one unless given.
     """
 
@@ -38,6 +39,7 @@ class HostileProxy:
         self.target = target
         self.down: Rule = lambda packet: (packet,)
         self.up: Rule = lambda packet: (packet,)
+        self.raw = False
         self.connections = 0
         self.refusals: list[str] = []
         self._tls = tls
@@ -92,7 +94,7 @@ class HostileProxy:
         try:
             while data := source.recv(65536):
                 buffer += data
-                while (length := packet_length(buffer)) and length <= len(buffer):
+                while (length := self._length(buffer)) and length <= len(buffer):
                     packet, buffer = buffer[:length], buffer[length:]
                     for piece in getattr(self, name)(packet):
                         sink.sendall(piece)
@@ -100,6 +102,9 @@ class HostileProxy:
             pass
         self._end(source)
         self._end(sink)
+
+    def _length(self, data: bytes) -> int:
+        return len(data) if self.raw else packet_length(data)
 
     def _end(self, one: socket.socket) -> None:
         self._open.discard(one)

@@ -23,13 +23,13 @@ class Probe:
         mqtt = {"host": "127.0.0.1", "port": port, **SETTINGS, **settings}
         options = json.dumps({"mqtt": mqtt, "events": events, "period_ms": period_ms})
         path = [str(IMAGE), str(IMAGE / "lib"), ".frozen"]
-        script = str(ROOT / "host_tests" / "link_probe.py")
+        script = str(ROOT / "tools" / "link_probe.py")
         self.lines: list[str] = []
         self.result: dict = {}
         self._news: queue.Queue = queue.Queue()
         self._process = subprocess.Popen(
-            [micropython(), "-X", "heapsize=192k", script, options],
-            env={**os.environ, "MICROPYPATH": ":".join(path)},
+            [micropython(), "-X", "heapsize=192k", script],
+            env={**os.environ, "MICROPYPATH": ":".join(path), "TAPAUTH_PROBE": options},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -68,10 +68,14 @@ class Probe:
 
 
 class Observer:
-    """A client apart from the probe: sees its events, sends it messages."""
+    """A client apart from the probe: sees its events, sends it messages.
+
+    `latencies_ms` has, for each event, the milliseconds from its making to its arrival here.
+    """
 
     def __init__(self, port: int):
         self.events: list[int] = []
+        self.latencies_ms: list[float] = []
         self.statuses: list[str] = []
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="observer")
         self._client.max_inflight_messages_set(200)
@@ -90,7 +94,9 @@ class Observer:
 
     def _take(self, client, data, message) -> None:
         if message.topic == "probe/event":
-            self.events.append(json.loads(message.payload)["n"])
+            event = json.loads(message.payload)
+            self.events.append(event["n"])
+            self.latencies_ms.append(time.time() * 1000 - event["at"])
         elif message.topic == "probe/status":
             self.statuses.append(json.loads(message.payload)["state"])
 
