@@ -14,10 +14,14 @@ from tools.broker import EmbeddedBroker, free_port
 
 
 class Mosquitto:
-    """Debian's mosquitto on loopback, as a process of this test. A context manager."""
+    """Debian's mosquitto on loopback, as a process of this test. A context manager.
 
-    def __init__(self, port: int | None = None):
+    `access` are the lines of its configuration that say who may come in.
+    """
+
+    def __init__(self, port: int | None = None, access: str = "allow_anonymous true"):
         self.port = port or free_port()
+        self._access = access
         self._folder = tempfile.TemporaryDirectory()
         self._process: subprocess.Popen | None = None
 
@@ -33,7 +37,7 @@ class Mosquitto:
         binary = mosquitto.path()
         assert binary, "mosquitto is not installed"
         config = Path(self._folder.name) / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        config.write_text(f"listener {self.port} 127.0.0.1\n{self._access}\n")
         self._process = subprocess.Popen(
             [binary, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

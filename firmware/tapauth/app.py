@@ -54,7 +54,8 @@ class App:
         self.feedback = Feedback(board.lamp)
         self.feedback.condition(OFFLINE, True, clock.now())
         self.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
-        self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up)
+        status = base + "/status"
+        self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up, status)
         self.errors = Errors(base + "/errors", log, self.link)
         self.wallclock = WallClock(clock, self._time_known)
         self.vault = Vault(
@@ -77,7 +78,8 @@ class App:
     def start(self) -> None:
         """Subscribe, and hand the tasks to the supervisor."""
         for api in self.apis:
-            self.link.subscriptions.extend(api.subscriptions)
+            for name in api.subscriptions:
+                self.link.subscribe(name)
         self._start_clock(self.settings["clock"])
         add = self.supervisor.add
         add("reader", self._scan)
@@ -98,11 +100,9 @@ class App:
         """What was refused, lost or skipped so far."""
         counters = {
             "reader_stall_us": self.reader_stall.longest_us,
-            "mqtt_sessions": self.link.sessions,
-            "mqtt_dropped": self.link.dropped,
-            "mqtt_oversized": self.link.oversized,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
         }
+        counters.update(self.link.counters())
         counters.update(service.counters(self.scanner, self.taps))
         counters["cards"] = self.vault.counters()
         return counters
@@ -173,7 +173,7 @@ class App:
         if source == "system":
             self.wallclock.set(unix_time())
         elif source == "mqtt":
-            self.link.subscriptions.append(self.settings["base_topic"] + "/time")
+            self.link.subscribe(self.settings["base_topic"] + "/time")
         elif source == "ntp":
             self.supervisor.add("clock", self._keep_time)
 

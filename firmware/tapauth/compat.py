@@ -104,10 +104,33 @@ def unload(name: str) -> None:
 async def read_into(reader, buffer) -> int:
     """Read what a stream has, at least a byte, into `buffer`. Returns the count, 0 at its end."""
     if MICROPYTHON:
-        return await reader.readinto(buffer) or 0
+        count = None
+        while count is None:  # None: only TLS's own bytes came, and 0 is the end
+            count = await reader.readinto(buffer)
+        return count
     data = await reader.read(len(buffer))
     buffer[: len(data)] = data
     return len(data)
+
+
+def resolve(host: str) -> str:
+    """An IPv4 address of `host`, by the platform's look-up, which blocks. Raises OSError."""
+    import socket
+
+    found = socket.getaddrinfo(host, 0, socket.AF_INET, socket.SOCK_STREAM)[0][-1]
+    if isinstance(found, tuple):
+        return str(found[0])
+    # MicroPython's Unix port packs it.
+    return socket.inet_ntop(socket.AF_INET, socket.sockaddr(found)[1])
+
+
+async def hang_up(writer) -> None:
+    """Close a stream now, with whatever was not sent."""
+    if MICROPYTHON:
+        # Here this is what closes the socket; close() does nothing.
+        await writer.wait_closed()
+    else:
+        writer.transport.abort()
 
 
 class Clock:

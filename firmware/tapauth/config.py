@@ -29,12 +29,23 @@ _SCHEMA = {
     "evses": (_INT_LIST, (1,), 1, 8, 1, 4),
     "mqtt": {
         "host": (_TEXT, _REQUIRED, 1, 253),
-        "port": (_INT, 1883, 1, 65535),
+        "port": (_INT, 0, 1, 65535),
         "client_id": (_TEXT, "", 0, 64),
         "user": (_TEXT, "", 0, 64),
         "password": (_TEXT, "", 0, 128),
         "keepalive_s": (_INT, 20, 5, 3600),
+        "timeout_ms": (_INT, 5000, 500, 60_000),
         "max_message_bytes": (_INT, 2048, 256, 8192),
+        "outbox_messages": (_INT, 32, 1, 256),
+        "outbox_bytes": (_INT, 8192, 1024, 65_536),
+        "name_server": (_TEXT, "", 0, 21),
+        "tls": {
+            "enabled": (_BOOL, False),
+            "ca_file": (_TEXT, "", 0, 64),
+            "cert_file": (_TEXT, "", 0, 64),
+            "key_file": (_TEXT, "", 0, 64),
+            "server_name": (_TEXT, "", 0, 253),
+        },
     },
     "everest": {
         "topic_prefix": (_TEXT, "", 0, 64),
@@ -146,6 +157,20 @@ def _object(given, schema: dict, path: str) -> dict:
     return result
 
 
+def _check_mqtt(mqtt: dict) -> None:
+    tls = mqtt["tls"]
+    if mqtt["name_server"].strip("0123456789.:"):
+        raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
+    if tls["enabled"] and not tls["ca_file"]:
+        raise ConfigError("mqtt.tls.ca_file: is required when TLS is enabled")
+    if not tls["enabled"] and any(tls.values()):
+        raise ConfigError("mqtt.tls.enabled: must be true when other keys of mqtt.tls are set")
+    if bool(tls["cert_file"]) != bool(tls["key_file"]):
+        raise ConfigError("mqtt.tls: cert_file and key_file go together")
+    if not mqtt["port"]:
+        mqtt["port"] = 8883 if tls["enabled"] else 1883
+
+
 def parse(text: str) -> dict:
     """Check a configuration and fill in the defaults.
 
@@ -161,6 +186,7 @@ def parse(text: str) -> dict:
     for key, text in topics:
         if isinstance(text, str) and ("+" in text or "#" in text):
             raise ConfigError(f"{key}: + and # have a meaning in MQTT topics and are not allowed")
+    _check_mqtt(result["mqtt"])
     if not result["base_topic"]:
         result["base_topic"] = "tapauth/" + result["board_id"]
     if not result["mqtt"]["client_id"]:

@@ -100,3 +100,28 @@ def test_a_missing_file_is_a_config_error():
         assert "/no/such/config.json" in str(error)
     else:
         raise AssertionError("loaded a file that is not there")
+
+
+def mqtt_refusal(**keys) -> str:
+    return refusal({"mqtt": dict(keys, host="broker")})
+
+
+def test_tls_is_whole_or_refused():
+    tls = {"enabled": True, "ca_file": "/ca.der"}
+    result = config.parse(with_change({"mqtt": {"host": "broker", "tls": tls}}))["mqtt"]
+    assert result["port"] == 8883
+    result = config.parse(with_change({"mqtt": {"host": "broker", "port": 1, "tls": tls}}))
+    assert result["mqtt"]["port"] == 1
+    assert mqtt_refusal(tls={"enabled": True}).startswith("mqtt.tls.ca_file: is required")
+    # Somebody wanted TLS: plain TCP is not what they get.
+    assert mqtt_refusal(tls={"ca_file": "/ca.der"}).startswith("mqtt.tls.enabled: must be true")
+    tls["cert_file"] = "/cert.der"
+    assert mqtt_refusal(tls=tls).startswith("mqtt.tls: cert_file and key_file")
+    assert mqtt_refusal(tls=True) == "mqtt.tls: must be an object"
+    assert mqtt_refusal(tls={"verify": False}) == "mqtt.tls.verify: unknown key"
+
+
+def test_the_name_server_is_an_address():
+    for text in ("192.168.1.1", "192.168.1.1:5353", ""):
+        config.parse(with_change({"mqtt": {"host": "broker", "name_server": text}}))
+    assert mqtt_refusal(name_server="router").startswith("mqtt.name_server: must be an IPv4")

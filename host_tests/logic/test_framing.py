@@ -1,6 +1,6 @@
 """MQTT frames: whole ones only, however they arrive, and nothing longer than agreed."""
 
-from tapauth.link.framing import FrameSocket, ProtocolError
+from tapauth.link.framing import SUBSCRIBE, UNSUBSCRIBE, FrameSocket, ProtocolError, request
 
 PUBLISH = b"\x30\x08\x00\x03a/bMSG"  # topic a/b, payload MSG
 PINGRESP = b"\xd0\x00"
@@ -85,6 +85,46 @@ def test_a_frame_over_the_limit_is_skipped_and_counted():
 def test_a_malformed_length_is_refused():
     frames = FrameSocket(64, 64)
     assert "length" in refused(lambda: feed(frames, b"\x30\xff\xff\xff\xff\x01"))
+
+
+def test_a_packet_type_that_does_not_exist_is_refused():
+    frames = FrameSocket(64, 64)
+    assert "type 0" in refused(lambda: feed(frames, PINGRESP + b"\x00\x02xx" + PUBLISH))
+
+
+def test_a_long_message_is_acknowledged_when_it_asks_for_that():
+    long = b"\x32" + bytes([0x80 | (300 & 0x7F), 300 >> 7]) + b"\x00\x03a/b\x12\x34" + b"x" * 293
+    for size in (1, 5, 64, 1000):
+        frames = FrameSocket(64, 64)
+        kinds = []
+        for start in range(0, len(long + PUBLISH), size):
+            kinds += feed(frames, (long + PUBLISH)[start : start + size])
+        assert kinds == [0x30]
+        assert bytes(frames.out) == b"\x40\x02\x12\x34"
+    topic = b"\x32\xff\x7f\x01\x00" + b"t" * 300
+    assert "topic" in refused(lambda: feed(FrameSocket(64, 64), topic))
+
+
+def test_the_packet_id_of_a_message_is_inside_the_frame_or_refused():
+    frames = FrameSocket(64, 64)
+    assert feed(frames, b"\x32\x06\x00\x01a\x01\x02x"[:7]) == []
+    frames.room()[:1] = b"x"
+    frames.received(1)
+    assert frames.next_frame() == 0x32
+    assert frames.publish_id() == 0x0102
+    for cut in (b"\x32\x01\x00", b"\x32\x03\x00\x01a", b"\x32\x04\x00\xffab", b"\x32\x00"):
+        frames = FrameSocket(64, 64)
+        frames.room()[: len(cut)] = cut
+        frames.received(len(cut))
+        frames.next_frame()
+        assert "shorter" in refused(frames.publish_id), cut
+
+
+def test_requests_to_subscribe_are_well_formed_whatever_their_length():
+    assert request(SUBSCRIBE, 0x0102, [b"a/b"]) == b"\x82\x08\x01\x02\x00\x03a/b\x01"
+    assert request(UNSUBSCRIBE, 1, [b"a", b"b"]) == b"\xa2\x08\x00\x01\x00\x01a\x00\x01b"
+    long = request(SUBSCRIBE, 1, [b"x" * 123])
+    assert long[:3] == b"\x82\x80\x01" and len(long) == 3 + 128
 
 
 def test_what_waits_to_be_sent_is_bounded():

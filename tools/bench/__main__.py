@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 # Suite to the heap of its MicroPython, or None for what runs on CPython.
 SUITES: dict[str, str | None] = {
     "auth_core": "192k",
+    "link": None,
     "reader": None,
 }
 

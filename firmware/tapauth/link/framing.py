@@ -11,7 +11,10 @@ from tapauth.compat import const
 CONNACK = const(0x20)
 PUBLISH = const(0x30)
 PUBACK = const(0x40)
+SUBSCRIBE = const(0x82)
 SUBACK = const(0x90)
+UNSUBSCRIBE = const(0xA2)
+UNSUBACK = const(0xB0)
 PINGRESP = const(0xD0)
 
 _HEADER_MAX = const(5)  # packet type and at most four bytes of length (MQTT 3.1.1, 2.2.3)
@@ -21,11 +24,28 @@ class ProtocolError(Exception):
     """The peer sent what no MQTT broker sends, or more than was agreed. The text says what."""
 
 
+def request(kind: int, packet_id: int, filters: list) -> bytes:
+    """A SUBSCRIBE packet that asks for QoS 1, or an UNSUBSCRIBE, for some encoded topic filters.
+
+    umqtt.simple has no UNSUBSCRIBE, and its SUBSCRIBE is malformed from 123 bytes of filter on.
+    """
+    body = bytearray(packet_id.to_bytes(2, "big"))
+    for name in filters:
+        body += len(name).to_bytes(2, "big")
+        body += name
+        if kind == SUBSCRIBE:
+            body.append(1)
+    length = len(body)
+    header = (kind, length) if length < 128 else (kind, length & 0x7F | 0x80, length >> 7)
+    return bytes(header) + body
+
+
 class FrameSocket:
     """The socket that umqtt.simple sees, and the buffers behind it.
 
     `in_max` and `out_max` are bytes: the longest frame taken in, and the most that may wait to
-    be sent. A longer frame from the broker is skipped and counted in `oversized`.
+    be sent. A longer frame from the broker is skipped, acknowledged if it asks for that, and
+    counted in `oversized`.
     """
 
     def __init__(self, in_max: int, out_max: int):
@@ -34,6 +54,7 @@ class FrameSocket:
         self._filled = 0
         self._read = 0
         self._end = 0
+        self._body = 0
         self._skip = 0
         self._canned = b""
         self._in_max = in_max
@@ -44,7 +65,7 @@ class FrameSocket:
     # What umqtt.simple calls. Its waits are answered from `expect`, or from a whole frame.
 
     def socket(self):
-        """umqtt makes its socket by this; see link.py."""
+        """umqtt makes its socket by this; see mqtt.py."""
         return self
 
     def getaddrinfo(self, host, port):
@@ -69,7 +90,7 @@ class FrameSocket:
             data = self._canned[:count]
             self._canned = self._canned[count:]
             return data
-        if count > self._end - self._read:
+        if not 0 <= count <= self._end - self._read:
             raise ProtocolError("frame shorter than it says")
         data = bytes(self._view[self._read : self._read + count])
         self._read += count
@@ -100,8 +121,8 @@ class FrameSocket:
     def next_frame(self) -> int:
         """The type byte of the frame that is complete now, or 0 when none is.
 
-        The frame stays readable until the next call. Raises ProtocolError for a length field
-        that MQTT does not allow.
+        The frame stays readable until the next call. Raises ProtocolError for a type or a length
+        field that MQTT does not allow.
         """
         self._drop(self._end)
         self._end = 0
@@ -112,6 +133,8 @@ class FrameSocket:
                 self._drop(dropped)
             if self._filled < 2 or self._skip:
                 return 0
+            if self._in[0] < 0x10:
+                raise ProtocolError("packet type 0")
             length = 0
             position = 1
             while True:
@@ -125,18 +148,53 @@ class FrameSocket:
                 if position >= _HEADER_MAX:
                     raise ProtocolError("malformed length")
             if length > self._in_max:
+                if not self._give_up(position):
+                    return 0
                 self.oversized += 1
                 self._skip = position + length
                 continue
             if self._filled < position + length:
                 return 0
+            self._body = position
             self._end = position + length
             self._read = 0
             return self._in[0]
 
+    def _give_up(self, body: int) -> bool:
+        """Acknowledge a message that is too long, or the broker would send it for ever.
+
+        False while its packet id has not come yet.
+        """
+        if self._in[0] & 0xF6 != PUBLISH | 2:
+            return True
+        at = body + 2
+        if at > self._filled:
+            return False
+        at += self._in[at - 2] << 8 | self._in[at - 1]
+        if at + 2 > len(self._in):
+            raise ProtocolError("a topic longer than any message may be")
+        if at + 2 > self._filled:
+            return False
+        self.write(bytes((PUBACK, 2, self._in[at], self._in[at + 1])))
+        return True
+
+    @property
+    def skipping(self) -> bool:
+        """A message that is too long is coming in, and being thrown away."""
+        return self._skip > 0
+
     def body(self) -> bytes:
-        """What follows the type and the (one-byte) length of a short frame."""
-        return bytes(self._view[2 : self._end])
+        """What follows the type and the length of the frame."""
+        return bytes(self._view[self._body : self._end])
+
+    def publish_id(self) -> int:
+        """The packet id of the PUBLISH frame, one with QoS 1. Raises ProtocolError for none."""
+        at = self._body + 2
+        if at <= self._end:
+            at += self._in[at - 2] << 8 | self._in[at - 1]
+        if at + 2 > self._end:
+            raise ProtocolError("frame shorter than it says")
+        return self._in[at] << 8 | self._in[at + 1]
 
     def _drop(self, count: int) -> None:
         if count:

@@ -1,30 +1,40 @@
 """The link to the broker: connect, subscribe, publish, keep alive, and come back after a loss.
 
 umqtt.simple writes and reads the packets; this module does all the waiting, so that nothing
-that the network does holds up the loop. The one call that MicroPython offers only in a blocking
-form is the look-up of the broker's name: an address instead of a name avoids it.
+that the network does holds up the loop. What remains, and why, is in docs/mqtt-link.md.
 """
 
 import asyncio
+import json
 import random
 
 from umqtt import simple
 
-from tapauth.compat import const, read_into, sleep_ms
+from tapauth import __version__
+from tapauth.compat import const, hang_up, read_into, sleep_ms
 from tapauth.link.framing import (
     CONNACK,
     PINGRESP,
     PUBACK,
     PUBLISH,
     SUBACK,
+    UNSUBACK,
     FrameSocket,
     ProtocolError,
 )
+from tapauth.link.outbox import Outbox
+from tapauth.link.subscriptions import Subscriptions
 from tapauth.supervisor import Backoff
 
-_OUT_MAX = const(4096)
+# What may be on its way without a sign of life from the broker. It bounds what a dead connection
+# takes up in the network stack, where a full buffer would block (RP2040) or take minutes to fail.
+_WINDOW = const(4096)
+_RESERVE = const(2048)  # beyond it, for pings, acknowledgements and subscriptions
+_OVERHEAD = const(9)  # of a PUBLISH beside its topic and payload, at most
 _CONNECT_TIMEOUT_MS = const(10_000)
 _TICK_MS = const(250)
+_USEFUL_MS = const(10_000)  # a session that lasted this long was no failed attempt
+_RECENT = const(16)
 _REFUSALS = (
     "",
     "it does not speak MQTT 3.1.1",
@@ -35,89 +45,179 @@ _REFUSALS = (
 )
 
 
+def _bytes(text) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
 class Link:
     """One MQTT session that heals itself.
 
     `settings` is the "mqtt" object of the configuration; `on_message(topic, payload)` gets a
-    string and bytes; `on_up()` is called after each connect. `subscriptions` are topic filters,
-    renewed with each connection. `connected` is true from the broker's welcome to its loss.
+    string and bytes; `on_up()` is called after each connect, when all subscriptions are
+    confirmed. `status_topic`, if given, holds {"state": "online" or "offline", "version"},
+    retained. `connected` is true from on_up to the loss of the connection.
     """
 
-    def __init__(self, settings: dict, clock, log, on_message, on_up):
-        self.subscriptions: list[str] = []
+    def __init__(self, settings: dict, clock, log, on_message, on_up, status_topic: str = ""):
+        self.subscriptions = Subscriptions()
         self.connected = False
         self.sessions = 0
         self.dropped = 0
+        self.malformed = 0
+        self.duplicates = 0
+        self.refused = 0
+        self.outbox = Outbox(
+            settings["outbox_messages"], settings["outbox_bytes"], settings["timeout_ms"]
+        )
         self._host = settings["host"]
         self._port = settings["port"]
+        self._resolver = None
+        if self._host.strip("0123456789."):
+            # Imported late, as TLS is: who does without has better uses for the memory.
+            from tapauth.link.dns import Resolver
+
+            self._resolver = Resolver(self._host, settings["name_server"], clock)
+        self._tls = settings["tls"]
+        self._tls_context = None
+        self._timeout_ms = settings["timeout_ms"]
         self._keepalive_ms = settings["keepalive_s"] * 1000
         self._clock = clock
         self._log = log
         self._on_message = on_message
         self._on_up = on_up
-        self._frames = FrameSocket(settings["max_message_bytes"], _OUT_MAX)
-        # umqtt makes its own socket, from the module that it imported: that is where ours goes in.
-        simple.socket = self._frames
+        self._status_topic = status_topic.encode()
+        self._frames = FrameSocket(settings["max_message_bytes"], _WINDOW + _RESERVE)
+        # Encoded, because umqtt counts the characters of a string, not its bytes.
         self._client = simple.MQTTClient(
-            settings["client_id"],
+            settings["client_id"].encode(),
             self._host,
             self._port,
-            settings["user"] or None,
-            settings["password"] or None,
+            settings["user"].encode() or None,
+            settings["password"].encode(),
             keepalive=settings["keepalive_s"],
         )
         self._client.set_callback(self._arrived)
+        if status_topic:
+            self._client.set_last_will(self._status_topic, self._status("offline"), True, 1)
         self._to_send = asyncio.Event()
         self._backoff = Backoff(500, 30_000)
+        self._reason = ""
+        self._stopping = False
         self._lost: Exception | None = None
-        self._heard = 0
-        self._sent = 0
-        self._pinged = 0
         self._welcomed = False
+        self._heard = self._sent = self._pinged = 0
+        self._write_started = 0
+        self._writing = False
+        self._unheard = 0  # bytes sent since the broker was last heard
+        self._recent: list[int] = []  # packet ids of the messages that came last
 
     @property
     def oversized(self) -> int:
         """Messages from the broker that were longer than allowed, and skipped."""
         return self._frames.oversized
 
-    def publish(self, topic: str, payload: str, retain: bool = False) -> bool:
-        """Hand a message over for sending. False: not connected or no room; counted as dropped."""
-        if not self.connected:
+    def counters(self) -> dict:
+        """What was refused, lost or skipped so far, and how many sessions there were."""
+        return {
+            "mqtt_sessions": self.sessions,
+            "mqtt_dropped": self.dropped,
+            "mqtt_outbox_dropped": self.outbox.dropped,
+            "mqtt_commands_dropped": self.outbox.dropped_kept,
+            "mqtt_unacknowledged": self.outbox.unacknowledged,
+            "mqtt_oversized": self.oversized,
+            "mqtt_malformed": self.malformed,
+            "mqtt_duplicates": self.duplicates,
+            "mqtt_refused": self.refused,
+            "mqtt_lookup_ms": self._resolver.blocked_ms if self._resolver else 0,
+        }
+
+    # What the rest of the firmware calls. None of it waits, except stop().
+
+    def publish(self, topic, payload, retain: bool = False) -> bool:
+        """Send a message now or never (QoS 0); strings or bytes. False, and counted: never."""
+        topic = _bytes(topic)
+        payload = _bytes(payload)
+        if not self.connected or not self._fits(topic, payload):
             self.dropped += 1
             return False
-        before = len(self._frames.out)
-        try:
-            self._client.publish(topic.encode(), payload.encode(), retain)
-        except ProtocolError:
-            # Half a packet must not go out.
-            self._frames.out[before:] = b""
-            self.dropped += 1
-            return False
+        self._client.publish(topic, payload, retain)
         self._to_send.set()
         return True
 
-    def enqueue(self, topic, payload, keep=False):
-        self.publish(topic, payload)
+    def enqueue(self, topic, payload, keep: bool = False) -> bool:
+        """Send a message when the broker can have it, in order, at least once (QoS 1).
+
+        `keep` marks what should outlive other messages when the outbox overflows. False, and
+        counted in the outbox: no room.
+        """
+        added = False
+        try:
+            topic = _bytes(topic)
+            payload = _bytes(payload)
+            if len(topic) + len(payload) + _OVERHEAD > _WINDOW:
+                self.outbox.dropped += 1
+            else:
+                added = self.outbox.add(topic, payload, keep)
+        except MemoryError:  # a full heap is a full outbox
+            self.outbox.dropped += 1
+        self._pump(self._clock.now())
+        return added
+
+    def subscribe(self, name: str) -> None:
+        """Ask for the messages of a topic filter, now and after each connect."""
+        self.subscriptions.add(name)
+        self._ask()
+
+    def unsubscribe(self, name: str) -> None:
+        """Ask for no more messages of a topic filter."""
+        self.subscriptions.remove(name)
+        self._ask()
+
+    async def stop(self) -> None:
+        """Empty the outbox as far as `timeout_ms` allows, say goodbye, and stay away."""
+        self._stopping = True
+        until = self._clock.now() + self._timeout_ms
+        while self.connected and len(self.outbox) and self._clock.now() < until:
+            await sleep_ms(20)
+        if self.connected:
+            self._publish_status("offline")
+            self._client.disconnect()
+            self._to_send.set()
+            while self.connected and (self._frames.out or self._writing):
+                if self._clock.now() > until:
+                    break
+                await sleep_ms(20)
+        self._lost = ProtocolError("stopped")
+
+    # The life of a session.
 
     async def run(self, beat) -> None:
         """Stay connected, for ever."""
         while True:
             beat()
+            if self._stopping:
+                await sleep_ms(1000)
+                continue
+            began = self._clock.now()
             try:
                 await self._session(beat)
             except (OSError, asyncio.TimeoutError, ProtocolError) as error:
-                was_up = self.connected
-                self.connected = False
-                if isinstance(error, ProtocolError):
-                    self._log.warning("mqtt", "connection dropped: {}", str(error))
-                elif was_up or self._backoff.fresh():
+                reason = str(error) or "no answer to the connection"
+                if not self._stopping and (self._welcomed or reason != self._reason):
                     self._log.warning(
-                        "mqtt", "no connection to {}:{} ({})", self._host, self._port, error
+                        "mqtt", "no connection to {}:{}: {}", self._host, self._port, reason
                     )
+                self._reason = reason
+            if self._welcomed:
+                if self._clock.now() - began > _USEFUL_MS:
+                    self._backoff.reset()
+            elif self._resolver:
+                self._resolver.doubt()
+            self._welcomed = False
             wait = self._backoff.next()
             # Jitter: after a power cut not every charger of a site calls at the same moment.
             wait += random.getrandbits(8) * wait // 1024
-            while wait > 0:
+            while wait > 0 and not self._stopping:
                 beat()
                 await sleep_ms(min(wait, 1000))
                 wait -= 1000
@@ -127,11 +227,18 @@ class Link:
         frames.reset()
         self._to_send.clear()
         self._lost = None
-        self._welcomed = False
+        self._writing = False
+        self._unheard = 0
+        self._recent = []
+        # umqtt makes its socket from the module that it imported: that is where ours goes in.
+        simple.socket = frames
         # Hello: umqtt writes it and wants the answer at once; the true one is read below.
         frames.expect(b"\x20\x02\x00\x00")
         self._client.connect()
-        opening = asyncio.open_connection(self._host, self._port)
+        options = self._tls_options()
+        address = await self._resolver.find() if self._resolver else self._host
+        beat()
+        opening = asyncio.open_connection(address, self._port, **options)
         reader, writer = await asyncio.wait_for(opening, _CONNECT_TIMEOUT_MS // 1000)
         self._heard = self._sent = self._pinged = self._clock.now()
         self._to_send.set()
@@ -142,40 +249,72 @@ class Link:
         try:
             while self._lost is None:
                 beat()
-                self._keep_alive(self._clock.now())
+                self._check(self._clock.now())
                 await sleep_ms(_TICK_MS)
             raise self._lost
         finally:
             self.connected = False
+            self.outbox.session_ended()
+            self.subscriptions.session_ended()
             for task in tasks:
                 task.cancel()
-            writer.close()
+            await hang_up(writer)
+
+    def _tls_options(self) -> dict:
+        if not self._tls["enabled"]:
+            return {}
+        from tapauth.link import tls
+
+        if not tls.clock_is_set():
+            raise ProtocolError("the clock is not set: no certificate can be checked")
+        if self._tls_context is None:
+            self._tls_context = tls.context(self._tls)
+        return {
+            "ssl": self._tls_context,
+            "server_hostname": self._tls["server_name"] or self._host,
+        }
 
     async def _guard(self, part) -> None:
         try:
             await part
-        except Exception as error:  # umqtt raises IndexError and AssertionError on odd bytes
-            known = (OSError, ProtocolError)
-            if not isinstance(error, known):
-                self._log.trace(error)
-                error = ProtocolError("the broker's bytes made no sense: " + type(error).__name__)
-            self._lost = error
+        except Exception as raised:  # umqtt raises IndexError and AssertionError on odd bytes
+            error = raised
+            if self._tls["enabled"] and not self._welcomed:
+                # MbedTLS tells its reasons in lines.
+                error = ProtocolError("TLS: " + str(raised).strip().replace("\n", ", "))
+            elif not isinstance(raised, (OSError, ProtocolError)):
+                self._log.trace(raised)
+                error = ProtocolError("the broker's bytes made no sense: " + type(raised).__name__)
+            if self._lost is None:
+                self._lost = error
 
     async def _receive(self, reader) -> None:
         frames = self._frames
         while True:
+            if len(frames.out) > _WINDOW // 2:
+                # It takes no answers now: let it wait with its messages.
+                await sleep_ms(20)
+                continue
             count = await read_into(reader, frames.room())
             if not count:
                 raise ProtocolError("closed by the broker")
-            self._heard = self._clock.now()
+            progress = frames.skipping
             frames.received(count)
             while True:
                 kind = frames.next_frame()
                 if not kind:
                     break
+                progress = True
+                began = self._clock.now()
                 self._take(kind)
-                # A flood of messages must not keep the reader waiting.
-                await sleep_ms(0)
+                # A flood of messages gets half of the time; the reader has the other half.
+                await sleep_ms(self._clock.now() - began)
+            if progress or frames.skipping:
+                # Only whole frames count: a dribble of bytes is no sign of life.
+                self._heard = self._clock.now()
+                self._unheard = 0
+            if frames.out:
+                self._to_send.set()
 
     async def _send(self, writer) -> None:
         frames = self._frames
@@ -183,61 +322,158 @@ class Link:
             await self._to_send.wait()
             self._to_send.clear()
             data, frames.out = frames.out, bytearray()
+            if not data:
+                continue
+            self._unheard += len(data)
+            self._write_started = self._clock.now()
+            self._writing = True
             writer.write(data)
             await writer.drain()
+            self._writing = False
             self._sent = self._clock.now()
 
+    def _check(self, now: int) -> None:
+        silent = now - self._heard
+        limit = self._timeout_ms
+        if self._writing and now - self._write_started > max(limit, _CONNECT_TIMEOUT_MS):
+            raise ProtocolError("the broker takes no more bytes")
+        if not self._welcomed:
+            if silent > _CONNECT_TIMEOUT_MS:
+                raise ProtocolError("no answer to CONNECT")
+            return
+        if silent > self._keepalive_ms * 3 // 2:
+            # MQTT 3.1.1, 3.1.2.10, the other way round.
+            raise ProtocolError("the broker went silent")
+        if self.subscriptions.late(now, limit):
+            raise ProtocolError("no answer to SUBSCRIBE")
+        if self.outbox.stuck(now):
+            raise ProtocolError("no acknowledgement")
+        # A ping at a quarter of the keepalive leaves time for a second try; a full window needs
+        # an answer too, before more is sent.
+        quiet = self._keepalive_ms // 4
+        wanted = max(silent, now - self._sent) > quiet
+        if self._unheard > _WINDOW // 2:
+            quiet = 1000
+            wanted = True
+        if wanted and now - self._pinged > quiet:
+            self._pinged = now
+            self._client.ping()
+            self._to_send.set()
+        self._ask()
+        self._pump(now)
+
+    def _fits(self, topic: bytes, payload: bytes) -> bool:
+        waiting = len(self._frames.out) + self._unheard
+        return waiting + len(topic) + len(payload) + _OVERHEAD <= _WINDOW
+
+    def _pump(self, now: int) -> None:
+        """Send the outbox's next message, if it is time for one."""
+        message = self.outbox.due(now) if self.connected else None
+        if message is None or self.outbox.stuck(now) or not self._fits(message[0], message[1]):
+            return
+        out = self._frames.out
+        start = len(out)
+        again = self.outbox.tries > 0
+        packet_id = self.outbox.sent(now)
+        # umqtt would wait for the acknowledgement. With QoS 0 it does not, and the two packets
+        # differ only in these bits and in the id before the payload.
+        self._client.publish(message[0], packet_id.to_bytes(2, "big") + message[1])
+        out[start] |= 0x0A if again else 0x02
+        self._to_send.set()
+
+    def _ask(self) -> None:
+        """Send the next request to subscribe or unsubscribe, if there is one."""
+        if self._welcomed and len(self._frames.out) <= _WINDOW // 2:
+            packet = self.subscriptions.due(self.outbox.next_id, self._clock.now())
+            if packet:
+                self._frames.write(packet)
+                self._to_send.set()
+
+    # What comes from the broker.
+
     def _take(self, kind: int) -> None:
-        kind_only = kind & 0xF0
+        body = b""
+        if kind & 0xF0 != PUBLISH:
+            body = self._frames.body()
+            if len(body) < 2 and kind != PINGRESP:
+                raise ProtocolError("frame shorter than it should be")
         if not self._welcomed:
             if kind != CONNACK:
                 raise ProtocolError("the broker did not answer with CONNACK")
-            self._welcome(self._frames.body())
-        elif kind_only == PUBLISH:
-            self._client.wait_msg()
-            self._to_send.set()  # it may have written an acknowledgement
-        elif kind == SUBACK:
-            if self._frames.body()[2] & 0x80:
-                self._log.error("mqtt", "the broker refused a subscription")
-        elif kind not in (PINGRESP, PUBACK):
-            raise ProtocolError(f"unexpected packet type {kind_only >> 4}")
+            self._welcome(body[1])
+        elif not body:
+            if kind != PINGRESP:
+                self._take_message(kind)
+        elif kind == PUBACK:
+            if self.outbox.acknowledged(body[0] << 8 | body[1]):
+                self._pump(self._clock.now())
+        elif kind in (SUBACK, UNSUBACK):
+            self._answered(kind, body)
+        else:
+            raise ProtocolError(f"unexpected packet type {kind >> 4}")
 
-    def _welcome(self, body: bytes) -> None:
-        code = body[1]
+    def _welcome(self, code: int) -> None:
         if code:
             reason = _REFUSALS[code] if code < len(_REFUSALS) else f"code {code}"
             raise ProtocolError("refused by the broker: " + reason)
         self._welcomed = True
-        self._backoff.reset()
-        self._client.pid = 0
-        for topic in self.subscriptions:
-            # As with the hello; the true answer comes by _take.
-            packet_id = (self._client.pid + 1).to_bytes(2, "big")
-            self._frames.expect(b"\x90\x03" + packet_id + b"\0")
-            self._client.subscribe(topic.encode())
+        self._reason = ""
+        self.subscriptions.renew()
+        self._ask()
+        if self.subscriptions.settled:
+            self._ready()
+
+    def _answered(self, kind: int, body: bytes) -> None:
+        for name in self.subscriptions.answered(kind, body):
+            self.refused += 1
+            self._log.error("mqtt", "the broker refused to send {}", name)
+        self._ask()
+        if self.subscriptions.settled and not self.connected:
+            self._ready()
+
+    def _ready(self) -> None:
         self.connected = True
         self.sessions += 1
         self._log.info("mqtt", "connected to {}:{}", self._host, self._port)
-        self._on_up()
+        self._publish_status("online")
+        self._call(self._on_up)
+        self._pump(self._clock.now())
         self._to_send.set()
+
+    def _status(self, state: str) -> bytes:
+        return json.dumps({"state": state, "version": __version__}).encode()
+
+    def _publish_status(self, state: str) -> None:
+        if self._status_topic:
+            self._client.publish(self._status_topic, self._status(state), True)
+
+    def _take_message(self, kind: int) -> None:
+        if kind & 6 == 0:
+            self._client.wait_msg()
+            return
+        if kind & 4:
+            raise ProtocolError("a message with a QoS that was not asked for")
+        packet_id = self._frames.publish_id()
+        if kind & 8 and packet_id in self._recent:
+            # Handled before, and its acknowledgement sent: the broker was too impatient.
+            self.duplicates += 1
+            self._frames.write(bytes((PUBACK, 2, packet_id >> 8, packet_id & 0xFF)))
+            return
+        self._client.wait_msg()  # acknowledges after the message was handled
+        self._recent = self._recent[1 - _RECENT :]
+        self._recent.append(packet_id)
 
     def _arrived(self, topic: bytes, payload: bytes) -> None:
         try:
             name = topic.decode()
         except UnicodeError:
+            self.malformed += 1
             return
-        self._on_message(name, payload)
+        self._call(self._on_message, name, payload)
 
-    def _keep_alive(self, now: int) -> None:
-        # A ping at a quarter of the keepalive leaves time for a second try; a peer that has been
-        # silent for one and a half is gone (MQTT 3.1.1, 3.1.2.10).
-        silent = now - self._heard
-        if not self._welcomed and silent > _CONNECT_TIMEOUT_MS:
-            raise ProtocolError("no answer to CONNECT")
-        if silent > self._keepalive_ms * 3 // 2:
-            raise ProtocolError("the broker went silent")
-        quiet = self._keepalive_ms // 4
-        if self._welcomed and max(silent, now - self._sent) > quiet and now - self._pinged > quiet:
-            self._pinged = now
-            self._client.ping()
-            self._to_send.set()
+    def _call(self, function, *arguments) -> None:
+        try:
+            function(*arguments)
+        except Exception as error:  # a fault elsewhere is no reason to leave the broker
+            self._log.error("mqtt", "{} in what was called", error)
+            self._log.trace(error)

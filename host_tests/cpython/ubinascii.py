@@ -1,0 +1,3 @@
+"""The name that umqtt.simple imports CPython's binascii module by."""
+
+from binascii import *  # noqa: F403

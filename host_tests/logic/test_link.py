@@ -1,0 +1,256 @@
+"""The life of a session: coming back, subscriptions, status, stop, refusals, counters."""
+
+import asyncio
+import json
+
+from scripted_broker import Scene, id_of, message, packets, payload_of, play
+
+HELLO = message("a/b", b"MSG")
+GOT = ("a/b", b"MSG")
+
+
+def test_lost_connections_are_tried_again_later_and_later():
+    async def script(scene):
+        scene.refusing = True
+        await scene.pass_ms(200_000)
+        gaps = [b - a for a, b in zip(scene.attempts, scene.attempts[1:])]  # noqa: B905
+        planned = [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
+        for gap, least in zip(gaps, planned):  # noqa: B905
+            assert least <= gap <= least * 5 // 4 + 100, gaps
+        assert len([line for line in scene.lines if "no connection" in line]) == 1
+        scene.refusing = False
+        await scene.connect()
+        assert scene.ups == 1
+
+    play(script)
+
+
+def test_a_broker_that_welcomes_and_hangs_up_is_not_hammered():
+    async def script(scene):
+        for _ in range(6):
+            stream = await scene.connect()
+            stream.cut()
+            await scene.pass_ms(300)
+        assert scene.attempts[-1] - scene.attempts[-2] > 8000
+
+    play(script)
+
+
+def test_subscriptions_are_confirmed_before_the_link_is_up_and_renewed():
+    async def script(scene):
+        link = scene.link
+        for name in ("a/+", "b/#", "a/+"):
+            link.subscribe(name)
+        for session in range(2):
+            while len(scene.streams) == session:
+                await scene.pass_ms(50)
+            stream = scene.streams[session]
+            await scene.pass_ms()
+            stream.take()
+            stream.say(b"\x20\x02\x00\x00")
+            await scene.pass_ms()
+            kind, body = stream.take()[0]
+            assert (kind, body[2:]) == (0x82, b"\x00\x03a/+\x01\x00\x03b/#\x01")
+            assert not link.connected
+            stream.say(b"\x90\x04" + body[:2] + b"\x01\x80")
+            await scene.pass_ms()
+            assert link.connected and scene.ups == session + 1
+            assert link.refused == session + 1
+            assert [line for line in scene.lines if "b/#" in line and " E " in line]
+            stream.cut()
+            await scene.pass_ms(300)
+
+    play(script)
+
+
+def test_subscriptions_change_at_any_time_one_request_after_the_other():
+    async def script(scene):
+        link = scene.link
+        stream = await scene.connect()
+        link.subscribe("x")
+        link.subscribe("y/" + "z" * 200)
+        link.unsubscribe("x")
+        link.unsubscribe("never")
+        await scene.pass_ms()
+        expected = [(0x82, b"\x00\x01x\x01"), (0x82, None), (0xA2, b"\x00\x01x")]
+        for kind, rest in expected:
+            sent = stream.take()
+            assert [packet[0] for packet in sent] == [kind]
+            assert rest is None or sent[0][1][2:] == rest
+            answer = b"\x90\x03" if kind == 0x82 else b"\xb0\x02"
+            stream.say(answer + sent[0][1][:2] + (b"\x01" if kind == 0x82 else b""))
+            await scene.pass_ms()
+        assert stream.take() == []
+        assert link.subscriptions.names == ["y/" + "z" * 200]
+        assert scene.ups == 1
+
+    play(script)
+
+
+def test_a_subscription_that_is_never_answered_ends_the_session():
+    async def script(scene):
+        stream = await scene.connect()
+        scene.link.subscribe("x")
+        await scene.pass_ms(5400)
+        assert stream.closed
+        assert "SUBSCRIBE" in scene.lines[-1]
+
+    play(script)
+
+
+def test_the_status_is_announced_and_the_will_is_left():
+    async def script(scene):
+        await scene.pass_ms(100)
+        stream = scene.streams[0]
+        kind, hello = stream.take()[0]
+        assert kind == 0x10
+        assert hello[7] == 0b00101110, "clean session; a will, retained, with QoS 1"
+        assert b"base/status" in hello and b'"offline"' in hello
+        stream.say(b"\x20\x02\x00\x00")
+        await scene.pass_ms()
+        kind, body = stream.take()[0]
+        assert kind == 0x31
+        status = json.loads(body[13:])
+        assert status["state"] == "online" and status["version"]
+
+    play(script)
+
+
+def test_a_stop_empties_the_outbox_says_offline_and_stays_away():
+    async def script(scene):
+        stream = await scene.connect()
+        scene.link.enqueue("t", "last words")
+        stopping = []
+
+        async def stop():
+            await scene.link.stop()
+            stopping.append(scene.clock.now())
+
+        asyncio.create_task(stop())
+        await scene.pass_ms(500)
+        assert not stopping
+        sent = stream.take()
+        assert payload_of(sent[0][1]) == b"last words"
+        stream.say(b"\x40\x02" + id_of(sent[0][1]).to_bytes(2, "big"))
+        await scene.pass_ms(100)
+        assert [kind for kind, _ in packets(bytes(stream.sent))] == [0x31, 0xE0]
+        assert b'"offline"' in stream.sent
+        stream.cut()
+        await scene.pass_ms(60_000)
+        assert stopping and len(scene.attempts) == 1
+
+    play(script)
+
+
+def test_refusals_are_told():
+    async def script(scene):
+        for code, words in ((4, "wrong user"), (5, "not authorized"), (99, "code 99")):
+            count = len(scene.streams)
+            while len(scene.streams) == count:
+                await scene.pass_ms(50)
+            scene.streams[-1].say(bytes((0x20, 2, 0, code)))
+            await scene.pass_ms(300)
+            assert words in scene.lines[-1], scene.lines
+            assert scene.streams[-1].closed
+
+    play(script)
+
+
+def test_a_broker_without_welcome_is_left_after_ten_seconds():
+    async def script(scene):
+        await scene.pass_ms(100)
+        await scene.pass_ms(9500)
+        assert not scene.streams[0].closed
+        await scene.pass_ms(1000)
+        assert scene.streams[0].closed
+
+    play(script)
+
+
+def test_names_and_passwords_are_counted_in_bytes():
+    async def script(scene):
+        await scene.pass_ms(100)
+        hello = scene.streams[0].take()[0][1]
+        assert hello.endswith(b"\x00\x05\xc3\xa4\xc3\xb6x\x00\x04\xf0\x9f\x94\x91")
+
+    play(script, user="\u00e4\u00f6x", password="\U0001f511")
+
+
+def test_a_fault_in_what_is_called_does_not_cost_the_session():
+    async def script(scene):
+        stream = await scene.connect()
+
+        def broken(topic, payload):
+            scene.messages.append((topic, payload))
+            raise KeyError("04a1b2c3")
+
+        scene.link._on_message = broken
+        stream.say(message("a", b"1", 3) + message("a", b"2", 4))
+        await scene.pass_ms()
+        assert len(scene.messages) == 2
+        assert scene.link.connected
+        assert stream.take() == [(0x40, b"\x00\x03"), (0x40, b"\x00\x04")]
+        assert not [line for line in scene.lines if "04a1" in line]
+
+    play(script)
+
+
+def test_a_topic_that_is_no_text_is_counted():
+    async def script(scene):
+        stream = await scene.connect()
+        stream.say(b"\x30\x05\x00\x02\xff\xfex" + HELLO)
+        await scene.pass_ms()
+        assert scene.messages == [GOT]
+        assert scene.link.malformed == 1
+
+    play(script)
+
+
+def test_without_a_connection_events_wait_and_others_are_dropped():
+    async def script(scene):
+        assert not scene.link.publish("t", "now")
+        assert scene.link.dropped == 1
+        for number in range(40):
+            assert scene.link.enqueue("t", str(number))
+        assert not scene.link.enqueue("t", bytes(5000)), "longer than can ever be sent"
+        assert scene.link.outbox.dropped == 9
+        stream = await scene.connect()
+        came = []
+        sent = scene.greetings[1:]  # after the status
+        while sent:
+            for _, body in sent:
+                stream.say(b"\x40\x02" + id_of(body).to_bytes(2, "big"))
+                came.append(payload_of(body))
+            await scene.pass_ms()
+            sent = stream.take()
+        assert came == [str(number).encode() for number in range(8, 40)], came
+        assert len(scene.link.outbox) == 0
+
+    play(script)
+
+
+def test_tls_without_a_set_clock_is_not_tried():
+    from tapauth.link import tls
+
+    async def script(scene):
+        await scene.pass_ms(2000)
+        assert scene.attempts == []
+        assert "clock is not set" in scene.lines[-1]
+
+    settings = {"enabled": True, "ca_file": "/no/ca", "cert_file": "", "server_name": ""}
+    real, tls.unix_time = tls.unix_time, lambda: 1_609_459_200
+    try:
+        play(script, tls=settings)
+    finally:
+        tls.unix_time = real
+
+    async def no_file(scene):
+        await scene.pass_ms(2000)
+        assert scene.attempts == [], "no way back to plain TCP"
+        assert "mqtt.tls.ca_file cannot be used" in scene.lines[-1]
+
+    play(no_file, tls=settings)
+
+
+def test_counters_have_one_name_each():
+    assert len(Scene({}).link.counters()) == 10

@@ -1,0 +1,147 @@
+"""The outbox: order, room, retries, and packet ids that MQTT allows."""
+
+from tapauth.link.outbox import Outbox
+
+
+def fill(box, count, start=0, keep=False):
+    for number in range(start, start + count):
+        box.add(b"t", str(number).encode(), keep)
+
+
+def drain(box, now=0):
+    """Send and acknowledge everything; returns the payloads as text."""
+    came = []
+    while True:
+        message = box.due(now)
+        if message is None:
+            return came
+        came.append(message[1].decode())
+        assert box.acknowledged(box.sent(now))
+
+
+def test_messages_leave_in_order_one_at_a_time():
+    box = Outbox(10, 1000, 5000)
+    fill(box, 3)
+    assert box.due(0)[1] == b"0"
+    box.sent(0)
+    assert box.due(1) is None
+    assert box.acknowledged(box.packet_id)
+    assert drain(box) == ["1", "2"]
+    assert len(box) == 0 and box.bytes == 0
+
+
+def test_a_message_that_is_not_acknowledged_goes_again_under_its_id():
+    box = Outbox(10, 1000, 5000)
+    fill(box, 2)
+    first = box.sent(100)
+    assert box.due(5099) is None
+    assert not box.stuck(5099)
+    assert box.due(5100)[1] == b"0"
+    assert box.sent(5100) == first
+    assert box.tries == 2
+    assert box.due(10_099) is None
+    assert box.stuck(10_100)
+    box.session_ended()
+    assert not box.stuck(10_100)
+    assert box.due(10_100)[1] == b"0"
+    assert box.sent(10_100) == first
+    assert not box.acknowledged(first + 1)
+    assert box.acknowledged(first)
+    assert not box.acknowledged(first), "a second acknowledgement is nobody's"
+    assert box.due(10_100)[1] == b"1"
+
+
+def test_an_acknowledgement_from_the_last_session_counts_for_nothing():
+    box = Outbox(10, 1000, 5000)
+    fill(box, 1)
+    first = box.sent(0)
+    box.session_ended()
+    assert not box.acknowledged(first)
+    assert len(box) == 1
+
+
+def test_a_message_that_nobody_ever_acknowledges_is_given_up_and_counted():
+    box = Outbox(10, 1000, 5000)
+    fill(box, 2)
+    sessions = 0
+    while box.due(0)[1] == b"0":
+        box.sent(0)
+        box.session_ended()
+        sessions += 1
+        assert sessions < 50
+    assert sessions == 10
+    assert box.unacknowledged == 1
+    assert box.tries == 0
+    assert drain(box) == ["1"]
+
+
+def test_when_full_the_oldest_goes_and_is_counted():
+    box = Outbox(32, 100_000, 5000)
+    fill(box, 200)
+    assert box.dropped == 168
+    assert drain(box) == [str(number) for number in range(168, 200)]
+
+
+def test_bytes_are_bounded_too():
+    box = Outbox(100, 100, 5000)
+    for number in range(10):
+        assert box.add(b"topic", bytes(15 - number), False)
+    assert box.bytes <= 100
+    assert box.dropped > 0
+    assert not box.add(b"topic", bytes(96), False)
+    assert box.dropped_kept == 0
+
+
+def test_marked_messages_outlive_others():
+    box = Outbox(4, 1000, 5000)
+    fill(box, 2, keep=True)
+    fill(box, 4, start=2)
+    assert box.dropped == 2
+    assert box.dropped_kept == 0
+    assert drain(box) == ["0", "1", "4", "5"]
+
+
+def test_only_a_marked_message_displaces_marked_ones():
+    box = Outbox(2, 1000, 5000)
+    fill(box, 2, keep=True)
+    assert not box.add(b"t", b"plain", False)
+    assert (box.dropped, box.dropped_kept) == (1, 0)
+    assert box.add(b"t", b"marked", True)
+    assert (box.dropped, box.dropped_kept) == (2, 1)
+    assert drain(box) == ["1", "marked"]
+
+
+def test_the_one_under_way_is_not_dropped():
+    box = Outbox(2, 1000, 5000)
+    fill(box, 2)
+    first = box.sent(0)
+    fill(box, 1, start=2)
+    assert box.acknowledged(first)
+    assert drain(box) == ["2"]
+    box = Outbox(1, 1000, 5000)
+    fill(box, 1)
+    box.sent(0)
+    assert not box.add(b"t", b"1", True)
+    assert (box.dropped, box.dropped_kept) == (1, 1)
+
+
+def test_a_dropped_message_leaves_its_id_and_tries_behind():
+    box = Outbox(1, 1000, 5000)
+    fill(box, 1)
+    first = box.sent(0)
+    box.session_ended()
+    fill(box, 1, start=1)
+    assert box.tries == 0
+    assert box.sent(0) != first
+
+
+def test_packet_ids_are_legal_and_not_under_way():
+    box = Outbox(2, 1000, 5000)
+    fill(box, 1)
+    mine = box.sent(0)
+    seen = bytearray(65_536)
+    for _ in range(65_534):
+        seen[box.next_id()] += 1
+    assert seen[0] == seen[mine] == 0
+    assert sum(seen) == 65_534 and max(seen) == 1, "each of the others once"
+    assert box.next_id() not in (0, mine)
