@@ -32,6 +32,10 @@ class Rig:
         self.errors = Errors("b/errors", self.log, self.link)
         self.wallclock = WallClock(self.clock, lambda unix, now: None)
         self.answers = []
+        self.learned = []
+
+    def learn(self, token, result):
+        self.learned.append((token, result["authorization_status"]))
 
     def answer(self, request_id, result):
         self.answers.append((request_id, result))
@@ -183,7 +187,7 @@ def test_get_before_any_status_is_null():
 
 def make_validator(rig, **changed):
     changed["communication_check_s"] = 0
-    module = AuthTokenValidator("local_list", *rig.common(**changed))
+    module = AuthTokenValidator("local_list", *rig.common(**changed), rig.learn)
     module.link_up()
     return module
 
@@ -225,6 +229,7 @@ def test_requests_end_by_their_own_replies_only():
     assert module.message(topics[1], reply)
     assert module.message(topics[1], reply)
     assert [request_id for request_id, _ in rig.answers] == [2]
+    assert rig.learned == [(TOKEN, "Blocked")]
     assert module.refused == 2
     module.tick(rig.clock.advance(2000))
     assert [request_id for request_id, _ in rig.answers] == [2, 1]
