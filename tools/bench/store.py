@@ -1,6 +1,6 @@
-"""The token store beside its alternatives: measurements and one table.
+"""The token store beside its alternatives, on MicroPython (store_board.py).
 
-python -m tools.bench_store [--rows FILE] [COUNT ...]
+python -m tools.bench.store [--table] [COUNT ...]
 """
 
 import argparse
@@ -12,11 +12,10 @@ from pathlib import Path
 
 from tools.build import build
 from tools.paths import BUILD, IMAGE, ROOT, micropython
-from tools.rows import write_rows
 
 COUNTS = (100, 1000, 10_000, 50_000)
 PEERS = BUILD / "bench"
-REQUIREMENTS = Path(__file__).with_name("requirements-bench.txt")
+REQUIREMENTS = Path(__file__).parent.parent / "requirements-bench.txt"
 
 
 def fetch_peers() -> None:
@@ -36,7 +35,7 @@ def measure(count: int, chip: str) -> list[dict]:
     """The rows of one number of cards on one chip's flash. Raises SystemExit on failure."""
     path = [str(IMAGE), ".frozen", str(ROOT / "host_tests"), str(PEERS)]
     done = subprocess.run(
-        [micropython(), "-X", "heapsize=400m", "benchmarks/store_bench.py", str(count), chip],
+        [micropython(), "-X", "heapsize=400m", "tools/bench/store_board.py", str(count), chip],
         cwd=ROOT,
         env={**os.environ, "MICROPYPATH": ":".join(path)},
         capture_output=True,
@@ -78,14 +77,16 @@ def table(found: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench_store", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.store", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=COUNTS)
-    parser.add_argument("--rows", type=Path, help="write the rows to this file, too")
+    parser.add_argument("--table", action="store_true", help="a column per store, not rows")
     arguments = parser.parse_args()
     found = rows(arguments.counts)
-    print(table(found))
-    if arguments.rows:
-        write_rows(arguments.rows, found)
+    if arguments.table:
+        print(table(found))
+    else:
+        for row in found:
+            print(json.dumps(row))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The token store beside its alternatives, at one number of cards. Runs on MicroPython.
 
-    micropython benchmarks/store_bench.py 10000 esp32
+    micropython tools/bench/store_board.py 10000 esp32
 
 Prints one JSON object per line: suite, case, metric, value, unit. Flash is a simulated one that
 counts; speeds are of this machine, all else is what a board would see.
@@ -9,13 +9,13 @@ counts; speeds are of this machine, all else is what a board would see.
 import gc
 import json
 import sys
-import time
 from io import BytesIO
 
 sys.path.append(".")
 
 from flash_sim import BLOCK, SETTINGS, Files, formatted
 
+from tapauth.compat import mem_alloc, ticks_diff, ticks_us
 from tapauth.store import Store, finish
 from tapauth.store.codec import HASH, digest
 from tools.card_image import Builder
@@ -70,7 +70,7 @@ class TapAuth:
     def fill(self, count):
         builder = Builder(KEY)
         for i in range(count):
-            info = {"authorization_status": "Accepted"}
+            info: dict = {"authorization_status": "Accepted"}
             if i % 2:
                 info["parent_id_token"] = {"value": f"FLEET{i % 20}", "type": "Central"}
             builder.add(token(i), info)
@@ -85,7 +85,7 @@ class TapAuth:
         for at in range(0, self.size, 1024):
             finish(load.write(self._data[at : at + 1024]))
         finish(load.commit())
-        self._data = None
+        self._data = b""
         self.close()
 
     def open(self):
@@ -93,7 +93,7 @@ class TapAuth:
 
     def close(self):
         self._store.close()
-        self._store = None
+        del self._store
 
     def knows(self, i):
         return self._store.lookup(token(i), NOW)[0] is not None
@@ -135,7 +135,7 @@ class JsonDict:
         file.close()
 
     def close(self):
-        self._cards = None
+        self._cards = {}
 
     def knows(self, i):
         return value(i) in self._cards
@@ -213,7 +213,7 @@ class SortedFile:
             file.write(self._data[at : at + 1024])
         file.close()
         self._files.rename("sorted.new", "sorted")
-        self._data = None
+        self._data = b""
 
     def open(self):
         self._file = self._files.open("sorted", "rb")
@@ -307,20 +307,20 @@ def measure(kind, count, chip, show):
     show("erases_per_full_list", flash.erases - erases, "erases")
     show("image_bytes_per_entry", round(store.size / count, 2), "bytes")
     gc.collect()
-    before = gc.mem_alloc()
+    before = mem_alloc()
     store.open()
     gc.collect()
-    show("ram_held", gc.mem_alloc() - before, "bytes")
+    show("ram_held", mem_alloc() - before, "bytes")
 
     lookups = 2000 if count < 50_000 else 5000
     if kind is FilePerCard:
         lookups = 100
     for metric, first in (("hits", 0), ("misses", UNKNOWN)):
         gc.collect()
-        start = time.ticks_us()
+        start = ticks_us()
         for i in range(lookups):
             assert store.knows(first + i * 7 % count) == (not first)
-        rate = lookups * 1_000_000 // time.ticks_diff(time.ticks_us(), start)
+        rate = lookups * 1_000_000 // ticks_diff(ticks_us(), start)
         show(metric + "_per_second", rate, "1/s")
     store.close()
 
