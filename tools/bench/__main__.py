@@ -22,6 +22,7 @@ SUITES: dict[str, str | None] = {
     "auth_core": "192k",
     "link": None,
     "reader": None,
+    "store": None,
 }
 
 

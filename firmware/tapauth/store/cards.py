@@ -76,9 +76,7 @@ class Cards:
         self.listed, self.cached, self.run_terms, self.run_count = counts[:4]
         self.tail_terms, self.delta_count = counts[4:]
         self.run_page = 1 + term_pages(self.run_terms)
-        self._delta_fences = array("H", bytes(2 * DELTA_PAGES))
-        for i in range(DELTA_PAGES):
-            self._delta_fences[i] = struct.unpack_from("<H", trailer, _DELTA_FENCES + 2 * i)[0]
+        self._delta_fences = trailer[_DELTA_FENCES : _DELTA_FENCES + 3 * DELTA_PAGES]
         self._load_fences()
 
     def _find_trailer(self, plate: tuple, end: int) -> bytes:
@@ -117,9 +115,9 @@ class Cards:
         self._fences = array("b", bytes(FENCES))
         for i, surplus in self._surpluses():
             self._fences[i] = surplus >> self._shift
-        # Three standard deviations of where a record lies between two fences, and the rounding.
+        # 3.5 standard deviations of where a record lies between two fences.
         self._margin = 1 << self._shift
-        while 4 * FENCES * self._margin * self._margin < 9 * self.run_count:
+        while 16 * FENCES * self._margin * self._margin < 49 * self.run_count:
             self._margin += 1
 
     def _surpluses(self):
@@ -187,9 +185,9 @@ class Cards:
 
     def find_delta(self, name: bytes) -> bytes | None:
         """The delta's record of this hash. Raises Damaged when it lies on a damaged page."""
-        prefix = name[0] << 8 | name[1]
+        prefix = name[:3]
         for i in range(pages_for(self.delta_count) - 1, -1, -1):
-            fence = self._delta_fences[i]
+            fence = self._delta_fences[3 * i : 3 * i + 3]
             if fence <= prefix:
                 found = _search(self._read(self._delta_page + i, 1), name)
                 if found or fence < prefix:

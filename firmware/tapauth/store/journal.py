@@ -13,7 +13,7 @@ from tapauth.store.codec import (
     unpack_segment,
 )
 
-SEGMENTS = const(6)
+SEGMENTS = const(5)
 
 
 def read_file(fs, path: str) -> bytes | None:

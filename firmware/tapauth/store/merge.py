@@ -55,7 +55,8 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
             writer.end_records()
             tail = (cards.tail_terms + len(new_terms), writer.count)
             plate = counts + (cards.run_terms, cards.run_count) + tail
-            writer.plate("T", store.today, store.key_id, journal.seq + len(extra), version, plate)
+            seq = journal.seq + (len(extra) or 1)  # a new version alone is a change too
+            writer.plate("T", store.today, store.key_id, seq, version, plate)
     finally:
         file.close()
     if append:
@@ -68,7 +69,7 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
 def merge(store, extra, new_terms, version: int):
     """Write a new cards file with everything in it and put it in the place of the old."""
     cards = store.cards
-    seq = store.journal.seq + len(extra)
+    seq = store.journal.seq + (len(extra) or 1)
     evicts = yield from _eviction(store)
     file = store.fs.open(store.folder + "/new", "wb")
     done = False

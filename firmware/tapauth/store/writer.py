@@ -42,7 +42,7 @@ class Writer:
         self._last = b""
         self._is_run = is_run
         # Of a run: records per hash range. Of a delta: the first hash of each page, shortened.
-        self._fences = array("H", bytes(2 * (FENCES if is_run else DELTA_PAGES)))
+        self._fences = array("H", bytes(2 * FENCES)) if is_run else bytearray(3 * DELTA_PAGES)
         self.number = number
         self.count = self.listed = self.cached = 0
 
@@ -78,8 +78,7 @@ class Writer:
             *counts,
         )
         if not self._is_run:
-            for i in range(DELTA_PAGES):
-                struct.pack_into("<H", self._page, _DELTA_FENCES + 2 * i, self._fences[i])
+            self._page[_DELTA_FENCES : _DELTA_FENCES + 3 * DELTA_PAGES] = self._fences
         self._seal()
 
     def terms(self, slots):
@@ -101,11 +100,11 @@ class Writer:
         if name <= self._last:
             raise Damaged("order")
         self._last = name
-        prefix = name[0] << 8 | name[1]
         if self._is_run:
-            self._fences[prefix * FENCES >> 16] += 1
+            self._fences[(name[0] << 8 | name[1]) * FENCES >> 16] += 1
         elif self._fill == 0:
-            self._fences[self.count // PER_PAGE] = prefix
+            at = self.count // PER_PAGE * 3
+            self._fences[at : at + 3] = name[:3]
         self._page[self._fill : self._fill + RECORD] = record
         self._fill += RECORD
         self.count += 1
