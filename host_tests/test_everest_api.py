@@ -18,13 +18,17 @@ CONSUMER = API + "auth_consumer/auth_api/"
 PROVIDER = API + "auth_token_provider/nfc_reader/"
 VALIDATOR = API + "auth_token_validator/local_list/"
 CARD = "04a1b2c3d4e5f6"  # known, parent FLEET-7
-STRANGER = "0499887766554433"[:14]
 SETTINGS = {
     "everest": {"heartbeat_interval_ms": 1000, "remote_timeout_ms": 1500},
     "auth": {"master_pass_group_id": "MASTER-PASS", "connection_timeout": 60},
     "evses": [1, 2],
     "clock": {"source": "mqtt"},
 }
+
+
+def stranger() -> str:
+    """A card that nobody has seen: what is answered about a card is learned."""
+    return "04" + uuid.uuid4().hex[:12]
 
 
 class Client(Listener):
@@ -185,7 +189,7 @@ def test_a_malformed_withdraw_changes_nothing(client):
 
 def test_get_returns_the_last_status(client):
     start = len(client.messages)
-    client.provide(STRANGER, connectors=[99])
+    client.provide(stranger(), connectors=[99])
     last = client.expect_statuses(start, "Processing", "Rejected")[-1]
     reply_to = CONSUMER + "e2m/token_validation_status/get/0d6c"
     topic = CONSUMER + "m2e/token_validation_status/get"
@@ -329,8 +333,9 @@ def answer_next(client, start: int, text: str) -> dict:
 
 def test_a_remote_validator_is_asked_about_a_stranger(client):
     start = len(client.messages)
+    card = stranger()
     client.plug(2)
-    client.provide(STRANGER)
+    client.provide(card)
     token = answer_next(
         client,
         start,
@@ -338,7 +343,7 @@ def test_a_remote_validator_is_asked_about_a_stranger(client):
         '"parent_id_token":{"value":"FLEET-9","type":"Local"},'
         '"expiry_time":"2099-12-31T23:00:00Z","evse_ids":[1,2]}',
     )
-    assert token["id_token"]["value"] == STRANGER
+    assert token["id_token"]["value"] == card
     # The clock of this board is not set: an answer with an expiry is not trusted.
     client.expect_statuses(start, "Processing", "Rejected")
 
@@ -346,7 +351,7 @@ def test_a_remote_validator_is_asked_about_a_stranger(client):
 def test_a_remote_validator_accepts(client):
     start = len(client.messages)
     client.plug(2)
-    client.provide(STRANGER)
+    client.provide(stranger())
     answer_next(
         client,
         start,
@@ -369,7 +374,7 @@ def test_a_remote_validator_accepts(client):
 
 def test_a_remote_validator_refuses(client):
     start = len(client.messages)
-    client.provide(STRANGER)
+    client.provide(stranger())
     answer_next(client, start, '{"authorization_status":"Blocked","tariff_messages":[]}')
     client.expect_statuses(start, "Processing", "Rejected")
 
@@ -377,7 +382,7 @@ def test_a_remote_validator_refuses(client):
 def test_the_first_valid_reply_counts(client):
     start = len(client.messages)
     client.plug(1)
-    client.provide(STRANGER)
+    client.provide(stranger())
     accepted = '{"authorization_status":"Accepted","tariff_messages":[]}'
     for text in ("", "[]", '{"authorization_status":"Fine"}', '{"tariff_messages":[]}', accepted):
         answer_next(client, start, text)
@@ -388,7 +393,7 @@ def test_the_first_valid_reply_counts(client):
 def test_a_mute_validator_is_not_waited_for(client):
     start = len(client.messages)
     begin = time.monotonic()
-    client.provide(STRANGER)
+    client.provide(stranger())
     client.expect_statuses(start, "Processing", "Rejected")
     assert 1.3 < time.monotonic() - begin < 2.0
     # Too late.
@@ -401,6 +406,28 @@ def test_a_known_card_is_decided_without_asking(client):
     client.provide()
     client.expect_statuses(start, "Processing", "Accepted", "UsedToStart")
     assert not client.since(start, VALIDATOR + "e2m/validate_token")
+
+
+def test_answers_are_learned(client):
+    """An accepted card is known afterwards; a refused one is asked about again."""
+    accepted, refused = stranger(), stranger()
+    for card, status in ((accepted, "Accepted"), (refused, "Blocked")):
+        start = len(client.messages)
+        client.provide(card, connectors=[1])
+        reply = f'{{"authorization_status":"{status}","tariff_messages":[]}}'
+        answer_next(client, start, reply)
+        client.wait_for(lambda it, at=start: len(it.since(at, "token_validation_status")) >= 2)
+        client.request(CONSUMER + "m2e/withdraw_authorization", {})
+        client.event(1, "Deauthorized")
+    time.sleep(2.5)  # it is written down in a quiet moment
+    start = len(client.messages)
+    client.provide(accepted, connectors=[1])
+    client.expect_statuses(start, "Processing", "Accepted", "UsedToStart")
+    assert not client.since(start, VALIDATOR + "e2m/validate_token")
+    start = len(client.messages)
+    client.provide(refused, connectors=[2])
+    client.wait_for(lambda it: it.since(start, VALIDATOR + "e2m/validate_token"))
+    client.expect_statuses(start, "Processing", "Rejected")
 
 
 # Discovery
@@ -490,12 +517,12 @@ def test_the_time_comes_over_mqtt(client):
     client.wait_for(lambda it: not unset())
     start = len(client.messages)
     client.plug(1)
-    client.provide(STRANGER)
+    client.provide(stranger())
     text = '{"authorization_status":"Accepted","tariff_messages":[],"expiry_time":"%s"}'
     answer_next(client, start, text % "2029-12-31T23:59:59Z")
     client.expect_statuses(start, "Processing", "Rejected")
     start = len(client.messages)
-    client.provide(STRANGER)
+    client.provide(stranger())
     answer_next(client, start, text % "2030-01-02T00:00:00+01:00")
     came = client.expect_statuses(start, "Processing", "Accepted", "UsedToStart")
     assert came[0]["time"].startswith("2030-01-01T00:00:")
