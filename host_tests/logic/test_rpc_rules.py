@@ -114,7 +114,7 @@ def test_one_bad_rule_refuses_the_whole_file():
         ({}, "allow"),
         ({"allow": 1}, "allow"),
         ({"allow": None}, "allow"),
-        ({"allow": True, "source": "**"}, "unknown"),
+        ({"allow": True, "source": "**"}, "unknown member"),
         ({"allow": True, "src": None}, "src"),
         ({"allow": True, "cmd": ""}, "cmd"),
         ({"allow": True, "cmd": "x" * 97}, "cmd"),

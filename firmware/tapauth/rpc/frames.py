@@ -49,12 +49,14 @@ def parse(data, version: int = 0) -> Frame:
 
     Raises Invalid.
     """
+    # Nothing is raised from inside an except: MicroPython prints a warning for each `from`.
+    message = None
     try:
         message = json.loads(data)
-    except (ValueError, RuntimeError, MemoryError) as error:  # nested too deep, or too much
-        raise Invalid("no JSON") from error
+    except (ValueError, RuntimeError, MemoryError):  # nested too deep, or too much
+        pass
     if type(message) is not dict:
-        raise Invalid("no object")
+        raise Invalid("no JSON object")
     if "v" in message:
         given = message["v"]
         if type(given) is not int or given not in (1, 2):

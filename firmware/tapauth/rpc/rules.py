@@ -43,7 +43,7 @@ def _alternative(text: str) -> bytes:
     if text.endswith("$"):
         text = text[:-1]
     if not text:
-        raise RuleError("empty alternative")
+        raise ValueError("empty alternative")
     out = bytearray()
     literal = -1
     at = 0
@@ -59,18 +59,14 @@ def _alternative(text: str) -> bytes:
         elif char == "?":
             code = _ONE
         elif char == "$":
-            raise RuleError("$ is allowed at the end only")
+            raise ValueError("$ is allowed at the end only")
         elif char <= " ":
-            raise RuleError("blank or control character")
+            raise ValueError("blank or control character")
         elif char == "%":
-            try:
-                code = escaped(text[at : at + 2])
-            except ValueError as error:
-                raise RuleError(str(error)) from error
-            if code > _LAST_UTF8:
-                raise RuleError("bad percent escape")
-            out.append(code)
-            code = 0
+            byte = escaped(text[at : at + 2])
+            if byte > _LAST_UTF8:
+                raise ValueError("bad percent escape")
+            out.append(byte)
             at += 2
         else:
             out.extend(char.encode())
@@ -86,18 +82,18 @@ def _check_id(text: str) -> None:
     if text.startswith("//"):
         host = text[2:].split("/")[0].split("*")[0]
         if host != host.lower():
-            raise RuleError("a host is in lower case")
+            raise ValueError("a host is in lower case")
         if host == text[2:]:
-            raise RuleError("an ID has a path: //host/path")
+            raise ValueError("an ID has a path: //host/path")
     last = text.rfind("/")
     if last > 1 and "." in text[last:]:
-        raise RuleError("an ID has no component; a literal dot is %2E")
+        raise ValueError("an ID has no component; a literal dot is %2E")
 
 
 def compile_glob(pattern, is_id: bool = False) -> bytes:
-    """A glob as the matcher takes it. Raises RuleError."""
+    """A glob as the matcher takes it. Raises ValueError."""
     if type(pattern) is not str or not 1 <= len(pattern) <= MAX_PATTERN:
-        raise RuleError("must be text of 1 to 96 characters")
+        raise ValueError("must be text of 1 to 96 characters")
     parts = []
     for text in pattern.replace(",", "|").split("|"):
         if is_id:
@@ -110,32 +106,39 @@ def compile_rules(text) -> list:
     """The rules of a file (text or bytes), compiled. Raises RuleError for the first bad one."""
     if len(text) > MAX_FILE:
         raise RuleError("longer than 8192 bytes")
+    rules = None
     try:
         rules = json.loads(text)
-    except (ValueError, RuntimeError, MemoryError) as error:
-        raise RuleError("no valid JSON") from error
+    except (ValueError, RuntimeError, MemoryError):
+        pass
     if type(rules) is not list or len(rules) > MAX_RULES:
-        raise RuleError("must be an array of at most 64 rules")
-    compiled = []
-    for number, rule in enumerate(rules):
-        name = ""
-        try:
-            if type(rule) is not dict:
-                raise RuleError("must be an object")
-            for name in rule:
-                if name not in _NAMES and name != "allow":
-                    raise RuleError("unknown member")
-            name = "allow"
-            if type(rule.get("allow")) is not bool:
-                raise RuleError("must be true or false")
-            globs = []
-            for name in _NAMES:
-                glob = rule.get(name)
-                globs.append(compile_glob(glob, name != "cmd") if name in rule else _EVERYTHING)
-        except RuleError as error:
-            raise RuleError(f"rule {number + 1}: {name or 'it'} {error}") from error
-        compiled.append(bytes((rule["allow"],)) + _NEXT.join(globs))
+        raise RuleError("not a JSON array of at most 64 rules")
+    compiled: list[bytes] = []
+    for rule in rules:
+        error = _compile_rule(rule, compiled)
+        if error:
+            raise RuleError(f"rule {len(compiled) + 1}: {error}")
     return compiled
+
+
+def _compile_rule(rule, compiled: list) -> str | None:
+    """Append one rule compiled. Returns what is wrong with it, or None."""
+    if type(rule) is not dict:
+        return "must be an object"
+    for name in rule:
+        if name not in _NAMES and name != "allow":
+            return "has an unknown member"
+    if type(rule.get("allow")) is not bool:
+        return "allow must be true or false"
+    globs = []
+    for name in _NAMES:
+        try:
+            is_id = name != "cmd"
+            globs.append(compile_glob(rule[name], is_id) if name in rule else _EVERYTHING)
+        except ValueError as error:
+            return f"{name}: {error}"
+    compiled.append(bytes((rule["allow"],)) + _NEXT.join(globs))
+    return None
 
 
 class Matcher:

@@ -93,16 +93,18 @@ class Service:
         return None
 
     def _answer(self, frame, peer: Peer) -> str | None:
-        source = peer.name
+        source = None
+        mine = False
         try:
-            if frame.src is not None:
-                source, _ = addresses.parse(frame.src)
+            source = peer.name if frame.src is None else addresses.parse(frame.src)[0]
             mine = frame.dst is None or addresses.parse(frame.dst) in (
                 (self._name, self._component),
                 (self._name, ""),
             )
-        except ValueError as error:
-            raise Invalid("bad address") from error
+        except ValueError:
+            pass
+        if source is None:
+            raise Invalid("bad source")
         if not mine:
             raise Invalid("for somebody else", 1008)
         if not frame.commands:
@@ -131,6 +133,9 @@ class Service:
                 status, value = 0, self._execute(frame, source, name, element)
             except Refused as error:
                 status, value = error.args
+            except RuleError as error:
+                self._log.error("rpc", "{}", str(error))
+                status, value = 500, str(error)
             except ValueError as error:
                 # Only checks of arguments raise it; not all of their texts are ours.
                 self._log.debug("rpc", "bad argument: {}", error)
@@ -143,14 +148,16 @@ class Service:
                 status, value = 500, "internal error"
             if number is None:
                 continue
-            text = frames.entry(frame.version, number, status, value)
-            size = len(text.encode()) + 1
-            if size > room:
+            text = ""
+            try:
+                text = frames.entry(frame.version, number, status, value)
+            except MemoryError:
+                pass
+            if not text or len(text.encode()) >= room:
                 text = frames.entry(frame.version, number, 413, "result too long")
-                size = len(text) + 1
-                if size > room:
+                if len(text) >= room:
                     break
-            room -= size
+            room -= len(text.encode()) + 1
             entries.append(text)
         return frames.reply(frame, self._address, entries) if entries else None
 
@@ -244,7 +251,7 @@ class Service:
             raise Refused(429, "too many failed authentications")
         right = self._credentials.verify(name, psk, cert)
         if self._tokens_as_psk and psk and not cert:
-            right |= self._tokens.owns(name, psk)
+            right = self._tokens.owns(name, psk) or right
         if right:
             self._asked_for.passed(name)
         else:
@@ -254,11 +261,7 @@ class Service:
     def _authorize_command(self, source, args, version):
         src, _ = addresses.parse(args["src"])
         dst, _ = addresses.parse(args["dst"])
-        try:
-            return self.rules.allows(src, dst, addresses.unquote(args["cmd"]))
-        except RuleError as error:
-            self._log.error("rpc", "{}", str(error))
-            raise Refused(500, str(error)) from error
+        return self.rules.allows(src, dst, addresses.unquote(args["cmd"]))
 
     def _add_device(self, source, args, version):
         name, _ = addresses.parse(args["deviceid"])

@@ -18,9 +18,17 @@ class Flash:
         os.rename(old, new)
 
 
-def _secret(file, random) -> bytes:
+def _report(name: str, state: int, log) -> None:
+    if state == records.PREVIOUS:
+        log.error("rpc", "{} is damaged, the one before it serves", name)
+    elif state == records.LOST:
+        log.error("rpc", "{} is damaged and lost", name)
+
+
+def _secret(file, random, log) -> bytes:
     """The board's own key: made once, then the same for ever."""
     kept = file.load()
+    _report("rpc_key", file.state, log)
     if len(kept) == 1 and len(kept[0]) == 32:
         return kept[0]
     key = random(32)
@@ -62,17 +70,12 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     files = {}
     for name in ("key", "devices", "tokens", "rules"):
         files[name] = records.RecordFile(fs, folder + "rpc_" + name)
-    mac = Mac(_secret(files["key"], random))
+    mac = Mac(_secret(files["key"], random, log))
     devices = records.Table(files["devices"], credentials.DIGESTS, credentials.CAPACITY)
     apps = records.Table(files["tokens"], tokens.SERIAL, tokens.CAPACITY)
     rules = Rules(files["rules"])
-    for name, file in files.items():
-        if file.state > records.GOOD:
-            text = "{}rpc_{} is damaged: {}"
-            outcome = (
-                "the one before it serves" if file.state == records.PREVIOUS else "it is lost"
-            )
-            log.error("rpc", text, folder, name, outcome)
+    for name in ("devices", "tokens", "rules"):
+        _report("rpc_" + name, files[name].state, log)
     load_rules(rules, fs, folder + "rules.json", log)
     return Service(
         settings,

@@ -55,5 +55,5 @@ class Tokens:
         """Whether `token` is one of this owner's."""
         found = False
         for host in self.hosts(owner):
-            found |= equal((self.get(owner, host) or "").encode(), token.encode())
+            found = equal((self.get(owner, host) or "").encode(), token.encode()) or found
         return found

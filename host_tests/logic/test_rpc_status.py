@@ -1,0 +1,506 @@
+"""Each status code, the order of the checks, and what the whole of a frame does."""
+
+import json
+
+from rpc_rig import (
+    ABSENT,
+    BACKEND,
+    BACKEND_KEY,
+    DEVICE,
+    DISPATCHER,
+    HOST,
+    REGISTRY,
+    UNIX,
+    Rig,
+    error_of,
+)
+
+from tapauth.rpc.service import MAX_FRAME, Peer
+
+JOE = HOST + "/user_joe"
+GOOD = {"id": DEVICE, "credentials": {"psk": "qwerty"}}
+BAD = {"id": DEVICE, "credentials": {"psk": "guess"}}
+
+
+def rig_with_joe(**settings):
+    rig = Rig(**settings)
+    rig.add(JOE, psk="joe's key")
+    rig.add(DEVICE, psk="qwerty")
+    return rig
+
+
+def as_joe(rig, name, args=ABSENT, **extra):
+    return rig.call(name, args, src=JOE, key="joe's key", **extra)["status"]
+
+
+def test_status_0_also_for_a_negative_answer():
+    rig = rig_with_joe()
+    assert rig.call("Auth.Authenticate", GOOD) == {"id": 7, "status": 0, "resp": True}
+    assert rig.call("Auth.Authenticate", BAD) == {"id": 7, "status": 0, "resp": False}
+
+
+def test_status_400_for_arguments():
+    rig = rig_with_joe()
+    cases = (
+        ("Auth.GenerateToken", ({}, {"host": ""}, {"host": None}, {"host": 5}, {"host": "a b"})),
+        ("Auth.GetToken", ({}, {"host": ["a"]}, {"host": "http://a"})),
+        ("Auth.RevokeToken", ({}, {"host": {}}, {"host": "x" * 254})),
+        (
+            "Auth.Authenticate",
+            (
+                {},
+                {"id": DEVICE},
+                {"credentials": {"psk": "x"}},
+                {"id": "", "credentials": {"psk": "x"}},
+                {"id": 5, "credentials": {"psk": "x"}},
+                {"id": "device_123", "credentials": {"psk": "x"}},
+                {"id": HOST + "/a.b.c", "credentials": {"psk": "x"}},
+                {"id": DEVICE, "credentials": {}},
+                {"id": DEVICE, "credentials": {"psk": ""}},
+                {"id": DEVICE, "credentials": {"psk": "", "cert": ""}},
+                {"id": DEVICE, "credentials": {"psk": 5}},
+                {"id": DEVICE, "credentials": {"psk": "x", "cert": None}},
+                {"id": DEVICE, "credentials": "qwerty"},
+                {"id": DEVICE, "credentials": ["qwerty"]},
+            ),
+        ),
+        (
+            "Auth.AuthorizeCommand",
+            (
+                {"src": DEVICE, "dst": DEVICE},
+                {"src": DEVICE, "cmd": "x"},
+                {"dst": DEVICE, "cmd": "x"},
+                {"src": DEVICE, "dst": DEVICE, "cmd": ""},
+                {"src": DEVICE, "dst": DEVICE, "cmd": 5},
+                {"src": DEVICE, "dst": DEVICE, "cmd": "%4"},
+                {"src": "x", "dst": DEVICE, "cmd": "x"},
+                {"src": DEVICE, "dst": HOST + "/", "cmd": "x"},
+            ),
+        ),
+        (
+            "Device.Add",
+            (
+                {},
+                {"deviceid": DEVICE},
+                {"deviceid": DEVICE, "psk": ""},
+                {"deviceid": DEVICE, "cert": "!"},
+                {"deviceid": DEVICE, "psk": "x" * 129},
+                {"deviceid": BACKEND, "psk": "x"},
+                {"deviceid": "x", "psk": "x"},
+            ),
+        ),
+        ("Device.Delete", ({}, {"deviceid": 5}, {"deviceid": "x"})),
+    )
+    for name, all_args in cases:
+        for args in all_args:
+            assert rig.status(name, args) == 400, (name, args)
+        for args in (None, [], "x", 5, True):
+            assert rig.status(name, args) == 400, (name, args)
+        assert rig.status(name) == 400
+    assert rig.status("Hello", []) == 400
+
+
+def test_unknown_arguments_are_ignored():
+    rig = rig_with_joe()
+    assert rig.result("Auth.Authenticate", dict(GOOD, more=[1], psk=5)) is True
+
+
+def test_status_401_without_the_right_key():
+    rig = rig_with_joe()
+    for src, key in (
+        (DISPATCHER, None),
+        (DISPATCHER, ""),
+        (DISPATCHER, "wrong"),
+        (DISPATCHER, 5),
+        (DISPATCHER, [BACKEND_KEY]),
+        (DISPATCHER, "joe's key"),
+        (JOE, BACKEND_KEY),
+        (JOE, None),
+        (HOST + "/nobody", "x"),
+        (HOST, "wrong"),
+    ):
+        for name in ("Hello", "Auth.Authenticate", "No.Such"):
+            assert rig.status(name, {}, src=src, key=key) == 401, (src, key)
+    assert rig.status("Hello", src=HOST + "/cloud.x") == 0
+    # The host alone is its backend.
+    assert rig.status("Hello", src=HOST) == 0
+
+
+def test_status_403_for_who_is_not_the_backend():
+    rig = rig_with_joe()
+    for name in ("Auth.Authenticate", "Auth.AuthorizeCommand", "Device.Add", "Device.Delete"):
+        assert as_joe(rig, name, {}) == 403
+    for name in ("Hello", "Services.List", "Auth.ListToken"):
+        assert as_joe(rig, name) == 0
+
+
+def test_status_404_for_an_unknown_command():
+    rig = rig_with_joe()
+    for name in ("Auth.Nuke", "auth.authenticate", "Auth.authenticate", "hello", "", "Auth"):
+        assert rig.status(name) == 404, name
+    peer = rig.pinned()
+    for name in (
+        "",
+        "Auth.ListToken",
+        "/v2/Auth.ListToken",
+        "/v1/Auth%2EListToken",
+        "_authenticate",
+    ):
+        frame = {"v": 1, "src": DISPATCHER, "cmds": [{"cmd": name, "id": 1}]}
+        assert rig.ask(frame, peer)["resp"][0]["status"] == 404, name
+
+
+def test_status_413_for_too_much():
+    rig = rig_with_joe()
+    # A frame: nobody can tell whom to answer; its connection ends.
+    peer = Peer()
+    assert rig.ask(b" " * (MAX_FRAME + 1), peer) is None
+    assert peer.close == 1009
+    # A batch: the first 25 are done.
+    batch = [{"cmd": "/v1/Hello", "id": number + 1} for number in range(30)]
+    reply = rig.ask({"v": 1, "src": DISPATCHER, "key": BACKEND_KEY, "cmds": batch})
+    assert [entry["status"] for entry in reply["resp"]] == [0] * 25 + [413] * 5
+    # A result: it says so in its place, and the frame stays within the limit.
+    for number in range(16):
+        host = ".".join(["x" * 60] * 4) + f".{number}"
+        rig.result("Auth.GenerateToken", {"host": host})
+    batch = [{"cmd": "/v1/Auth.ListToken", "id": 1}, {"cmd": "/v1/Hello", "id": 2}]
+    frame = {"v": 1, "src": DISPATCHER, "key": BACKEND_KEY, "cmds": batch}
+    text = rig.service.handle(json.dumps(frame), Peer())
+    assert len(text) <= MAX_FRAME
+    assert [entry["status"] for entry in json.loads(text)["resp"]] == [413, 0]
+
+
+def test_status_418_before_a_reboot():
+    rig = rig_with_joe()
+    rig.service.rebooting = True
+    assert rig.status("Hello") == 418
+    assert rig.status("No.Such") == 418
+    assert rig.status("Hello", key="wrong") == 401
+
+
+def test_status_429_after_too_many_failures():
+    rig = rig_with_joe()
+    for _ in range(5):
+        assert rig.result("Auth.Authenticate", BAD) is False
+    # Also the right one has to wait, and an unknown ID is treated alike.
+    assert rig.status("Auth.Authenticate", GOOD) == 429
+    unknown = {"id": HOST + "/nobody", "credentials": {"psk": "x"}}
+    for _ in range(5):
+        assert rig.result("Auth.Authenticate", unknown) is False
+    assert rig.call("Auth.Authenticate", unknown) == rig.call("Auth.Authenticate", GOOD)
+    # A component is no other ID.
+    other = {"id": DEVICE + ".x", "credentials": {"psk": "qwerty"}}
+    assert rig.status("Auth.Authenticate", other) == 429
+    assert (
+        rig.result("Auth.Authenticate", {"id": JOE, "credentials": {"psk": "joe's key"}}) is True
+    )
+    rig.clock.advance(30_000)
+    assert rig.result("Auth.Authenticate", GOOD) is True
+
+
+def test_status_429_for_guessing_keys_of_frames():
+    rig = rig_with_joe()
+    for name in (JOE, HOST + "/nobody"):
+        statuses = [rig.status("Hello", src=name, key="guess") for _ in range(7)]
+        assert statuses == [401] * 5 + [429] * 2, name
+    assert as_joe(rig, "Hello") == 429
+    # A missing key is no guess; the backend cannot be locked out; nor can Authenticate be.
+    for _ in range(9):
+        assert rig.status("Hello", src=DEVICE, key=None) == 401
+        assert rig.status("Hello", key="guess") == 401
+    assert rig.status("Hello", src=DEVICE, key="qwerty") == 0
+    assert rig.status("Hello") == 0
+    args = {"id": JOE, "credentials": {"psk": "joe's key"}}
+    assert rig.result("Auth.Authenticate", args) is True
+    rig.clock.advance(30_000)
+    assert as_joe(rig, "Hello") == 0
+
+
+def test_status_500_when_flash_or_random_fail():
+    rig = rig_with_joe()
+    rig.result("Auth.GenerateToken", {"host": "kept.com"})
+    rig.fs.failing = True
+    assert rig.status("Auth.GenerateToken", {"host": "a.com"}) == 500
+    assert rig.status("Auth.RevokeToken", {"host": "kept.com"}) == 500
+    assert rig.status("Device.Add", {"deviceid": DEVICE, "psk": "x"}) == 500
+    assert rig.status("Device.Delete", {"deviceid": DEVICE}) == 500
+    assert rig.result("Auth.ListToken") == [{"host": "kept.com"}]
+    assert rig.result("Auth.Authenticate", GOOD) is True
+    rig.fs.failing = False
+
+    def broken(count):
+        raise OSError(5)
+
+    rig.service._tokens._random = broken
+    assert rig.status("Auth.GenerateToken", {"host": "a.com"}) == 500
+
+
+def test_status_504_when_the_deadline_has_passed():
+    rig = rig_with_joe()
+    for extra, status in (
+        ({"deadline": UNIX + 1}, 0),
+        ({"deadline": UNIX}, 504),
+        ({"deadline": UNIX - 1}, 504),
+        ({"deadline": 0}, 504),
+        ({"deadline": -1.5}, 504),
+        ({"timeout": 10}, 0),
+        ({"timeout": 0.5}, 0),
+        ({"timeout": 0}, 504),
+        ({"timeout": -1}, 504),
+        ({"timeout": 10, "deadline": UNIX - 1}, 504),
+        ({"deadline": "tomorrow"}, 400),
+        ({"timeout": True}, 400),
+        ({"timeout": None}, 400),
+    ):
+        assert rig.status("Hello", **extra) == status, extra
+    # Nothing is done any more.
+    assert rig.status("Auth.GenerateToken", {"host": "a.com"}, timeout=0) == 504
+    assert rig.result("Auth.ListToken") == []
+    # A clock that was never set knows of no deadline.
+    rig.unix = 1000
+    assert rig.status("Hello", deadline=999) == 0
+    assert rig.status("Hello", timeout=0) == 504
+
+
+def test_status_507_when_a_table_is_full():
+    rig = rig_with_joe()
+    for number in range(16):
+        rig.result("Auth.GenerateToken", {"host": f"app{number}.com"})
+    assert rig.status("Auth.GenerateToken", {"host": "one.more"}) == 507
+    assert rig.status("Auth.GenerateToken", {"host": "app3.com"}) == 0
+    for user in range(3):
+        rig.add(f"//h/u{user}", psk="x")
+        for number in range(16):
+            args = {"host": f"app{number}.com"}
+            assert rig.status("Auth.GenerateToken", args, src=f"//h/u{user}", key="x") == 0
+    assert as_joe(rig, "Auth.GenerateToken", {"host": "one.more"}) == 507
+    rig.result("Auth.RevokeToken", {"host": "app3.com"})
+    assert as_joe(rig, "Auth.GenerateToken", {"host": "one.more"}) == 0
+    rig.service._credentials._table._capacity = 6
+    rig.add("//h/d", psk="x")
+    assert rig.status("Device.Add", {"deviceid": "//h/one_more", "psk": "x"}) == 507
+
+
+def test_the_order_of_the_checks():
+    rig = rig_with_joe()
+    past = {"deadline": 1}
+    # Source before everything of the command.
+    assert rig.status("No.Such", 5, key="wrong", deadline=1) == 401
+    # Deadline before name, name before caller, caller before arguments.
+    assert as_joe(rig, "No.Such", 5, **past) == 504
+    assert as_joe(rig, "No.Such", 5) == 404
+    assert as_joe(rig, "Auth.Authenticate", 5) == 403
+    assert rig.status("Auth.Authenticate", 5) == 400
+    # Arguments before the throttle.
+    for _ in range(5):
+        rig.call("Auth.Authenticate", BAD)
+    assert rig.status("Auth.Authenticate", {"id": DEVICE, "credentials": {}}) == 400
+    assert rig.status("Auth.Authenticate", BAD) == 429
+
+
+def batch(rig, *commands, peer=None):
+    frame = {"v": 1, "src": DISPATCHER, "key": BACKEND_KEY, "cmds": list(commands)}
+    reply = rig.ask(frame, peer)
+    return None if reply is None else [(one["id"], one["status"]) for one in reply["resp"]]
+
+
+HELLO = {"cmd": "/v1/Hello"}
+
+
+def test_one_failing_command_does_not_stop_the_others():
+    rig = Rig()
+    first, second, third = dict(HELLO, id=1), {"cmd": "/v1/No.Such", "id": 2}, dict(HELLO, id=3)
+    assert batch(rig, first, second, third) == [(1, 0), (2, 404), (3, 0)]
+
+
+def test_a_malformed_element_stops_the_rest():
+    rig = Rig()
+    for bad in (None, 5, {}, {"cmd": 5}, dict(HELLO, id=0), dict(HELLO, id=1.5)):
+        before = rig.service.invalid
+        assert batch(rig, dict(HELLO, id=1), bad, dict(HELLO, id=3)) == [(1, 0)]
+        assert batch(rig, bad, dict(HELLO, id=3)) is None
+        assert rig.service.invalid == before + 2
+
+
+def test_an_id_used_twice_is_answered_and_not_executed():
+    rig = Rig()
+    generate = {"cmd": "/v1/Auth.GenerateToken", "args": {"host": "a.com"}, "id": 1}
+    assert batch(rig, dict(HELLO, id=1), generate, dict(HELLO, id=2)) == [(1, 0), (1, 400), (2, 0)]
+    assert rig.result("Auth.ListToken") == []
+    # In another frame it is another command; a frame that came twice gives the same answer.
+    assert batch(rig, generate) == batch(rig, generate) == [(1, 0)]
+    assert rig.result("Auth.ListToken") == [{"host": "a.com"}]
+
+
+def test_notifications_are_executed_and_not_answered():
+    rig = Rig()
+    generate = {"cmd": "/v1/Auth.GenerateToken", "args": {"host": "a.com"}}
+    assert batch(rig, generate) is None
+    assert batch(rig, generate, generate, dict(HELLO, id=5)) == [(5, 0)]
+    assert rig.result("Auth.ListToken") == [{"host": "a.com"}]
+    frame = {"src": DISPATCHER, "key": BACKEND_KEY, "nr": True, "id": 1}
+    frame.update({"method": "/v1/Auth.GenerateToken", "params": {"host": "b.com"}})
+    assert rig.ask(frame) is None
+    assert len(rig.result("Auth.ListToken")) == 2
+    # Nobody is told that a notification was refused.
+    assert rig.ask({"v": 1, "src": DISPATCHER, "cmds": [HELLO]}) is None
+
+
+def test_responses_get_no_answer():
+    rig = Rig()
+    resp = [{"id": 1, "status": 0}]
+    assert rig.ask({"v": 1, "src": DISPATCHER, "resp": resp}) is None
+    assert rig.ask({"v": 2, "src": DISPATCHER, "id": 1, "result": 5}) is None
+    assert rig.service.invalid == 0
+    frame = {
+        "v": 1,
+        "src": DISPATCHER,
+        "key": BACKEND_KEY,
+        "resp": resp,
+        "cmds": [dict(HELLO, id=9)],
+    }
+    assert rig.ask(frame)["resp"][0]["id"] == 9
+
+
+def test_the_destination():
+    rig = Rig()
+    for dst, ours in (
+        (REGISTRY, True),
+        (BACKEND, True),
+        (HOST, True),
+        ("//API.cesanta.com/%63loud.registry", True),
+        (DISPATCHER, False),
+        (DEVICE, False),
+        ("registry", False),
+        ("", False),
+    ):
+        peer = Peer()
+        frame = {
+            "v": 1,
+            "src": DISPATCHER,
+            "key": BACKEND_KEY,
+            "cmds": [dict(HELLO, id=1)],
+            "dst": dst,
+        }
+        reply = rig.ask(frame, peer)
+        if ours:
+            # As it came: the sender compares it with what it sent.
+            assert reply["src"] == dst and reply["dst"] == DISPATCHER
+            assert peer.close == 0
+        else:
+            assert reply is None
+    peer = Peer()
+    rig.ask({"v": 1, "src": DISPATCHER, "dst": DEVICE, "cmds": [HELLO]}, peer)
+    assert peer.close == 1008
+
+
+def test_a_source_that_is_no_address_gets_no_answer():
+    rig = Rig()
+    for src in ("", "cloud", "//h/a.b.c", HOST + "/%", 5, None):
+        frame = {"v": 1, "src": src, "key": BACKEND_KEY, "cmds": [dict(HELLO, id=1)]}
+        assert rig.ask(frame) is None
+
+
+def test_a_connection_keeps_its_id():
+    rig = rig_with_joe()
+    peer = rig.pinned()
+    frame = {"v": 1, "src": HOST + "/cloud.other", "cmds": [dict(HELLO, id=2)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+    # Another ID, even with its right key, ends it.
+    frame = {"v": 1, "src": JOE, "key": "joe's key", "cmds": [dict(HELLO, id=3)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    assert peer.close == 1008
+
+
+def test_a_connection_is_not_pinned_by_a_wrong_key():
+    rig = rig_with_joe()
+    peer = Peer()
+    frame = {"v": 1, "src": DISPATCHER, "key": "wrong", "cmds": [dict(HELLO, id=1)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    del frame["key"]
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    assert peer.close == 0
+    frame = {"v": 1, "src": JOE, "key": "joe's key", "cmds": [dict(HELLO, id=3)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+
+
+def test_a_connection_ends_with_its_credentials():
+    rig = rig_with_joe()
+    peer = rig.pinned(JOE, "joe's key")
+    frame = {"v": 1, "src": JOE, "cmds": [dict(HELLO, id=2)]}
+    rig.add(DEVICE, psk="other")
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+    rig.add(JOE, psk="new key")
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    assert rig.ask(dict(frame, key="new key"), peer)["resp"][0]["status"] == 0
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+    rig.result("Device.Delete", {"deviceid": JOE})
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+
+
+def test_version_2():
+    rig = rig_with_joe()
+    peer = Peer()
+    frame = {
+        "v": 2,
+        "id": "a-1",
+        "src": DISPATCHER,
+        "dst": REGISTRY,
+        "key": BACKEND_KEY,
+        "tag": [1],
+    }
+    reply = rig.ask(dict(frame, method="/v1/Auth.Authenticate", args=GOOD), peer)
+    head = {"v": 2, "src": REGISTRY, "dst": DISPATCHER, "id": "a-1", "tag": [1]}
+    assert reply == dict(head, result={"success": True, "id": DEVICE})
+    reply = rig.ask(dict(frame, method="/v1/Auth.Authenticate", params=BAD), peer)
+    assert reply == dict(head, result={"success": False, "id": DEVICE})
+    reply = rig.ask(dict(frame, method="/v1/Auth.RevokeToken", args={"host": "a.com"}), peer)
+    assert reply == head
+    reply = rig.ask(dict(frame, method="/v1/No.Such"), peer)
+    assert reply == dict(head, error={"code": 404, "message": "no such command"})
+    # Once its ID is known a connection need not say who it is; before, it must.
+    reply = rig.ask({"id": 5, "method": "/v1/Hello"}, peer)
+    assert reply == {"v": 2, "src": REGISTRY, "id": 5, "result": "HAI"}
+    reply = rig.ask({"id": 5, "method": "/v1/Hello", "key": BACKEND_KEY})
+    assert reply["error"]["code"] == 401 and "dst" not in reply
+
+
+def test_the_list_of_the_commands_fits_a_frame():
+    rig = Rig()
+    listed = rig.result("Services.List")
+    names = [f"{service}.{name}" for service in listed for name in listed[service]["methods"]]
+    assert len(names) == 10
+    assert listed["/v1"]["methods"]["Hello"]["result"] == {"type": "string"}
+    assert "/v1/Device.Add" in names
+    assert sorted(rig.service._handlers) == sorted(
+        f"{service}{'/' if service == '/v1' else '.'}{name}"
+        for service in listed
+        for name in listed[service]["methods"]
+    )
+
+
+def test_bad_settings_are_refused():
+    for settings in ({"address": "x"}, {"backend_id": "x"}, {"backend_key": "x" * 15}):
+        assert isinstance(error_of(lambda settings=settings: Rig(**settings)), ValueError)
+    assert Rig(address="").service is None
+    # The backend is that of the board's own host unless another is named.
+    rig = Rig(backend_id="")
+    assert rig.result("Auth.ListToken") == []
+    rig = Rig(backend_key="")
+    assert rig.status("Hello", key="") == 401
+
+
+def test_the_log_shows_no_secret():
+    rig = rig_with_joe()
+    token = rig.result("Auth.GenerateToken", {"host": "a.com"})["token"]
+    rig.call("Auth.Authenticate", GOOD)
+    rig.call("Auth.Authenticate", {"id": "x", "credentials": {"psk": "qwerty"}})
+    rig.call("Hello", key="guess")
+    rig.fs.failing = True
+    rig.call("Device.Add", {"deviceid": DEVICE, "psk": "qwerty"})
+    rig.ask({"v": 1, "src": "x", "key": BACKEND_KEY, "cmds": [HELLO]})
+    text = "\n".join(rig.lines)
+    assert len(rig.lines) >= 3
+    for secret in (token, "qwerty", "guess", BACKEND_KEY, "joe's"):
+        assert secret not in text
