@@ -135,7 +135,9 @@ class Table:
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
         at = self._at(key)
-        return None if at < 0 else self._records[at][len(key) :]
+        # As much work for a key that is not there: -1 is the last record.
+        value = self._records[at][len(key) :] if self._records else None
+        return None if at < 0 else value
 
     def put(self, key: bytes, value: bytes) -> bool:
         """Set a value, on flash when this returns. False: no room. Raises OSError."""
