@@ -5,7 +5,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapauth.rpc import rules
+from tapauth.rpc import rule_file, rules
 
 PIECES = st.sampled_from(["a", "b", "/", "?", "*", "**", "a*", "**/", "é"])
 PATTERNS = st.lists(PIECES, min_size=1, max_size=12).map("".join)
@@ -25,7 +25,7 @@ def as_regex(pattern: str) -> str:
 @settings(max_examples=3000, deadline=None)
 @given(st.lists(PATTERNS, min_size=1, max_size=3), TEXTS)
 def test_matches_what_the_regular_expression_matches(alternatives, text):
-    program = rules.compile_glob("|".join(alternatives)) if alternatives else b""
+    program = rule_file.compile_glob("|".join(alternatives)) if alternatives else b""
     expected = any(re.fullmatch(as_regex(one), text, re.S) for one in alternatives)
     assert rules.Matcher().glob(program, 0, len(program), text.encode()) == expected
 
@@ -33,7 +33,7 @@ def test_matches_what_the_regular_expression_matches(alternatives, text):
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="ab*?/", min_size=1, max_size=96), st.text(alphabet="ab/", max_size=200))
 def test_the_longest_patterns_stay_within_the_bound(pattern, text):
-    program = rules.compile_glob(pattern)
+    program = rule_file.compile_glob(pattern)
     matcher = rules.Matcher()
     try:
         matcher.glob(program, 0, len(program), text.encode())

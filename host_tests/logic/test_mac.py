@@ -1,6 +1,6 @@
 """HMAC-SHA256 against the vectors of RFC 4231, and the comparison."""
 
-from tapauth.core.mac import Mac, equal
+from tapauth.mac import Mac, equal
 
 VECTORS = (
     (

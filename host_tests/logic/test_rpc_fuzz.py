@@ -4,13 +4,17 @@ Two boards get the same frames. They differ in one thing: only one knows the dev
 frames name, always with a wrong key. Any difference in their answers would tell.
 """
 
+import gc
 import json
 
 from rpc_rig import BACKEND_KEY, DEVICE, DISPATCHER, HOST, REGISTRY, Random, Rig
 
+from tapauth.compat import mem_alloc
 from tapauth.rpc.service import MAX_FRAME, Peer
 
 FRAMES = 10_000
+# Made at once, while there is room: MicroPython keeps them in a table that grows in large steps.
+CHARS = [chr(code) for code in range(256)]
 FEW = 12
 
 AUTHENTICATE = {
@@ -64,7 +68,7 @@ def mutate(text, random):
         at = random.below(len(text) + 1)
         kind = random.below(7)
         if kind == 0:  # a character is another one
-            text = text[:at] + chr(32 + random.below(95)) + text[at + 1 :]
+            text = text[:at] + CHARS[32 + random.below(95)] + text[at + 1 :]
         elif kind == 1:  # a piece is missing
             text = text[:at] + text[at + 1 + random.below(FEW) :]
         elif kind == 2:  # a piece is there twice
@@ -72,7 +76,7 @@ def mutate(text, random):
         elif kind == 3:  # it ends early
             text = text[:at]
         elif kind == 4:  # bytes that are no text
-            text = text[:at] + chr(128 + random.below(128)) + text[at:]
+            text = text[:at] + CHARS[128 + random.below(128)] + text[at:]
         else:  # a value is another one
             colon = text.find(":", at)
             end = colon + 1
@@ -101,7 +105,9 @@ def fuzz(frames, count, clock_step, random):
         rig.lines.clear()
     texts = [json.dumps(frame) for frame in frames]
     answered = 0
-    for _ in range(count):
+    for number in range(count):
+        if number % 100 == 0:
+            gc.collect()  # as the supervisor does
         text = mutate(texts[random.below(len(texts))], random)
         # Half the odd characters go in as UTF-8, half as bytes that are none.
         data = text.encode() if random.below(2) else raw(text)
@@ -134,3 +140,31 @@ def test_frames_of_the_backend():
 
 def test_frames_of_somebody_without_the_key():
     fuzz(OTHER_FRAMES, FRAMES * 3 // 10, 7_000, Random(4))
+
+
+def test_no_text_of_strangers_stays_in_memory():
+    # MicroPython interns single characters and keeps them: a way to fill the heap for ever.
+    rig = Rig([{"allow": True}])
+    rig.log.level = 9
+
+    def send(start, count):
+        for number in range(start, start + count):
+            # Not by chr(), which would keep it itself.
+            char = bytes((0xE5, 0x80 + number // 64, 0x80 + number % 64)).decode()
+            args = {"host": char, "src": "//h/" + char, "dst": "//h/" + char, "cmd": char}
+            args["id"] = "//h/%" + char
+            command = {"cmd": char, "id": 1, char: char, "args": args}
+            frame = {"v": 1, "src": "//h/" + char, "key": char, "cmds": [command], char: char}
+            rig.service.handle(json.dumps(frame), Peer())
+            frame["key"] = BACKEND_KEY
+            frame["src"] = DISPATCHER
+            for name in ("Authenticate", "AuthorizeCommand", "GetToken"):
+                command["cmd"] = "/v1/Auth." + name
+                rig.service.handle(json.dumps(frame), Peer())
+            frame["src"] = "//" + char + "/x"
+            rig.service.handle(json.dumps(frame), Peer())
+        gc.collect()
+        return mem_alloc()
+
+    before = send(0, 100)
+    assert send(100, 800) - before < 1000

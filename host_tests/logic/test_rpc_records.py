@@ -5,7 +5,7 @@ import hashlib
 
 from rpc_rig import BACKEND, RamFs, Random, error_of
 
-from tapauth.core.mac import Mac
+from tapauth.mac import Mac
 from tapauth.rpc import credentials, records, tokens
 from tapauth.rpc.throttle import Throttle
 

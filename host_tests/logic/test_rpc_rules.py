@@ -4,14 +4,14 @@ import json
 
 from rpc_rig import RamFs, Rig, error_of
 
-from tapauth.rpc import rules
+from tapauth.rpc import rule_file, rules
 from tapauth.rpc.records import RecordFile
 
 NUKE = "/v1/Nuke.Launch"
 
 
 def match(pattern, text, is_id=False):
-    program = rules.compile_glob(pattern, is_id)
+    program = rule_file.compile_glob(pattern, is_id)
     return rules.Matcher().glob(program, 0, len(program), text.encode())
 
 
@@ -73,13 +73,13 @@ def test_globs():
 def test_a_pathological_pattern_answers_within_the_bound():
     subject = "a" * 128
     for pattern in ("*a" * 40 + "b", "**a" * 30 + "b", "**a*a" * 18 + "b", "?*" * 40 + "b"):
-        program = rules.compile_glob(pattern)
+        program = rule_file.compile_glob(pattern)
         matcher = rules.Matcher()
         assert not matcher.glob(program, 0, len(program), subject.encode())
         assert matcher.steps >= 0
     # When the bound is reached nobody is let through, also behind a rule that would allow.
     evil = {"cmd": "**a*a*a*a*a*/b", "allow": False}
-    compiled = rules.compile_rules(json.dumps([evil] * 60 + [{"allow": True}]))
+    compiled = rule_file.compile_rules(json.dumps([evil] * 60 + [{"allow": True}]))
     error = error_of(rules.decide, compiled, "//h/x", "//h/y", "a" * 900)
     assert isinstance(error, rules.RuleError)
     rig = Rig([evil] * 60 + [{"allow": True}])
@@ -88,7 +88,7 @@ def test_a_pathological_pattern_answers_within_the_bound():
 
 
 def decide(rule_list, src, dst, cmd):
-    return rules.decide(rules.compile_rules(json.dumps(rule_list)), src, dst, cmd)
+    return rules.decide(rule_file.compile_rules(json.dumps(rule_list)), src, dst, cmd)
 
 
 def test_the_first_match_wins_and_no_match_denies():
@@ -133,13 +133,13 @@ def test_one_bad_rule_refuses_the_whole_file():
         ({"allow": True, "src": "//h/cloud.dispatcher"}, "component"),
         ({"allow": True, "src": "//h/a|//h/b.*"}, "component"),
     ):
-        error = error_of(rules.compile_rules, json.dumps([good, bad, good]))
+        error = error_of(rule_file.compile_rules, json.dumps([good, bad, good]))
         assert isinstance(error, rules.RuleError), bad
         assert "rule 2" in str(error) and why in str(error), str(error)
     for text in ("", "{", "{}", "null", "5", '"x"', "[" * 5000, b"\xff", json.dumps([good] * 65)):
-        assert isinstance(error_of(rules.compile_rules, text), rules.RuleError)
-    assert isinstance(error_of(rules.compile_rules, " " * 9000 + "[]"), rules.RuleError)
-    assert len(rules.compile_rules(json.dumps([good] * 64))) == 64
+        assert isinstance(error_of(rule_file.compile_rules, text), rules.RuleError)
+    assert isinstance(error_of(rule_file.compile_rules, " " * 9000 + "[]"), rules.RuleError)
+    assert len(rule_file.compile_rules(json.dumps([good] * 64))) == 64
 
 
 ALLOW = '[{"allow": true}]'

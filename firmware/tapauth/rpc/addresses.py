@@ -2,6 +2,9 @@
 
 The ID is what authenticates, the component only routes. IDs are compared in one form: host in
 lower case, path percent-decoded.
+
+Text from outside is looked at as bytes: MicroPython keeps every character that an index or a loop
+takes out of a string, for ever.
 """
 
 from tapauth.compat import const
@@ -10,18 +13,19 @@ _MAX_ADDRESS = const(256)
 MAX_ID = const(128)
 """Most bytes of an ID."""
 
-_UNRESERVED = "-._~"
 _BACKEND_PATH = "/cloud"
 
 
-def _lower_alnum(char: str) -> bool:
-    return "a" <= char <= "z" or "0" <= char <= "9"
+def _in(byte: int, others: bytes) -> bool:
+    """Whether a byte is a lower-case letter, a digit or one of `others`."""
+    return 97 <= byte <= 122 or 48 <= byte <= 57 or byte in others
 
 
 def escaped(digits: str) -> int:
     """The byte that two hex digits stand for. Raises ValueError."""
+    data = digits.lower().encode()
     # int() alone would take a sign or a blank too.
-    if len(digits) != 2 or not all(char in "0123456789abcdef" for char in digits.lower()):
+    if len(data) != 2 or not all(48 <= byte <= 57 or 97 <= byte <= 102 for byte in data):
         raise ValueError("bad percent escape")
     return int(digits, 16)
 
@@ -34,19 +38,26 @@ def unquote(text: str) -> str:
         for part in parts[1:]:
             data += bytes((escaped(part[:2]),)) + part[2:].encode()
         text = data.decode()
-    for char in text:
-        if char <= " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff":
+    before = 0
+    for byte in text.encode():
+        # C2 80..9F are control characters, ED A0.. halves of a surrogate pair.
+        odd = before == 0xC2 and byte < 0xA0 or before == 0xED and byte >= 0xA0
+        if byte <= 32 or byte == 127 or odd:
             raise ValueError("character not allowed")
+        before = byte
     return text
 
 
 def quote(text: str) -> str:
     """Percent-encode all but letters, digits and - . _ ~, so that it fits one topic segment."""
-    out = ""
+    out = bytearray()
     for byte in text.encode():
-        char = chr(byte)
-        out += char if _lower_alnum(char.lower()) or char in _UNRESERVED else f"%{byte:02X}"
-    return out
+        lower = byte | 32 if 65 <= byte <= 90 else byte
+        if _in(lower, b"-._~"):
+            out.append(byte)
+        else:
+            out.extend(f"%{byte:02X}".encode())
+    return out.decode()
 
 
 def parse(address) -> tuple:
@@ -60,9 +71,8 @@ def parse(address) -> tuple:
     host = (address[2:] if slash < 0 else address[2:slash]).lower()
     if not host:
         raise ValueError("address without host")
-    for char in host:
-        if not (_lower_alnum(char) or char in "-.:"):
-            raise ValueError("bad host in address")
+    if not all(_in(byte, b"-.:") for byte in host.encode()):
+        raise ValueError("bad host in address")
     if slash < 0:
         return "//" + host + _BACKEND_PATH, ""
     path = address[slash:]
@@ -89,17 +99,15 @@ def parse_host(host: str) -> str:
         name = name[:-1]
     if not 1 <= len(name) <= 253:
         raise ValueError("bad host")
+    if not all(_in(byte, b"-.") for byte in name.encode()):
+        raise ValueError("bad host")
     for label in name.split("."):
-        if not 1 <= len(label) <= 63 or label[0] == "-" or label[-1] == "-":
+        if not 1 <= len(label) <= 63 or label.startswith("-") or label.endswith("-"):
             raise ValueError("bad host")
-        for char in label:
-            if not (_lower_alnum(char) or char == "-"):
-                raise ValueError("bad host")
     if not colon:
         return name
-    for char in port:
-        if not "0" <= char <= "9":
-            raise ValueError("bad port")
+    if not all(48 <= byte <= 57 for byte in port.encode()):
+        raise ValueError("bad port")
     if not 1 <= len(port) <= 5 or not 1 <= int(port) <= 65535:
         raise ValueError("bad port")
     return f"{name}:{int(port)}"

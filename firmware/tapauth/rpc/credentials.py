@@ -4,7 +4,7 @@ from binascii import a2b_base64
 from hashlib import sha256
 
 from tapauth.compat import const
-from tapauth.core.mac import Mac, equal
+from tapauth.mac import Mac, equal
 
 DIGESTS = const(64)
 """Bytes of the two digests of a device: the value size of the table."""

@@ -1,6 +1,9 @@
-"""The commands, in one table: it checks their arguments and writes their definitions."""
+"""The commands, in one table: their definitions and the checks of their arguments come from it.
 
-from tapauth.compat import const
+Loaded when needed and unloaded again: its texts are large.
+"""
+
+from tapauth.rpc.arguments import ANYONE, BACKEND, OWNER
 
 # A shape is (doc, JSON type, members); members are (name, shape) pairs: of an object, or of the
 # objects in an array.
@@ -13,13 +16,6 @@ _CREDENTIALS_DOC = (
 _DEVICE = ("ID of the device.", "string", ())
 _PSK = ("Pre-shared key that the device will authenticate with.", "string", ())
 _CERT = ("Certificate that the device will authenticate with, PEM or base64.", "string", ())
-
-ANYONE = const(0)
-"""Who may use a command: any authenticated caller."""
-OWNER = const(1)
-"""Any authenticated caller, for what is its own; or the backend only, as configured."""
-BACKEND = const(2)
-"""The backend only."""
 
 # name: (who, doc, arguments, names of the required ones, shape of the result or None)
 COMMANDS = {
@@ -113,29 +109,17 @@ COMMANDS = {
     ),
 }
 
-_TYPES = {"string": str, "object": dict}
 
-
-def _check(values: dict, members: tuple, required: tuple) -> str | None:
-    for name in required:
-        if values.get(name) in (None, ""):
-            return name + " is missing"
-    for name, shape in members:
-        if name in values:
-            if type(values[name]) is not _TYPES[shape[1]]:
-                return f"{name} must be of type {shape[1]}"
-            if shape[2]:
-                error = _check(values[name], shape[2], ())
-                if error:
-                    return error
-    return None
-
-
-def check(command: tuple, args) -> str | None:
-    """Why `args` do not fit a row of COMMANDS, or None. Unknown arguments are ignored."""
-    if type(args) is not dict:
-        return "args must be an object"
-    return _check(args, command[2], command[3])
+def checks() -> dict:
+    """What arguments.check() needs of each command, by its name: the table without its texts."""
+    return {
+        name: (
+            who,
+            required,
+            tuple((arg, shape[1], tuple(member[0] for member in shape[2])) for arg, shape in args),
+        )
+        for name, (who, _, args, required, _) in COMMANDS.items()
+    }
 
 
 def _schema(shape: tuple) -> dict:

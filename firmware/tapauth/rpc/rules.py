@@ -1,144 +1,29 @@
 """The rules of AuthorizeCommand: the first that matches decides, no match denies.
 
-A rule file is a JSON array of {"src": glob, "dst": glob, "cmd": glob, "allow": bool}; a glob left
-out matches anything. In a glob `?` is one character but `/`, `*` a run without `/`, `**` any run;
-`|` and `,` separate alternatives, `$` may end one, `%2A` is a literal `*`. Case counts.
-
-A rule is compiled to bytes: 1 or 0 for allow, and three globs between separators. An alternative
-of a glob is the length of its literal start, that start, and the rest with opcodes. The opcodes
-are bytes that UTF-8 has no use for.
+A rule is bytes (rule_file.py makes them): 1 or 0 for allow, and three globs with NEXT between. An
+alternative of a glob is the length of its literal start, that start, and the rest with opcodes;
+OR is between alternatives. Opcodes and separators are bytes that UTF-8 has no use for.
 """
 
-import json
-
-from tapauth.compat import const
-from tapauth.rpc.addresses import escaped
+from tapauth.compat import const, unload
 from tapauth.rpc.records import FRESH, LOST
 
-MAX_RULES = const(64)
-MAX_PATTERN = const(96)
-"""Most characters of a glob."""
-MAX_FILE = const(8192)
-"""Most bytes of a rule file."""
 MAX_STEPS = const(10_000)
 """Most steps of matching for one decision."""
 
-_ANY = const(0xFF)
-_RUN = const(0xFE)
-_ONE = const(0xFD)
-_OR = b"\xfc"
-_NEXT = b"\xfb"
-_LAST_UTF8 = const(0xF4)
+ANY = const(0xFF)
+"""Opcode: any run of characters."""
+RUN = const(0xFE)
+"""Opcode: a run of characters but `/`."""
+ONE = const(0xFD)
+"""Opcode: one character but `/`."""
+OR = b"\xfc"
+NEXT = b"\xfb"
 _SLASH = const(0x2F)
-_EVERYTHING = b"\x00\xff"
-
-_NAMES = ("src", "dst", "cmd")
 
 
 class RuleError(Exception):
     """The rules are refused, or cannot decide; the text names the rule and what is wrong."""
-
-
-def _alternative(text: str) -> bytes:
-    if text.endswith("$"):
-        text = text[:-1]
-    if not text:
-        raise ValueError("empty alternative")
-    out = bytearray()
-    literal = -1
-    at = 0
-    while at < len(text):
-        char = text[at]
-        at += 1
-        code = 0
-        if char == "*":
-            code = _RUN
-            while text[at : at + 1] == "*":
-                at += 1
-                code = _ANY
-        elif char == "?":
-            code = _ONE
-        elif char == "$":
-            raise ValueError("$ is allowed at the end only")
-        elif char <= " ":
-            raise ValueError("blank or control character")
-        elif char == "%":
-            byte = escaped(text[at : at + 2])
-            if byte > _LAST_UTF8:
-                raise ValueError("bad percent escape")
-            out.append(byte)
-            at += 2
-        else:
-            out.extend(char.encode())
-        if code:
-            if literal < 0:
-                literal = len(out)
-            out.append(code)
-    return bytes((len(out) if literal < 0 else literal,)) + bytes(out)
-
-
-def _check_id(text: str) -> None:
-    """Refuse a glob for IDs that could never match: a deny rule would be silently void."""
-    if text.startswith("//"):
-        host = text[2:].split("/")[0].split("*")[0]
-        if host != host.lower():
-            raise ValueError("a host is in lower case")
-        if host == text[2:]:
-            raise ValueError("an ID has a path: //host/path")
-    last = text.rfind("/")
-    if last > 1 and "." in text[last:]:
-        raise ValueError("an ID has no component; a literal dot is %2E")
-
-
-def compile_glob(pattern, is_id: bool = False) -> bytes:
-    """A glob as the matcher takes it. Raises ValueError."""
-    if type(pattern) is not str or not 1 <= len(pattern) <= MAX_PATTERN:
-        raise ValueError("must be text of 1 to 96 characters")
-    parts = []
-    for text in pattern.replace(",", "|").split("|"):
-        if is_id:
-            _check_id(text)
-        parts.append(_alternative(text))
-    return _OR.join(parts)
-
-
-def compile_rules(text) -> list:
-    """The rules of a file (text or bytes), compiled. Raises RuleError for the first bad one."""
-    if len(text) > MAX_FILE:
-        raise RuleError("longer than 8192 bytes")
-    rules = None
-    try:
-        rules = json.loads(text)
-    except (ValueError, RuntimeError, MemoryError):
-        pass
-    if type(rules) is not list or len(rules) > MAX_RULES:
-        raise RuleError("not a JSON array of at most 64 rules")
-    compiled: list[bytes] = []
-    for rule in rules:
-        error = _compile_rule(rule, compiled)
-        if error:
-            raise RuleError(f"rule {len(compiled) + 1}: {error}")
-    return compiled
-
-
-def _compile_rule(rule, compiled: list) -> str | None:
-    """Append one rule compiled. Returns what is wrong with it, or None."""
-    if type(rule) is not dict:
-        return "must be an object"
-    for name in rule:
-        if name not in _NAMES and name != "allow":
-            return "has an unknown member"
-    if type(rule.get("allow")) is not bool:
-        return "allow must be true or false"
-    globs = []
-    for name in _NAMES:
-        try:
-            is_id = name != "cmd"
-            globs.append(compile_glob(rule[name], is_id) if name in rule else _EVERYTHING)
-        except ValueError as error:
-            return f"{name}: {error}"
-    compiled.append(bytes((rule["allow"],)) + _NEXT.join(globs))
-    return None
 
 
 class Matcher:
@@ -150,7 +35,7 @@ class Matcher:
     def glob(self, program: bytes, at: int, end: int, subject: bytes) -> bool:
         """Whether `program[at:end]` matches all of `subject`. Raises RuleError at the limit."""
         while True:
-            stop = program.find(_OR, at, end)
+            stop = program.find(OR, at, end)
             if self._alternative(program, at, end if stop < 0 else stop, subject):
                 return True
             if stop < 0:
@@ -174,22 +59,22 @@ class Matcher:
                 raise RuleError("the rules take too many steps")
             if at < end:
                 code = program[at]
-                if code == _ANY:
+                if code == ANY:
                     at += 1
                     if at == end:
                         return True
                     deep, deep_place, run = at, place, -1
                     continue
-                if code == _RUN:
+                if code == RUN:
                     at += 1
                     run, run_place = at, place
                     continue
                 if place < size:
                     byte = subject[place]
-                    if code == byte or code == _ONE and byte != _SLASH:
+                    if code == byte or code == ONE and byte != _SLASH:
                         at += 1
                         place += 1
-                        if code == _ONE:
+                        if code == ONE:
                             while place < size and subject[place] & 0xC0 == 0x80:
                                 place += 1
                         continue
@@ -209,7 +94,7 @@ def matches(rule: bytes, subjects: tuple, matcher: Matcher) -> bool:
     """Whether a compiled rule matches (src, dst, cmd), as bytes. Raises RuleError at the limit."""
     at = 1
     for subject in subjects:
-        end = rule.find(_NEXT, at)
+        end = rule.find(NEXT, at)
         if end < 0:
             end = len(rule)
         if not matcher.glob(rule, at, end, subject):
@@ -239,7 +124,13 @@ class Rules:
 
     def load(self, text) -> None:
         """Put a rule file in force, or none of it. Raises RuleError, and OSError of the flash."""
-        compiled = compile_rules(text)
+        # Needed once, and large.
+        from tapauth.rpc import rule_file
+
+        try:
+            compiled = rule_file.compile_rules(text)
+        finally:
+            unload("tapauth.rpc.rule_file")
         if compiled != self._rules:
             self._rules = compiled
             self._file.save(compiled)

@@ -5,8 +5,9 @@ source, destination, authentication (401), then for each command its shape, dead
 (404), permission (403), arguments (400), throttle (429).
 """
 
-from tapauth.compat import const
-from tapauth.rpc import addresses, definitions, frames
+from tapauth.compat import const, unload
+from tapauth.rpc import addresses, frames
+from tapauth.rpc.arguments import BACKEND, OWNER, check
 from tapauth.rpc.frames import Invalid
 from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
@@ -19,6 +20,16 @@ _CLOCK_SET = const(1_704_067_200)  # 2024-01-01: an earlier time is that of a cl
 
 class Refused(Exception):
     """A command gets an error status. Arguments: the status, and a text that quotes nothing."""
+
+
+def _from_definitions(name: str) -> dict:
+    """What a function of definitions.py returns; the module is in memory only meanwhile."""
+    from tapauth.rpc import definitions
+
+    try:
+        return getattr(definitions, name)()
+    finally:
+        unload("tapauth.rpc.definitions")
 
 
 class Peer:
@@ -62,6 +73,7 @@ class Service:
         # Apart, so that who guesses at a device's key cannot stop the backend from asking for it.
         self._callers = Throttle()
         self._asked_for = Throttle()
+        self._checks = _from_definitions("checks")
         self._handlers = {
             "/v1/Auth.GenerateToken": self._generate_token,
             "/v1/Auth.GetToken": self._get_token,
@@ -72,7 +84,7 @@ class Service:
             "/v1/Device.Add": self._add_device,
             "/v1/Device.Delete": self._delete_device,
             "/v1/Hello": lambda source, args, version: "HAI",
-            "/v1/Services.List": lambda source, args, version: definitions.services(),
+            "/v1/Services.List": self._list_services,
         }
 
     def handle(self, data, peer: Peer) -> str | None:
@@ -193,17 +205,17 @@ class Service:
     def _execute(self, frame, source: str, name: str, element: dict):
         """The result of one command, None for none. Raises Refused, ValueError and any other."""
         self._check_deadline(element)
-        command = definitions.COMMANDS.get(name)
+        command = self._checks.get(name)
         if command is None:
             raise Refused(404, "no such command")
         who = command[0]
-        backend_only = who == definitions.BACKEND
-        if who == definitions.OWNER:
+        backend_only = who == BACKEND
+        if who == OWNER:
             backend_only = self._tokens_backend_only
         if backend_only and source != self._backend:
             raise Refused(403, "not allowed")
         args = element.get("args", {})
-        error = definitions.check(command, args)
+        error = check(command, args)
         if error:
             raise Refused(400, error)
         return self._handlers[name](source, args, frame.version)
@@ -221,6 +233,9 @@ class Service:
                 raise Refused(504, name + " passed")
 
     # The commands: handler(source ID, checked args, frame version) returns the result.
+
+    def _list_services(self, source, args, version):
+        return _from_definitions("services")
 
     def _generate_token(self, source, args, version):
         token = self._tokens.generate(source, addresses.parse_host(args["host"]))

@@ -1,11 +1,14 @@
-"""Puts the service together from the configuration and what is on flash."""
+"""Puts the service together from the configuration and what is on flash; then unload it."""
 
 import os
 
-from tapauth.core.mac import Mac
+from tapauth.compat import const
+from tapauth.mac import Mac
 from tapauth.rpc import addresses, credentials, records, tokens
-from tapauth.rpc.rules import MAX_FILE, RuleError, Rules
+from tapauth.rpc.rules import RuleError, Rules
 from tapauth.rpc.service import Service
+
+_MAX_RULES = const(8192)
 
 
 class Flash:
@@ -40,7 +43,7 @@ def load_rules(rules: Rules, fs, path: str, log) -> None:
     """Put the rule file in force; the last good rules stay when it is bad."""
     try:
         with fs.open(path, "rb") as file:
-            text = file.read(MAX_FILE + 1)
+            text = file.read(_MAX_RULES + 1)
     except OSError as error:
         if error.args[0] != 2:  # ENOENT: nobody wants any rules
             log.error("rpc", "{} cannot be read ({})", path, error)

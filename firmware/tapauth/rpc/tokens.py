@@ -7,7 +7,7 @@ and the 8 random bytes of the serial; revoking drops the row, a new one has a ne
 from binascii import b2a_base64
 
 from tapauth.compat import const
-from tapauth.core.mac import Mac, equal
+from tapauth.mac import Mac, equal
 
 SERIAL = const(8)
 """Bytes of a serial: the value size of the table."""
