@@ -68,6 +68,19 @@ class Asker:
         text = frame if isinstance(frame, str) else json.dumps(frame)
         self.listener.publish("tapauth/b1/rpc", text)
 
+    def until_up(self):
+        """Wait until the broker passes frames on to the board."""
+        hello = {"v": 1, "src": BACKEND, "cmds": [{"cmd": "/v1/Hello", "id": 1}]}
+        before = len(self.replies())
+        deadline = time.monotonic() + 10
+        while len(self.replies()) == before:
+            assert time.monotonic() < deadline
+            self.send(hello)
+            time.sleep(0.1)
+        hello["cmds"][0]["id"] = 2
+        self.send(hello)
+        self.listener.wait_for(lambda _: self.replies()[-1]["resp"][0]["id"] == 2)
+
     def result(self, name, args):
         command = {"cmd": "/v1/" + name, "id": 9, "args": args}
         reply = self.ask({"v": 1, "src": BACKEND + ".x", "key": KEY, "cmds": [command]})
@@ -80,6 +93,7 @@ def test_a_day_of_the_service(broker, tmp_path):
         listener.wait_for(lambda it: it._client.is_connected())
         asker = Asker(listener)
         with board(broker.port, tmp_path):
+            asker.until_up()
             hello(asker)
             batches(asker)
             version_2(asker)
@@ -89,6 +103,7 @@ def test_a_day_of_the_service(broker, tmp_path):
         # The power goes; what was acknowledged is there again, and a new rule file is in force.
         (tmp_path / "rules.json").write_text('[{"cmd": "/v1/*", "allow": true}]')
         with board(broker.port, tmp_path):
+            asker.until_up()
             assert asker.result("Auth.GetToken", {"host": "app.com"}) == {
                 "exist": True,
                 "token": token,
@@ -166,7 +181,9 @@ def test_the_command_line_client(broker, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TAPAUTH_RPC_KEY", KEY)
     base = ["--broker", f"127.0.0.1:{broker.port}", "--base", "tapauth/b1", "--timeout", "10"]
     base += ["--src", BACKEND + ".cli"]
-    with board(broker.port, tmp_path):
+    with Listener(broker.port) as listener, board(broker.port, tmp_path):
+        listener.wait_for(lambda it: it._client.is_connected())
+        Asker(listener).until_up()
         for version in ("1", "2"):
             base[-2:] = ["--src", "//API.cesanta.com/%63loud.cli"]
             status, text = run("--frame", version, "Hello")
