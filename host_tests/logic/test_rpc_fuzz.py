@@ -10,7 +10,7 @@ import json
 from rpc_rig import BACKEND_KEY, DEVICE, DISPATCHER, HOST, REGISTRY, Random, Rig
 
 from tapauth.compat import mem_alloc
-from tapauth.rpc.service import MAX_FRAME, Peer
+from tapauth.rpc.service import MAX_REPLY, Peer
 
 FRAMES = 10_000
 # Made at once, while there is room: MicroPython keeps them in a table that grows in large steps.
@@ -119,7 +119,7 @@ def fuzz(frames, count, clock_step, random):
         does_not.clock.advance(clock_step)
         if replies[0] is not None:
             answered += 1
-            assert len(replies[0].encode()) <= MAX_FRAME
+            assert len(replies[0].encode()) <= MAX_REPLY
             answer = json.loads(replies[0])
             assert isinstance(answer["src"], str) and answer["v"] in (1, 2)
             for entry in answer.get("resp", ()):

@@ -15,7 +15,7 @@ from rpc_rig import (
     error_of,
 )
 
-from tapauth.rpc.service import MAX_FRAME, Peer
+from tapauth.rpc.service import MAX_FRAME, MAX_REPLY, Peer
 
 JOE = HOST + "/user_joe"
 GOOD = {"id": DEVICE, "credentials": {"psk": "qwerty"}}
@@ -167,7 +167,7 @@ def test_status_413_for_too_much():
     batch = [{"cmd": "/v1/Auth.ListToken", "id": 1}, {"cmd": "/v1/Hello", "id": 2}]
     frame = {"v": 1, "src": DISPATCHER, "key": BACKEND_KEY, "cmds": batch}
     text = rig.service.handle(json.dumps(frame), Peer())
-    assert len(text) <= MAX_FRAME
+    assert len(text) <= MAX_REPLY
     assert [entry["status"] for entry in json.loads(text)["resp"]] == [413, 0]
 
 

@@ -13,7 +13,9 @@ from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
 
 MAX_FRAME = const(4096)
-"""Most bytes of a frame, in and out."""
+"""Most bytes of a frame that is taken."""
+MAX_REPLY = const(3600)
+"""Most bytes of a reply: with its topic it still fits what the MQTT link sends at once."""
 _MAX_COMMANDS = const(25)
 _CLOCK_SET = const(1_704_067_200)  # 2024-01-01: an earlier time is that of a clock never set
 
@@ -125,7 +127,7 @@ class Service:
         refusal = self._refusal(frame, source, peer)
         entries: list[str] = []
         seen: set = set()
-        room = MAX_FRAME - len(frames.reply(frame, self._address, [""]).encode())
+        room = MAX_REPLY - len(frames.reply(frame, self._address, [""]).encode())
         for count, element in enumerate(frame.commands):
             try:
                 number, name = frames.command(frame, element)
