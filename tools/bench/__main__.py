@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 SUITES: dict[str, str | None] = {
     "auth_core": "192k",
     "reader": None,
+    "rpc": "400k",
 }
 
 
