@@ -8,7 +8,7 @@ from tools.paths import FIRMWARE
 
 PACKAGE = FIRMWARE / "tapauth"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EDGES = ("reader", "link", "evse", "api")
+EDGES = ("reader", "link", "evse", "api", "rpc", "server")
 ROOT_MODULES = ("app.py", "roles")
 
 

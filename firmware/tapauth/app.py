@@ -11,7 +11,7 @@ import os
 from tapauth import __version__
 from tapauth.compat import Clock, const, sleep_ms, unix_time, unload
 from tapauth.core import taps
-from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
+from tapauth.errors import COMMUNICATION_FAULT, VENDOR_ERROR, VENDOR_WARNING, Errors
 from tapauth.feedback import ACCEPTED, FAULT, OFFLINE, READING, REFUSED, Feedback
 from tapauth.feedback import run as run_feedback
 from tapauth.health import Health
@@ -77,6 +77,8 @@ class App:
 
     def start(self) -> None:
         """Subscribe, and hand the tasks to the supervisor."""
+        if self.settings["rpc"]["address"]:
+            self._serve_rpc()
         for api in self.apis:
             for name in api.subscriptions:
                 self.link.subscribe(name)
@@ -164,6 +166,22 @@ class App:
             for api in self.apis:
                 api.tick(now)
             await sleep_ms(_TICK_MS)
+
+    def _serve_rpc(self) -> None:
+        """The cloud auth service; it is not loaded when it is not configured."""
+        from tapauth.rpc.mqtt import MqttRpc
+        from tapauth.rpc.setup import Flash, open_service
+
+        settings = self.settings["rpc"]
+        try:
+            rpc = open_service(settings, Flash(), self.clock, unix_time, os.urandom, self.log)
+        except (ValueError, OSError) as error:
+            text = "the auth service is not started: " + str(error)
+            self.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)
+        else:
+            self.apis.append(MqttRpc(rpc, self.link, self.settings["base_topic"]))
+        del open_service, Flash
+        unload("tapauth.rpc.setup")
 
     # The time of day.
 

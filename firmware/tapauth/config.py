@@ -35,7 +35,7 @@ _SCHEMA = {
         "password": (_TEXT, "", 0, 128),
         "keepalive_s": (_INT, 20, 5, 3600),
         "timeout_ms": (_INT, 5000, 500, 60_000),
-        "max_message_bytes": (_INT, 2048, 256, 8192),
+        "max_message_bytes": (_INT, 4096, 256, 8192),
         "outbox_messages": (_INT, 32, 1, 256),
         "outbox_bytes": (_INT, 8192, 1024, 65_536),
         "name_server": (_TEXT, "", 0, 21),
@@ -88,6 +88,13 @@ _SCHEMA = {
         "restart_guard_ms": (_INT, 3000, 0, 60_000),
         "heartbeat_ms": (_INT, 2000, 500, 5000),
         "uppercase": (_BOOL, False),
+    },
+    "rpc": {
+        "address": (_TEXT, "", 0, 256),
+        "backend_id": (_TEXT, "", 0, 256),
+        "backend_key": (_TEXT, "", 0, 128),
+        "tokens_backend_only": (_BOOL, False),
+        "tokens_as_psk": (_BOOL, False),
     },
     "clock": {
         "source": (_CHOICE, "mqtt", ("mqtt", "ntp", "system", "none")),
@@ -187,6 +194,8 @@ def parse(text: str) -> dict:
         if isinstance(text, str) and ("+" in text or "#" in text):
             raise ConfigError(f"{key}: + and # have a meaning in MQTT topics and are not allowed")
     _check_mqtt(result["mqtt"])
+    if 0 < len(result["rpc"]["backend_key"]) < 16:
+        raise ConfigError("rpc.backend_key: must have at least 16 characters")
     if not result["base_topic"]:
         result["base_topic"] = "tapauth/" + result["board_id"]
     if not result["mqtt"]["client_id"]:

@@ -1,0 +1,1 @@
+"""The cloud auth service: app tokens, authentication, command authorization (docs/rpc.md)."""

@@ -1,0 +1,295 @@
+"""The service: takes a frame, answers it. No I/O of its own, any number of transports.
+
+The checks come in a fixed order, so that nobody learns more than they may: size, JSON, version,
+source, destination, authentication (401), then for each command its shape, deadline (504), name
+(404), permission (403), arguments (400), throttle (429).
+"""
+
+from tapauth.compat import const, unload
+from tapauth.rpc import addresses, frames
+from tapauth.rpc.arguments import BACKEND, OWNER, check
+from tapauth.rpc.frames import Invalid
+from tapauth.rpc.rules import RuleError
+from tapauth.rpc.throttle import Throttle
+
+MAX_FRAME = const(4096)
+"""Most bytes of a frame that is taken."""
+MAX_REPLY = const(3600)
+"""Most bytes of a reply: with its topic it still fits what the MQTT link sends at once."""
+_MAX_COMMANDS = const(25)
+_CLOCK_SET = const(1_704_067_200)  # 2024-01-01: an earlier time is that of a clock never set
+
+
+class Refused(Exception):
+    """A command gets an error status. Arguments: the status, and a text that quotes nothing."""
+
+
+def _from_definitions(name: str) -> dict:
+    """What a function of definitions.py returns; the module is in memory only meanwhile."""
+    from tapauth.rpc import definitions
+
+    try:
+        return getattr(definitions, name)()
+    finally:
+        unload("tapauth.rpc.definitions")
+
+
+class Peer:
+    """What a transport knows of who is at its other end: one for each connection.
+
+    A transport without connections makes one for each frame. After Service.handle, `reply_to` is
+    the ID that the reply is for, and `close` the WebSocket status to close with, 0 for none.
+    """
+
+    def __init__(self):
+        self.version = 0
+        self.name = ""
+        self.proof: bytes | None = None
+        self.reply_to = ""
+        self.close = 0
+
+
+class Service:
+    """`settings` is the checked "rpc" object of the configuration (docs/rpc.md).
+
+    `credentials`, `tokens` and `rules` are the classes of this package; `clock.now()` gives
+    milliseconds, `unix_time()` seconds since 1970 by a clock that may never have been set.
+    `rebooting` set refuses every command with 418; `invalid` counts frames nobody answered.
+    Raises ValueError for an address in `settings` that is none.
+    """
+
+    def __init__(self, settings: dict, credentials, tokens, rules, clock, unix_time, log):
+        self.rebooting = False
+        self.invalid = 0
+        self.rules = rules
+        self._address = settings["address"]
+        self._name, self._component = addresses.parse(self._address)
+        self._backend = settings["backend_id"]
+        self._tokens_backend_only = settings["tokens_backend_only"]
+        self._tokens_as_psk = settings["tokens_as_psk"]
+        self._credentials = credentials
+        self._tokens = tokens
+        self._clock = clock
+        self._unix_time = unix_time
+        self._log = log
+        # Apart, so that who guesses at a device's key cannot stop the backend from asking for it.
+        self._callers = Throttle()
+        self._asked_for = Throttle()
+        self._checks = _from_definitions("checks")
+        self._handlers = {
+            "/v1/Auth.GenerateToken": self._generate_token,
+            "/v1/Auth.GetToken": self._get_token,
+            "/v1/Auth.ListToken": self._list_token,
+            "/v1/Auth.RevokeToken": self._revoke_token,
+            "/v1/Auth.Authenticate": self._authenticate,
+            "/v1/Auth.AuthorizeCommand": self._authorize_command,
+            "/v1/Device.Add": self._add_device,
+            "/v1/Device.Delete": self._delete_device,
+            "/v1/Hello": lambda source, args, version: "HAI",
+            "/v1/Services.List": self._list_services,
+        }
+
+    def handle(self, data, peer: Peer) -> str | None:
+        """Answer a frame (bytes or text). Returns the reply, or None when there is none."""
+        peer.reply_to = ""
+        try:
+            if len(data) > MAX_FRAME:
+                raise Invalid("too long", 1009)
+            frame = frames.parse(data, peer.version)
+            peer.version = frame.version
+            return self._answer(frame, peer)
+        except Invalid as error:
+            self.invalid += 1
+            peer.close = peer.close or error.close
+            self._log.debug("rpc", "frame dropped: {}", str(error))
+        except MemoryError as error:
+            self._log.error("rpc", "frame dropped: {}", error)
+        return None
+
+    def _answer(self, frame, peer: Peer) -> str | None:
+        source = None
+        mine = False
+        try:
+            source = peer.name if frame.src is None else addresses.parse(frame.src)[0]
+            mine = frame.dst is None or addresses.parse(frame.dst) in (
+                (self._name, self._component),
+                (self._name, ""),
+            )
+        except ValueError:
+            pass
+        if source is None:
+            raise Invalid("bad source")
+        if not mine:
+            raise Invalid("for somebody else", 1008)
+        if not frame.commands:
+            return None
+        peer.reply_to = source
+        refusal = self._refusal(frame, source, peer)
+        entries: list[str] = []
+        seen: set = set()
+        room = MAX_REPLY - len(frames.reply(frame, self._address, [""]).encode())
+        for count, element in enumerate(frame.commands):
+            try:
+                number, name = frames.command(frame, element)
+            except Invalid as error:
+                # The rest is not looked at; what was done before stays done and answered.
+                self.invalid += 1
+                self._log.debug("rpc", "rest of frame dropped: {}", str(error))
+                break
+            try:
+                if refusal:
+                    raise refusal
+                if count >= _MAX_COMMANDS:
+                    raise Refused(413, "too many commands in a frame")
+                if number in seen:
+                    raise Refused(400, "id used twice")
+                seen.add(number)
+                status, value = 0, self._execute(frame, source, name, element)
+            except Refused as error:
+                status, value = error.args
+            except RuleError as error:
+                self._log.error("rpc", "{}", str(error))
+                status, value = 500, str(error)
+            except ValueError as error:
+                # Only checks of arguments raise it; not all of their texts are ours.
+                self._log.debug("rpc", "bad argument: {}", error)
+                status, value = 400, "bad argument"
+            except Exception as error:
+                self._log.error(
+                    "rpc", "{} failed: {}", name if name in self._handlers else "?", error
+                )
+                self._log.trace(error)
+                status, value = 500, "internal error"
+            if number is None:
+                continue
+            text = ""
+            try:
+                text = frames.entry(frame.version, number, status, value)
+            except MemoryError:
+                pass
+            if not text or len(text.encode()) >= room:
+                text = frames.entry(frame.version, number, 413, "result too long")
+                if len(text) >= room:
+                    break
+            room -= len(text.encode()) + 1
+            entries.append(text)
+        return frames.reply(frame, self._address, entries) if entries else None
+
+    def _refusal(self, frame, source: str, peer: Peer) -> Refused | None:
+        """Why nothing of this frame is done, or None for an authenticated source."""
+        if peer.name and source != peer.name:
+            peer.close = 1008
+            return Refused(401, "connection of another ID")
+        now = self._clock.now()
+        # With new credentials, or none any more, a connection has to prove itself again.
+        if not peer.proof or peer.proof != self._credentials.current(source):
+            if type(frame.key) is not str or not source:
+                return Refused(401, "not authenticated")
+            # The backend has a key that nobody guesses, and must not be locked out by who tries.
+            guarded = source != self._backend
+            if guarded and self._callers.blocked(source, now):
+                return Refused(429, "too many failed authentications")
+            try:
+                right = self._credentials.verify(source, frame.key)
+            except ValueError:  # text that UTF-8 cannot hold
+                right = False
+            if not right:
+                if guarded:
+                    self._callers.failed(source, now)
+                return Refused(401, "not authenticated")
+            self._callers.passed(source)
+            peer.name = source
+            peer.proof = self._credentials.current(source)
+        if self.rebooting:
+            return Refused(418, "about to reboot")
+        return None
+
+    def _execute(self, frame, source: str, name: str, element: dict):
+        """The result of one command, None for none. Raises Refused, ValueError and any other."""
+        self._check_deadline(element)
+        command = self._checks.get(name)
+        if command is None:
+            raise Refused(404, "no such command")
+        who = command[0]
+        backend_only = who == BACKEND
+        if who == OWNER:
+            backend_only = self._tokens_backend_only
+        if backend_only and source != self._backend:
+            raise Refused(403, "not allowed")
+        args = element.get("args", {})
+        error = check(command, args)
+        if error:
+            raise Refused(400, error)
+        return self._handlers[name](source, args, frame.version)
+
+    def _check_deadline(self, element: dict) -> None:
+        for name in ("deadline", "timeout"):
+            if name not in element:
+                continue
+            value = element[name]
+            if type(value) not in (int, float):
+                raise Refused(400, name + " must be a number")
+            now = self._unix_time() if name == "deadline" else 0
+            # Without a clock nobody knows what has passed.
+            if value <= now and (now >= _CLOCK_SET or name == "timeout"):
+                raise Refused(504, name + " passed")
+
+    # The commands: handler(source ID, checked args, frame version) returns the result.
+
+    def _list_services(self, source, args, version):
+        return _from_definitions("services")
+
+    def _generate_token(self, source, args, version):
+        token = self._tokens.generate(source, addresses.parse_host(args["host"]))
+        if token is None:
+            raise Refused(507, "no room for another token")
+        return {"token": token}
+
+    def _get_token(self, source, args, version):
+        token = self._tokens.get(source, addresses.parse_host(args["host"]))
+        return {"exist": False} if token is None else {"exist": True, "token": token}
+
+    def _list_token(self, source, args, version):
+        return [{"host": host} for host in self._tokens.hosts(source)]
+
+    def _revoke_token(self, source, args, version):
+        self._tokens.revoke(source, addresses.parse_host(args["host"]))
+
+    def _authenticate(self, source, args, version):
+        name, _ = addresses.parse(args["id"])
+        given = args["credentials"]
+        # An empty string counts as missing.
+        psk = given.get("psk") or None
+        cert = given.get("cert") or None
+        if psk is None and cert is None:
+            raise Refused(400, "psk or cert is missing")
+        now = self._clock.now()
+        if self._asked_for.blocked(name, now):
+            raise Refused(429, "too many failed authentications")
+        right = self._credentials.verify(name, psk, cert)
+        if self._tokens_as_psk and psk and not cert:
+            right = self._tokens.owns(name, psk) or right
+        if right:
+            self._asked_for.passed(name)
+        else:
+            self._asked_for.failed(name, now)
+        return right if version == 1 else {"success": right, "id": name}
+
+    def _authorize_command(self, source, args, version):
+        src, _ = addresses.parse(args["src"])
+        dst, _ = addresses.parse(args["dst"])
+        return self.rules.allows(src, dst, addresses.unquote(args["cmd"]))
+
+    def _add_device(self, source, args, version):
+        name, _ = addresses.parse(args["deviceid"])
+        psk = args.get("psk") or None
+        cert = args.get("cert") or None
+        if psk is None and cert is None:
+            raise Refused(400, "psk or cert is missing")
+        if name == self._backend:
+            raise Refused(400, "the backend's key is in the configuration")
+        if not self._credentials.put(name, psk, cert):
+            raise Refused(507, "no room for another device")
+
+    def _delete_device(self, source, args, version):
+        self._credentials.remove(addresses.parse(args["deviceid"])[0])

@@ -1,0 +1,59 @@
+"""Tokens given out to apps: derived, so that flash holds nothing that opens anything.
+
+A token is base64url(HMAC-SHA256(key, "tok1" 0 owner 0 host 0 serial)). On flash are owner, host
+and the 8 random bytes of the serial; revoking drops the row, a new one has a new serial.
+"""
+
+from binascii import b2a_base64
+
+from tapauth.compat import const
+from tapauth.mac import Mac, equal
+
+SERIAL = const(8)
+"""Bytes of a serial: the value size of the table."""
+CAPACITY = const(64)
+PER_OWNER = const(16)
+
+
+class Tokens:
+    """`table` is a records.Table of SERIAL bytes; `random(count)` gives random bytes."""
+
+    def __init__(self, table, mac: Mac, random):
+        self._table = table
+        self._mac = mac
+        self._random = random
+
+    def _token(self, key: bytes, serial: bytes) -> str:
+        digest = self._mac(b"tok1\0", key, b"\0", serial)
+        return b2a_base64(digest)[:43].decode().replace("+", "-").replace("/", "_")
+
+    def get(self, owner: str, host: str) -> str | None:
+        """The token that was generated for this app, or None."""
+        key = (owner + "\0" + host).encode()
+        serial = self._table.get(key)
+        return None if serial is None else self._token(key, serial)
+
+    def generate(self, owner: str, host: str) -> str | None:
+        """The token of this app, a new one if there is none; None: no room. Raises OSError."""
+        key = (owner + "\0" + host).encode()
+        serial = self._table.get(key)
+        if serial is None:
+            serial = self._random(SERIAL)
+            if len(self.hosts(owner)) >= PER_OWNER or not self._table.put(key, serial):
+                return None
+        return self._token(key, serial)
+
+    def revoke(self, owner: str, host: str) -> None:
+        """From now on the app has no token. Raises OSError."""
+        self._table.remove((owner + "\0" + host).encode())
+
+    def hosts(self, owner: str) -> list:
+        """The apps that have a token of this owner."""
+        return [key.decode() for key in self._table.keys((owner + "\0").encode())]
+
+    def owns(self, owner: str, token: str) -> bool:
+        """Whether `token` is one of this owner's."""
+        found = False
+        for host in self.hosts(owner):
+            found = equal((self.get(owner, host) or "").encode(), token.encode()) or found
+        return found

@@ -1,0 +1,223 @@
+"""The service as a whole: batches, connections, version 2, its list of commands, its log."""
+
+from rpc_rig import BACKEND, BACKEND_KEY, DEVICE, DISPATCHER, HOST, REGISTRY, Rig, error_of
+
+from tapauth.rpc.service import Peer
+
+JOE = HOST + "/user_joe"
+GOOD = {"id": DEVICE, "credentials": {"psk": "qwerty"}}
+BAD = {"id": DEVICE, "credentials": {"psk": "guess"}}
+
+
+def rig_with_joe():
+    rig = Rig()
+    rig.add(JOE, psk="joe's key")
+    rig.add(DEVICE, psk="qwerty")
+    return rig
+
+
+def batch(rig, *commands, peer=None):
+    frame = {"v": 1, "src": DISPATCHER, "key": BACKEND_KEY, "cmds": list(commands)}
+    reply = rig.ask(frame, peer)
+    return None if reply is None else [(one["id"], one["status"]) for one in reply["resp"]]
+
+
+HELLO = {"cmd": "/v1/Hello"}
+
+
+def test_one_failing_command_does_not_stop_the_others():
+    rig = Rig()
+    first, second, third = dict(HELLO, id=1), {"cmd": "/v1/No.Such", "id": 2}, dict(HELLO, id=3)
+    assert batch(rig, first, second, third) == [(1, 0), (2, 404), (3, 0)]
+
+
+def test_a_malformed_element_stops_the_rest():
+    rig = Rig()
+    for bad in (None, 5, {}, {"cmd": 5}, dict(HELLO, id=0), dict(HELLO, id=1.5)):
+        before = rig.service.invalid
+        assert batch(rig, dict(HELLO, id=1), bad, dict(HELLO, id=3)) == [(1, 0)]
+        assert batch(rig, bad, dict(HELLO, id=3)) is None
+        assert rig.service.invalid == before + 2
+
+
+def test_an_id_used_twice_is_answered_and_not_executed():
+    rig = Rig()
+    generate = {"cmd": "/v1/Auth.GenerateToken", "args": {"host": "a.com"}, "id": 1}
+    assert batch(rig, dict(HELLO, id=1), generate, dict(HELLO, id=2)) == [(1, 0), (1, 400), (2, 0)]
+    assert rig.result("Auth.ListToken") == []
+    # In another frame it is another command; a frame that came twice gives the same answer.
+    assert batch(rig, generate) == batch(rig, generate) == [(1, 0)]
+    assert rig.result("Auth.ListToken") == [{"host": "a.com"}]
+
+
+def test_notifications_are_executed_and_not_answered():
+    rig = Rig()
+    generate = {"cmd": "/v1/Auth.GenerateToken", "args": {"host": "a.com"}}
+    assert batch(rig, generate) is None
+    assert batch(rig, generate, generate, dict(HELLO, id=5)) == [(5, 0)]
+    assert rig.result("Auth.ListToken") == [{"host": "a.com"}]
+    frame = {"src": DISPATCHER, "key": BACKEND_KEY, "nr": True, "id": 1}
+    frame.update({"method": "/v1/Auth.GenerateToken", "params": {"host": "b.com"}})
+    assert rig.ask(frame) is None
+    assert len(rig.result("Auth.ListToken")) == 2
+    # Nobody is told that a notification was refused.
+    assert rig.ask({"v": 1, "src": DISPATCHER, "cmds": [HELLO]}) is None
+
+
+def test_responses_get_no_answer():
+    rig = Rig()
+    resp = [{"id": 1, "status": 0}]
+    assert rig.ask({"v": 1, "src": DISPATCHER, "resp": resp}) is None
+    assert rig.ask({"v": 2, "src": DISPATCHER, "id": 1, "result": 5}) is None
+    assert rig.service.invalid == 0
+    frame = {
+        "v": 1,
+        "src": DISPATCHER,
+        "key": BACKEND_KEY,
+        "resp": resp,
+        "cmds": [dict(HELLO, id=9)],
+    }
+    assert rig.ask(frame)["resp"][0]["id"] == 9
+
+
+def test_the_destination():
+    rig = Rig()
+    for dst, ours in (
+        (REGISTRY, True),
+        (BACKEND, True),
+        (HOST, True),
+        ("//API.cesanta.com/%63loud.registry", True),
+        (DISPATCHER, False),
+        (DEVICE, False),
+        ("registry", False),
+        ("", False),
+    ):
+        peer = Peer()
+        frame = {
+            "v": 1,
+            "src": DISPATCHER,
+            "key": BACKEND_KEY,
+            "cmds": [dict(HELLO, id=1)],
+            "dst": dst,
+        }
+        reply = rig.ask(frame, peer)
+        if ours:
+            # As it came: the sender compares it with what it sent.
+            assert reply["src"] == dst and reply["dst"] == DISPATCHER
+            assert peer.close == 0
+        else:
+            assert reply is None
+    peer = Peer()
+    rig.ask({"v": 1, "src": DISPATCHER, "dst": DEVICE, "cmds": [HELLO]}, peer)
+    assert peer.close == 1008
+
+
+def test_a_source_that_is_no_address_gets_no_answer():
+    rig = Rig()
+    for src in ("", "cloud", "//h/a.b.c", HOST + "/%", 5, None):
+        frame = {"v": 1, "src": src, "key": BACKEND_KEY, "cmds": [dict(HELLO, id=1)]}
+        assert rig.ask(frame) is None
+
+
+def test_a_connection_keeps_its_id():
+    rig = rig_with_joe()
+    peer = rig.pinned()
+    frame = {"v": 1, "src": HOST + "/cloud.other", "cmds": [dict(HELLO, id=2)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+    # Another ID, even with its right key, ends it.
+    frame = {"v": 1, "src": JOE, "key": "joe's key", "cmds": [dict(HELLO, id=3)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    assert peer.close == 1008
+
+
+def test_a_connection_is_not_pinned_by_a_wrong_key():
+    rig = rig_with_joe()
+    peer = Peer()
+    frame = {"v": 1, "src": DISPATCHER, "key": "wrong", "cmds": [dict(HELLO, id=1)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    del frame["key"]
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    assert peer.close == 0
+    frame = {"v": 1, "src": JOE, "key": "joe's key", "cmds": [dict(HELLO, id=3)]}
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+
+
+def test_a_connection_ends_with_its_credentials():
+    rig = rig_with_joe()
+    peer = rig.pinned(JOE, "joe's key")
+    frame = {"v": 1, "src": JOE, "cmds": [dict(HELLO, id=2)]}
+    rig.add(DEVICE, psk="other")
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+    rig.add(JOE, psk="new key")
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+    assert rig.ask(dict(frame, key="new key"), peer)["resp"][0]["status"] == 0
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 0
+    rig.result("Device.Delete", {"deviceid": JOE})
+    assert rig.ask(frame, peer)["resp"][0]["status"] == 401
+
+
+def test_version_2():
+    rig = rig_with_joe()
+    peer = Peer()
+    frame = {
+        "v": 2,
+        "id": "a-1",
+        "src": DISPATCHER,
+        "dst": REGISTRY,
+        "key": BACKEND_KEY,
+        "tag": [1],
+    }
+    reply = rig.ask(dict(frame, method="/v1/Auth.Authenticate", args=GOOD), peer)
+    head = {"v": 2, "src": REGISTRY, "dst": DISPATCHER, "id": "a-1", "tag": [1]}
+    assert reply == dict(head, result={"success": True, "id": DEVICE})
+    reply = rig.ask(dict(frame, method="/v1/Auth.Authenticate", params=BAD), peer)
+    assert reply == dict(head, result={"success": False, "id": DEVICE})
+    reply = rig.ask(dict(frame, method="/v1/Auth.RevokeToken", args={"host": "a.com"}), peer)
+    assert reply == head
+    reply = rig.ask(dict(frame, method="/v1/No.Such"), peer)
+    assert reply == dict(head, error={"code": 404, "message": "no such command"})
+    # Once its ID is known a connection need not say who it is; before, it must.
+    reply = rig.ask({"id": 5, "method": "/v1/Hello"}, peer)
+    assert reply == {"v": 2, "src": REGISTRY, "id": 5, "result": "HAI"}
+    reply = rig.ask({"id": 5, "method": "/v1/Hello", "key": BACKEND_KEY})
+    assert reply["error"]["code"] == 401 and "dst" not in reply
+
+
+def test_the_list_of_the_commands_fits_a_frame():
+    rig = Rig()
+    listed = rig.result("Services.List")
+    names = [f"{service}.{name}" for service in listed for name in listed[service]["methods"]]
+    assert len(names) == 10
+    assert listed["/v1"]["methods"]["Hello"]["result"] == {"type": "string"}
+    assert "/v1/Device.Add" in names
+    assert sorted(rig.service._handlers) == sorted(
+        f"{service}{'/' if service == '/v1' else '.'}{name}"
+        for service in listed
+        for name in listed[service]["methods"]
+    )
+
+
+def test_bad_settings_are_refused():
+    for settings in ({"address": "x"}, {"backend_id": "x"}, {"backend_key": "x" * 15}):
+        assert isinstance(error_of(lambda settings=settings: Rig(**settings)), ValueError)
+    assert Rig(address="").service is None
+    # The backend is that of the board's own host unless another is named.
+    rig = Rig(backend_id="")
+    assert rig.result("Auth.ListToken") == []
+    rig = Rig(backend_key="")
+    assert rig.status("Hello", key="") == 401
+
+
+def test_the_log_shows_no_secret():
+    rig = rig_with_joe()
+    token = rig.result("Auth.GenerateToken", {"host": "a.com"})["token"]
+    rig.call("Auth.Authenticate", GOOD)
+    rig.call("Auth.Authenticate", {"id": "x", "credentials": {"psk": "qwerty"}})
+    rig.call("Hello", key="guess")
+    rig.fs.failing = True
+    rig.call("Device.Add", {"deviceid": DEVICE, "psk": "qwerty"})
+    rig.ask({"v": 1, "src": "x", "key": BACKEND_KEY, "cmds": [HELLO]})
+    text = "\n".join(rig.lines)
+    assert len(rig.lines) >= 3
+    for secret in (token, "qwerty", "guess", BACKEND_KEY, "joe's"):
+        assert secret not in text

@@ -1,0 +1,34 @@
+"""The auth service on real MicroPython: power cuts on littlefs, and what timing tells."""
+
+from conftest import run_micropython
+
+
+def output(script: str, **how) -> list[str]:
+    done = run_micropython("host_tests/" + script, **how)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()
+
+
+def test_no_power_cut_loses_or_tears_anything():
+    words = output("rpc_power_cut.py", heap="1m")
+    assert words[::2] == ["cuts", "old", "new"]
+    cuts, old, new = map(int, words[1::2])
+    assert cuts == old + new
+    # Both outcomes were met, and every write of the sixteen changes was one of the cuts.
+    assert old > 50 and new > 0
+
+
+def test_authenticate_takes_as_long_for_an_unknown_id():
+    for _ in range(3):
+        words = output("rpc_timing.py", heap="1m")
+        times = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+        # Another process on the machine may disturb one run; a true difference is in all.
+        different = [
+            kind
+            for kind in ("psk", "cert", "core_psk", "core_cert")
+            if abs(times["known_" + kind] - times["unknown_" + kind])
+            > times["known_" + kind] // 10
+        ]
+        if not different:
+            return
+    raise AssertionError(times)
