@@ -4,6 +4,7 @@ Arguments: the broker's port, and the folder that is the board's flash, with a s
 """
 
 import asyncio
+import gc
 import os
 import sys
 
@@ -22,6 +23,7 @@ SETTINGS = {
     "tokens_as_psk": False,
 }
 
+gc.threshold(8192)  # as boot.py does on a board
 port, folder = sys.argv[1:]
 config = parse('{"board_id": "b1", "mqtt": {"host": "127.0.0.1", "port": %s}}' % port)  # noqa: UP031
 clock = Clock()

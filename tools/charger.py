@@ -34,8 +34,8 @@ from tools.paths import BOARDS, BUILD, IMAGE, micropython
 from tools.pn532_sim import Chip
 from tools.store_target import ImageTarget
 
-HEAP = "256k"
-"""Heap of the 64-bit Unix port, like 128 KB on a 32-bit board: a Pico W has 200 KB."""
+HEAP = "320k"
+"""Heap of the 64-bit Unix port, like 160 KB on a 32-bit board: a Pico W has 200 KB."""
 CAPACITY = 10_000
 """Cards that the store of a new flash may hold; the configuration's default."""
 
