@@ -55,7 +55,7 @@ def stage(folder: Path, config: dict) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def provision(flash: Path) -> bool:
+def provision(flash: Path, cards: Path) -> bool:
     """Give a new flash what a technician gives a new board: a site key and a list of cards.
 
     Returns whether it had none before.
@@ -68,7 +68,7 @@ def provision(flash: Path) -> bool:
         pass
     key = os.urandom(32)
     builder = Builder(key)
-    for _, fields in read_rows(DESKTOP / "cards.csv"):
+    for _, fields in read_rows(cards):
         assert isinstance(fields, dict)
         builder.add(*card(fields))
     data = io.BytesIO()
@@ -149,7 +149,7 @@ class DesktopCharger:
 
     `broker` is "host:port", or None for an embedded one. `on_message(topic, payload)` and
     `on_board_line(line)` get what comes over MQTT and what the board prints; `overrides` is
-    merged into boards/desktop/config.json, one level deep.
+    merged into boards/desktop/config.json, one level deep; `cards` is the table of a new flash.
     """
 
     def __init__(
@@ -159,9 +159,11 @@ class DesktopCharger:
         overrides: dict | None = None,
         on_message=None,
         on_board_line=None,
+        cards: Path = DESKTOP / "cards.csv",
     ):
         self._embedded: EmbeddedBroker | None = None
         self.flash = flash
+        self.cards = cards
         self.on_message = on_message or (lambda topic, payload: None)
         self.on_board_line = on_board_line or (lambda line: None)
         self.config = json.loads((DESKTOP / "config.json").read_text())
@@ -230,7 +232,7 @@ class DesktopCharger:
         )
         if done.returncode:
             raise SystemExit((done.stdout + done.stderr).strip())
-        provision(self.flash)
+        provision(self.flash, self.cards)
         self._watch = threading.Thread(target=self._keep_running, daemon=True)
         self._watch.start()
 

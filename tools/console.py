@@ -15,7 +15,7 @@ HELP = """\
   unplug N     the car is unplugged
   help         this text
   quit         stop everything (Ctrl-D too)
-The cards that this charger knows are in boards/desktop/cards.json."""
+The cards of a new flash are in boards/desktop/cards.csv."""
 
 
 class Screen:

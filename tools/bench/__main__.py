@@ -23,6 +23,7 @@ SUITES: dict[str, str | None] = {
     "link": None,
     "reader": None,
     "store": None,
+    "tap": None,
     "rpc": "400k",
 }
 
