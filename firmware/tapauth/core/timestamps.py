@@ -3,13 +3,16 @@
 _DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 
 
-def _number(text: str, start: int, end: int, low: int, high: int) -> int:
+# Works on bytes: MicroPython keeps every single character that was ever taken out of a string.
+
+
+def _number(text: bytes, start: int, end: int, low: int, high: int) -> int:
     """The digits text[start:end] as a number of low..high; raises ValueError otherwise."""
     if end > len(text):
         raise ValueError
     number = 0
     for at in range(start, end):
-        digit = ord(text[at]) - 48
+        digit = text[at] - 48
         if not 0 <= digit <= 9:
             raise ValueError
         number = number * 10 + digit
@@ -18,34 +21,35 @@ def _number(text: str, start: int, end: int, low: int, high: int) -> int:
     return number
 
 
-def _parse(text: str) -> int:
+def _parse(text: bytes) -> int:
     year = _number(text, 0, 4, 1, 9999)
     month = _number(text, 5, 7, 1, 12)
     day = _number(text, 8, 10, 1, 31)
     hour = _number(text, 11, 13, 0, 23)
     minute = _number(text, 14, 16, 0, 59)
     second = _number(text, 17, 19, 0, 60)  # 60: a leap second
-    if text[4] + text[7] + text[13] + text[16] != "--::" or text[10] not in "Tt ":
+    marks = text[4:5] + text[7:8] + text[13:14] + text[16:17]
+    if marks != b"--::" or text[10:11] not in (b"T", b"t", b" "):
         raise ValueError
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     length = 28 + leap if month == 2 else 30 if month in (4, 6, 9, 11) else 31
     if day > length:
         raise ValueError
     at = 19
-    if text[at:20] == ".":
+    if text[at:20] == b".":
         at = 20
         while text[at : at + 1].isdigit():
             at += 1
         if at == 20:
             raise ValueError
     zone = text[at:]
-    if zone in ("Z", "z"):
+    if zone in (b"Z", b"z"):
         offset = 0
     else:
-        if len(zone) != 6 or zone[0] not in "+-" or zone[3] != ":":
+        if len(zone) != 6 or zone[:1] not in (b"+", b"-") or zone[3:4] != b":":
             raise ValueError
         offset = _number(zone, 1, 3, 0, 23) * 60 + _number(zone, 4, 6, 0, 59)
-        if zone[0] == "-":
+        if zone[:1] == b"-":
             offset = -offset
     past = year - 1
     days = past * 365 + past // 4 - past // 100 + past // 400 - 719162
@@ -61,7 +65,7 @@ def parse_rfc3339(text) -> int | None:
     if type(text) is not str or not 20 <= len(text) <= 64:
         return None
     try:
-        return _parse(text)
+        return _parse(text.encode())
     except ValueError:
         return None
 
