@@ -99,7 +99,7 @@ def main() -> int:
     report = idle_heap()
     used = report["heap_used_after_gc"]
     ceiling = ceilings["idle_heap_bytes"]
-    print(f"{'heap of the idle firmware, 64-bit (of 192 KB)':44}{used:22}{ceiling:10}")
+    print(f"{'heap of the idle firmware, 64-bit':44}{used:22}{ceiling:10}")
     rows.append(row("size", "idle firmware, 64-bit heap", "heap_used", used, "bytes"))
     if used > ceiling:
         failed.append(f"the idle firmware uses {used} bytes of heap, its ceiling is {ceiling}")
