@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 from brokers import BROKERS, Listener
@@ -132,3 +133,37 @@ def test_a_board_whose_watchdog_starves_is_reset(tmp_path):
         charger.kill_firmware()
         charger.wait_for(lambda: len([x for x in lines if "TapAuth" in x]) > len(starts), 10)
     assert "(reset)" in lines
+
+
+def test_what_the_operator_sets_outlives_a_power_cut(tmp_path):
+    lines = []
+    messages = []
+    charger = DesktopCharger(
+        flash=tmp_path / "flash.img",
+        on_board_line=lines.append,
+        on_message=lambda topic, payload: messages.append((topic, payload)),
+    )
+
+    def ups():
+        return len([1 for topic, payload in messages if topic.endswith("/status")])
+
+    def statuses(start):
+        return [
+            payload.decode().partition('"status": "')[2].partition('"')[0]
+            for topic, payload in messages[start:]
+            if topic.endswith("token_validation_status")
+        ]
+
+    with charger:
+        charger.wait_until_up()
+        topic = "everest_api/1/auth_consumer/auth_api/m2e/set_master_pass_group_id"
+        charger.observer.publish(topic, '"FLEET-7"')
+        time.sleep(0.5)
+        before = ups()
+        charger.kill_firmware()
+        charger.wait_for(lambda: ups() > before + 1, 10)  # offline by the last will, and online
+        start = len(messages)
+        obey(charger, f"tap {CARD}")
+        charger.wait_for(lambda: len(statuses(start)) >= 2, 5)
+        # The card's group is the master-pass group now: it starts nothing.
+        assert statuses(start) == ["Processing", "Rejected"]
