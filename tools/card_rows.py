@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tapauth.store.codec import STATUSES, TYPES, format_time, is_refused, parse_time
+from tapauth.core.timestamps import format_rfc3339
+from tapauth.store.codec import STATUSES, TYPES, is_refused, parse_time
 
 COLUMNS = ("uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry")
 UID_BYTES = {"ISO14443": (4, 7, 10), "ISO15693": (8,), "MacAddress": (6, 8)}
@@ -54,8 +55,8 @@ def _expiry(text: str) -> str:
     try:
         if len(text) == 10:
             day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-            return format_time(int((day + timedelta(days=1)).timestamp()))
-        return format_time(parse_time(text))
+            return format_rfc3339(int((day + timedelta(days=1)).timestamp()))
+        return format_rfc3339(parse_time(text))
     except ValueError:
         raise BadCard("expiry is neither a date nor an RFC 3339 date-time") from None
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
+from tapauth.core.timestamps import format_rfc3339
 from tapauth.store import finish
 from tapauth.store.cards import Cards
 from tapauth.store.codec import (
@@ -33,7 +34,6 @@ from tapauth.store.codec import (
     StoreError,
     digest,
     expiry_of,
-    format_time,
     key_id,
     status_of,
     terms_of,
@@ -217,7 +217,7 @@ def export(arguments) -> None:
                     parent["value"] if parent else "",
                     parent["type"] if parent else "",
                     ";".join(str(n) for n in evse_ids or ()),
-                    format_time(expiry) if expiry is not None else "",
+                    format_rfc3339(expiry) if expiry is not None else "",
                     record[:HASH].hex(),
                 ]
             )

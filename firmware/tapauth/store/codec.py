@@ -5,7 +5,7 @@ cards have in common: the parent id and the EVSEs they are allowed on.
 """
 
 import struct
-from binascii import crc32, hexlify
+from binascii import crc32
 from hashlib import sha256
 
 from tapauth.compat import const
@@ -107,11 +107,6 @@ def digest(key: bytes, id_token: dict) -> bytes:
     return hasher.digest()
 
 
-def log_name(key: bytes, id_token: dict) -> str:
-    """How log lines name a token: 8 hex digits that are not those of its record on flash."""
-    return hexlify(digest(key, id_token)[24:28]).decode()
-
-
 def key_id(key: bytes) -> int:
     """A number that tells site keys apart and says nothing about them."""
     return int.from_bytes(sha256(key + b"key id").digest()[:4], "little")
@@ -126,25 +121,6 @@ def parse_time(text: str) -> int:
     if unix is None:
         raise ValueError("not an RFC 3339 date-time")
     return unix
-
-
-def format_time(unix: int) -> str:
-    """The RFC 3339 UTC date-time of seconds since 1970."""
-    days = unix // DAY + 719468
-    era = days // 146097
-    days -= era * 146097
-    years = (days - days // 1460 + days // 36524 - days // 146096) // 365
-    days -= 365 * years + years // 4 - years // 100
-    month = (5 * days + 2) // 153
-    day = days - (153 * month + 2) // 5 + 1
-    year = years + era * 400
-    month += 3
-    if month > 12:
-        month -= 12
-        year += 1
-    rest = unix % DAY
-    clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
-    return f"{year:04d}-{month:02d}-{day:02d}T{clock}Z"
 
 
 # Records

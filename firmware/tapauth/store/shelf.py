@@ -1,5 +1,6 @@
 """What a store is and answers: opening it, lookups, settings, status. Changes: store.py."""
 
+from tapauth.core.timestamps import format_rfc3339
 from tapauth.store.cards import Cards
 from tapauth.store.codec import (
     DAY,
@@ -12,11 +13,9 @@ from tapauth.store.codec import (
     StoreError,
     digest,
     expiry_of,
-    format_time,
     is_cache,
     is_refused,
     key_id,
-    log_name,
     pack_settings,
     status_of,
     terms_of,
@@ -260,12 +259,8 @@ class Shelf:
         if evse_ids:
             result["evse_ids"] = evse_ids
         if expiry is not None:
-            result["expiry_time"] = format_time(expiry)
+            result["expiry_time"] = format_rfc3339(expiry)
         return result, not cached or status == "Accepted"
-
-    def log_name(self, id_token: dict) -> str:
-        """How log lines name this token: 8 hex digits."""
-        return log_name(self.key, id_token)
 
     def verify(self):
         """Look for damage through the whole store, a page per step. A generator."""
