@@ -187,10 +187,11 @@ class App:
 
     def _start_clock(self, settings: dict) -> None:
         source = settings["source"]
-        self._clock_unset(source != "none")
         if source == "system":
             self.wallclock.set(unix_time())
-        elif source == "mqtt":
+        if source != "none" and self.wallclock.unix() is None:
+            self._clock_unset(True)
+        if source == "mqtt":
             self.link.subscribe(self.settings["base_topic"] + "/time")
         elif source == "ntp":
             self.supervisor.add("clock", self._keep_time)

@@ -23,7 +23,6 @@ from tapauth.store.codec import (
     unused_days,
 )
 from tapauth.store.journal import Journal, read_file, replace_file
-from tapauth.store.merge import merge
 
 _HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
 
@@ -92,6 +91,9 @@ class Shelf:
             exists = self._exists()
             self.journal.prepare()
             if not exists:
+                # Imported late, as in store.py: a board that only looks cards up needs no more.
+                from tapauth.store.merge import merge
+
                 finish(merge(self, (), (), 0))
                 self.close()
             self.cards = Cards(self.fs, self.path, self.key_id)

@@ -26,7 +26,6 @@ from tapauth.store.codec import (
     unused_days,
 )
 from tapauth.store.journal import SEGMENTS
-from tapauth.store.merge import flush
 from tapauth.store.shelf import Shelf, finish, hiding
 
 __all__ = ["MAX_UPDATE", "Store", "finish"]
@@ -35,6 +34,13 @@ MAX_UPDATE = const(100)
 """Entries that one differential list may hold: they are sorted in RAM."""
 # Answers that hold for a moment only.
 _NOT_CACHED = ("ConcurrentTx", "Timeout", "PinRequired", "NotAtThisTime")
+
+
+def _flush(store, records, new_terms, version: int, counts: tuple):
+    # Imported at the first change that needs it: lookups alone do without.
+    from tapauth.store.merge import flush
+
+    return flush(store, records, new_terms, version, counts)
 
 
 class _Turn:
@@ -199,19 +205,19 @@ class Store(Shelf):
                 record = touched[:-1] + bytes((self.today & 0xFF,))
                 yield from self._write([record], (), None, 0, 0)
             if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
-                yield from flush(self, (), (), self.version, (self.listed, self.cached))
+                yield from _flush(self, (), (), self.version, (self.listed, self.cached))
 
     def _write(self, records: list, new_terms, version: int | None, listed: int, cached: int):
         """Make sorted records durable, all in one; `listed`, `cached`: by how many more."""
         assert self.cards is not None
         large = new_terms or len(records) > SEGMENT_RECORDS
         if not large and not self.journal.has_room(len(records)):
-            yield from flush(self, (), (), self.version, (self.listed, self.cached))
+            yield from _flush(self, (), (), self.version, (self.listed, self.cached))
         if version is None:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
         if large:
-            yield from flush(self, records, new_terms, version, counts)
+            yield from _flush(self, records, new_terms, version, counts)
             return
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
         self.version = version
