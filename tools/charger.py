@@ -9,6 +9,7 @@ bundled scenario and checks what comes over MQTT.
 
 import argparse
 import contextlib
+import fcntl
 import io
 import json
 import math
@@ -21,6 +22,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import TextIO
 
 import paho.mqtt.client as paho
 
@@ -166,7 +168,10 @@ class DesktopCharger:
         self.cards = cards
         self.on_message = on_message or (lambda topic, payload: None)
         self.on_board_line = on_board_line or (lambda line: None)
-        self.config = json.loads((DESKTOP / "config.json").read_text())
+        try:
+            self.config = json.loads((DESKTOP / "config.json").read_text())
+        except ValueError as error:
+            raise SystemExit(f"boards/desktop/config.json is not JSON: {error}") from error
         for key, value in (overrides or {}).items():
             if isinstance(value, dict):
                 self.config.setdefault(key, {}).update(value)
@@ -189,8 +194,20 @@ class DesktopCharger:
         self._up = threading.Event()
         self._watch: threading.Thread | None = None
 
+    def _lock_flash(self) -> TextIO:
+        """Keep others off the flash while it is in use. Raises SystemExit when it is."""
+        self.flash.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.flash.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise SystemExit(f"another desktop charger is using {self.flash}") from error
+        return lock
+
     def __enter__(self) -> "DesktopCharger":
         with contextlib.ExitStack() as undo:
+            undo.enter_context(self._lock_flash())
             if self._embedded:
                 undo.enter_context(self._embedded)
             self.observer = Observer(self.host, self.port, self._message)
@@ -222,7 +239,6 @@ class DesktopCharger:
 
     def _start_firmware(self) -> None:
         files = self.flash.parent / (self.flash.stem + "-files")
-        self.flash.parent.mkdir(parents=True, exist_ok=True)
         self.config["mqtt"] = {**self.config.get("mqtt", {}), "host": self.host, "port": self.port}
         stage(files, self.config)
         done = subprocess.run(

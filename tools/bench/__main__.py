@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tools.build import build
-from tools.paths import BUILD, IMAGE, ROOT, micropython
+from tools.paths import BUILD, IMAGE, LIBS, ROOT, micropython
 from tools.rows import write_rows
 
 HERE = Path(__file__).parent
@@ -38,8 +38,14 @@ def command(suite: str) -> list[str]:
 
 def run(suite: str) -> list[dict]:
     """The rows of a suite. Raises SystemExit with its output when it fails or has none."""
-    path = ":".join((str(IMAGE), str(IMAGE / "lib"), ".frozen"))
-    environment = {**os.environ, "MICROPYPATH": path}
+    boards_path = (IMAGE, IMAGE / "lib", ".frozen")
+    # On CPython the reader's library needs stand-ins for what MicroPython has built in.
+    desk_path = (ROOT, LIBS, ROOT / "host_tests" / "cpython")
+    environment = {
+        **os.environ,
+        "MICROPYPATH": ":".join(map(str, boards_path)),
+        "PYTHONPATH": os.pathsep.join(map(str, desk_path)),
+    }
     done = subprocess.run(
         command(suite), cwd=ROOT, env=environment, capture_output=True, text=True
     )
