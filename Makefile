@@ -40,7 +40,8 @@ run: build/lib.stamp  ## start the desktop charger (DEMO=1, BROKER=host:port, MI
 
 test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
 	@$(PY) -m tools.mosquitto
-	@$(PY) -m pytest
+	@$(PY) -m tools.build
+	@$(PY) -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/test.stamp  ## check format, style and types
 	@$(VENV)/bin/ruff format --check .

@@ -43,6 +43,26 @@ def run_micropython(*arguments: str, heap: str = HEAP, timeout: float = 300):
     )
 
 
+@pytest.fixture
+def tell(request):
+    """`tell(text)` says what a test measured; it is shown when all tests have run."""
+    return lambda text: request.node.user_properties.append(("measured", text))
+
+
+def pytest_terminal_summary(terminalreporter):
+    lines = []
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            place = report.nodeid.rpartition("/")[2].partition("::")[0]
+            for name, text in report.user_properties:
+                if name == "measured" and report.when == "call":
+                    lines.append(f"{place}: {text}")
+    if lines:
+        terminalreporter.section("measured")
+        for line in sorted(lines):
+            terminalreporter.line(line)
+
+
 class MicroPythonFile(pytest.File):
     """One file of logic tests, to be run on MicroPython."""
 

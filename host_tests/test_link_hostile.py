@@ -57,7 +57,7 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(broker_name: str, title: str, capsys, **settings):
+def scene(broker_name: str, title: str, tell, **settings):
     with (
         BROKERS[broker_name]() as broker,
         HostileProxy(broker.port) as proxy,
@@ -69,14 +69,12 @@ def scene(broker_name: str, title: str, capsys, **settings):
         it.wait_for_events(3)
         yield it
         it.result = it.finish()
-        with capsys.disabled():
-            print(
-                f"\n  {title} ({broker_name}): longest stall {it.result['busy_us'] / 1000:.1f} ms"
-                f" (wall {it.result['late_us'] / 1000:.1f} ms),"
-                f" {it.result['mqtt_sessions']} sessions,"
-                f" {len(it.observer.events)} deliveries of {len(it.observer.order)} events",
-                end="",
-            )
+        tell(
+            f"{title} ({broker_name}): longest stall {it.result['busy_us'] / 1000:.1f} ms"
+            f" (wall {it.result['late_us'] / 1000:.1f} ms),"
+            f" {it.result['mqtt_sessions']} sessions,"
+            f" {len(it.observer.events)} deliveries of {len(it.observer.order)} events",
+        )
 
 
 def both(test):
@@ -84,8 +82,8 @@ def both(test):
     return pytest.mark.parametrize("broker_name", sorted(BROKERS))(test)
 
 
-def test_a_packet_that_stalls_in_its_middle(capsys):
-    with scene(MAIN, "stall mid-packet", capsys) as it:
+def test_a_packet_that_stalls_in_its_middle(tell):
+    with scene(MAIN, "stall mid-packet", tell) as it:
         it.proxy.down = once(network.PUBLISH, network.half_then_silence)
         it.observer.send(b"stalled " * 20)
         it.wait_for_session(2)
@@ -94,8 +92,8 @@ def test_a_packet_that_stalls_in_its_middle(capsys):
 
 
 @both
-def test_a_payload_that_is_cut(broker_name, capsys):
-    with scene(broker_name, "cut mid-payload, both ways", capsys) as it:
+def test_a_payload_that_is_cut(broker_name, tell):
+    with scene(broker_name, "cut mid-payload, both ways", tell) as it:
         for session in (2, 3):
             it.proxy.down = once(network.PUBLISH, network.half_then_cut)
             it.observer.send(b"cut " * 50)
@@ -106,8 +104,8 @@ def test_a_payload_that_is_cut(broker_name, capsys):
 
 
 @both
-def test_acknowledgements_that_come_late(broker_name, capsys):
-    with scene(broker_name, "late PUBACK", capsys) as it:
+def test_acknowledgements_that_come_late(broker_name, tell):
+    with scene(broker_name, "late PUBACK", tell) as it:
         # Later than the firmware waits before it sends a message again.
         for _ in range(3):
             it.proxy.down = once(network.PUBACK, network.late(0.6))
@@ -116,16 +114,16 @@ def test_acknowledgements_that_come_late(broker_name, capsys):
     assert len(it.observer.events) > len(it.observer.order), "some came twice"
 
 
-def test_acknowledgements_that_never_come(capsys):
-    with scene(MAIN, "PUBACK never", capsys) as it:
+def test_acknowledgements_that_never_come(tell):
+    with scene(MAIN, "PUBACK never", tell) as it:
         it.proxy.down = network.never_acknowledge
         it.wait_for_session(3)
         it.proxy.heal()
     assert it.result["mqtt_sessions"] >= 3
 
 
-def test_delivery_byte_by_byte(capsys):
-    with scene(MAIN, "byte by byte", capsys, timeout_ms=3000, keepalive_s=4) as it:
+def test_delivery_byte_by_byte(tell):
+    with scene(MAIN, "byte by byte", tell, timeout_ms=3000, keepalive_s=4) as it:
         it.proxy.down = it.proxy.up = network.byte_by_byte
         for number in range(20):
             it.observer.send(b"number %d " % number * 10)
@@ -135,8 +133,8 @@ def test_delivery_byte_by_byte(capsys):
 
 
 @both
-def test_a_message_of_100_kb(broker_name, capsys):
-    with scene(broker_name, "100 KB message", capsys) as it:
+def test_a_message_of_100_kb(broker_name, tell):
+    with scene(broker_name, "100 KB message", tell) as it:
         for _ in range(3):
             it.observer.send(b"x" * 100_000)
             it.observer.send(b"small")
@@ -146,8 +144,8 @@ def test_a_message_of_100_kb(broker_name, capsys):
 
 
 @both
-def test_a_flood_of_1000_messages(broker_name, capsys):
-    with scene(broker_name, "flood of 1,000", capsys) as it:
+def test_a_flood_of_1000_messages(broker_name, tell):
+    with scene(broker_name, "flood of 1,000", tell) as it:
         before = len(it.observer.order)
         for number in range(1000):
             it.observer.send(b"flood %d" % number)
@@ -158,8 +156,8 @@ def test_a_flood_of_1000_messages(broker_name, capsys):
     assert during >= 10
 
 
-def test_a_half_open_connection(capsys):
-    with scene(MAIN, "half-open", capsys) as it:
+def test_a_half_open_connection(tell):
+    with scene(MAIN, "half-open", tell) as it:
         it.proxy.down = it.proxy.up = network.swallow
         began = time.monotonic()
         it.probe.wait_for_line("W mqtt")
@@ -171,8 +169,8 @@ def test_a_half_open_connection(capsys):
 
 
 @both
-def test_a_broker_that_restarts(broker_name, capsys):
-    with scene(broker_name, "broker restart", capsys) as it:
+def test_a_broker_that_restarts(broker_name, tell):
+    with scene(broker_name, "broker restart", tell) as it:
         it.broker.stop()
         time.sleep(0.5)
         it.broker.start()
@@ -215,7 +213,7 @@ class NameServer:
                 self._socket.sendto(header + query[12:] + record, peer)
 
 
-def test_a_name_server_that_fails(capsys):
+def test_a_name_server_that_fails(tell):
     names = NameServer()
     with (
         contextlib.closing(names),
@@ -236,8 +234,7 @@ def test_a_name_server_that_fails(capsys):
         it.wait_for_session(2)
         assert names.asked == asked
         result = it.finish()
-        with capsys.disabled():
-            print(f"\n  DNS failure ({MAIN}): longest stall {result['busy_us'] / 1000:.1f} ms")
+        tell(f"DNS failure ({MAIN}): longest stall {result['busy_us'] / 1000:.1f} ms")
 
 
 def test_a_name_that_only_the_platform_can_look_up():

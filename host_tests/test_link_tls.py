@@ -72,13 +72,12 @@ def refused(broker, context, settings: dict) -> str:
 
 
 @pytest.mark.parametrize("use_rsa", [False, True])
-def test_the_right_server_is_accepted(broker, authority, use_rsa, capsys):
+def test_the_right_server_is_accepted(broker, authority, use_rsa, tell):
     certificate = authority.issue("good", use_rsa=use_rsa)
     result = accepted(broker, server_side(certificate), tls(authority.pem))
-    with capsys.disabled():
-        kind = "RSA 2048" if use_rsa else "P-256"
-        stall, wall = result["busy_us"] / 1000, result["late_us"] / 1000
-        print(f"\n  TLS with {kind}: longest stall {stall:.1f} ms (wall {wall:.1f} ms)", end="")
+    kind = "RSA 2048" if use_rsa else "P-256"
+    stall, wall = result["busy_us"] / 1000, result["late_us"] / 1000
+    tell(f"TLS with {kind}: longest stall {stall:.1f} ms (wall {wall:.1f} ms)")
 
 
 def test_the_authority_may_be_der_and_the_server_an_address(broker, authority):

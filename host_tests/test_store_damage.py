@@ -225,8 +225,7 @@ def test_another_key_or_a_newer_format_is_told(store):
 
 
 @pytest.mark.parametrize("case", ("full_disk", "flash_bytes"))
-def test_on_littlefs(case, capsys):
+def test_on_littlefs(case, tell):
     done = run_micropython("host_tests/store_damage.py", case, heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr
-    with capsys.disabled():
-        print(f"\n  {case}: {done.stdout.strip()}", end="")
+    tell(f"{case}: {done.stdout.strip()}")

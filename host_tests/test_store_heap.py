@@ -5,7 +5,7 @@ import re
 from conftest import run_micropython
 
 
-def test_100_000_lookups_in_a_heap_of_64k(tmp_path, capsys):
+def test_100_000_lookups_in_a_heap_of_64k(tmp_path, tell):
     folder = str(tmp_path / "store")
     filled = run_micropython("host_tests/store_heap.py", "fill", folder)
     assert filled.returncode == 0, filled.stdout + filled.stderr
@@ -18,5 +18,4 @@ def test_100_000_lookups_in_a_heap_of_64k(tmp_path, capsys):
     assert growth == 0
     # 64-bit: a board's objects are half that size, its buffers the same.
     assert held <= 3000
-    with capsys.disabled():
-        print(f"\n  {done.stdout.splitlines()[0]}", end="")
+    tell(f"{done.stdout.splitlines()[0]}")
