@@ -37,7 +37,8 @@ from tools.pn532_sim import Chip
 from tools.store_target import ImageTarget
 
 HEAP = "320k"
-"""Heap of the 64-bit Unix port, like 160 KB on a 32-bit board: a Pico W has 200 KB."""
+"""Heap of the 64-bit Unix port. The idle firmware, measured on both, holds 212 KB of it and 130 KB
+of a Pico W's 199 KB: 320 KB here are like a Pico W."""
 CAPACITY = 10_000
 """Cards that the store of a new flash may hold; the configuration's default."""
 
