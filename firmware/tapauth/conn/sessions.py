@@ -1,0 +1,114 @@
+"""Authorizations of connections, and the tokens that stand for them.
+
+A token is `kind*nonce*expiry*mac`. The MAC is over those and the session that it belongs to, under
+a key made at each start: a token needs no memory, dies with its session, and none outlives a
+reboot. Times are seconds since the start.
+"""
+
+import binascii
+
+from tapauth.compat import const
+from tapauth.mac import Mac, equal
+
+USER = const(1)
+ADMIN = const(2)
+
+API = "1"
+HTTP = "4"
+HTTP_LIFETIME = const(300)
+NEVER = const(999_999_999_999)
+"""The expiry of what lasts until the reboot."""
+
+MOST = const(8)
+"""Sessions at a time, when a role may have several."""
+_NONCE = const(16)
+_ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def is_token_shaped(text: str) -> bool:
+    """Whether `text` looks like a token, right or wrong: no password may."""
+    parts = text.split("*")
+    if len(parts) != 4:
+        return False
+    kind, nonce, expiry, mac = parts
+    return (
+        _only(kind, "0123456789")
+        and len(nonce) == _NONCE
+        and _only(nonce, _ALPHANUMERIC)
+        and len(expiry) <= 12
+        and _only(expiry, "0123456789")
+        and len(mac) == 64
+        and _only(mac, "0123456789ABCDEF")
+    )
+
+
+def _only(text: str, characters: str) -> bool:
+    for character in text:
+        if character not in characters:
+            return False
+    return text != ""
+
+
+class Session:
+    """One authorization: a role until `expiry`, and the connection that has it now, or None.
+
+    `origin` says what it came from: True for the boot PIN, which no plan takes away. `secured`
+    is False for one that needed no proof. Whoever has a token of it can take it up again.
+    """
+
+    def __init__(self, role: int, secured: bool, boot: bool, expiry: int, sid: bytes):
+        self.role = role
+        self.secured = secured
+        self.boot = boot
+        self.expiry = expiry
+        self.sid = sid
+        self.connection = None
+        self.http = 0
+        """Raised by one, all HTTP tokens of the session so far are void."""
+
+
+class Sessions:
+    """All sessions. `key` is the secret of this start, `random(n)` gives n random bytes."""
+
+    def __init__(self, key: bytes, random):
+        self.all: list[Session] = []
+        self._mac = Mac(key)
+        self._random = random
+
+    def new(self, role: int, secured: bool, boot: bool, expiry: int) -> Session:
+        """A session that is not among all of them yet."""
+        return Session(role, secured, boot, expiry, self._random(8))
+
+    def renew(self, session: Session) -> None:
+        """Void all tokens of a session, which itself goes on."""
+        session.sid = self._random(8)
+
+    def _sign(self, kind: str, nonce: str, expiry: str, session: Session) -> bytes:
+        which = f"{kind}|{nonce}|{expiry}|{session.role}|{session.http if kind == HTTP else 0}|"
+        return self._mac(which.encode(), session.sid)
+
+    def token(self, kind: str, session: Session, now: int) -> str:
+        """A new token of `kind`. It ends with its session, an HTTP token after five minutes."""
+        nonce = ""
+        while len(nonce) < _NONCE:
+            for byte in self._random(_NONCE):
+                # The last eight values would favour some characters.
+                if byte < 248 and len(nonce) < _NONCE:
+                    nonce += _ALPHANUMERIC[byte % 62]
+        expiry = min(session.expiry, now + HTTP_LIFETIME) if kind == HTTP else session.expiry
+        mac = binascii.hexlify(self._sign(kind, nonce, str(expiry), session)).decode().upper()
+        return f"{kind}*{nonce}*{expiry}*{mac}"
+
+    def find(self, kind: str, token: str, now: int) -> Session | None:
+        """The session of a valid token of this kind."""
+        if not is_token_shaped(token):
+            return None
+        own, nonce, expiry, text = token.split("*")
+        mac = binascii.unhexlify(text)
+        found = None
+        for session in self.all:
+            if equal(self._sign(own, nonce, expiry, session), mac):
+                found = session
+        if own != kind or found is None or now >= int(expiry):
+            return None
+        return found
