@@ -1,0 +1,69 @@
+"""Giving the list away: as the cards file that load.py takes, without what the cache learned."""
+
+from tapauth.store.cards import pages_for, term_pages
+from tapauth.store.codec import (
+    DELETED,
+    FENCE_PAGES,
+    PAGE,
+    TERM,
+    Busy,
+    Damaged,
+    is_cache,
+    status_of,
+)
+from tapauth.store.writer import Writer, merged
+
+
+class _Pages:
+    """Where a Writer writes to: the pages that are to be sent next."""
+
+    def __init__(self):
+        self.pages: list[bytes] = []
+
+    def write(self, data) -> int:
+        self.pages.append(bytes(data))
+        return len(data)
+
+
+def export(store) -> tuple:
+    """(bytes in all, generator of pieces of at most 1 KB). Raises Damaged.
+
+    The generator raises Busy when the store changes meanwhile; what was sent then lacks its
+    trailer, so no board takes it.
+    """
+    if store.damage or not store.cards:
+        raise Damaged(store.damage)
+    terms = store.cards.run_terms + store.cards.tail_terms
+    pages = 2 + term_pages(terms) + pages_for(store.listed) + FENCE_PAGES
+    return pages * PAGE, _pieces(store, terms)
+
+
+def _pieces(store, terms: int):
+    cards, seq, listed = store.cards, store.journal.seq, store.listed
+    out = _Pages()
+    writer = Writer(out, store.new_seed(), 0, True)
+    counts = (listed, 0, terms, listed, 0, 0)
+
+    def sent(data: list):
+        for page in data:
+            yield page
+            # A generator that waits long must not go on with files that are gone.
+            if store.cards is not cards or store.journal.seq != seq:
+                raise Busy("the list was changed meanwhile")
+        data.clear()
+
+    version = max(store.version, 1)  # 0 is the version of no list
+    writer.plate("H", store.today, store.key_id, 1, version, counts)
+    yield from sent(out.pages)
+    for _ in writer.terms(cards.terms_data(number) for number in range(1, terms + 1)):
+        if len(out.pages) * TERM >= PAGE:
+            yield from sent(out.pages)
+    for record in merged(*store.sources()):
+        if not is_cache(record) and status_of(record) != DELETED:
+            writer.add(record)
+        if out.pages:
+            yield from sent(out.pages)
+    writer.end_records()
+    writer.fences()
+    writer.plate("T", store.today, store.key_id, 1, version, counts)
+    yield from sent(out.pages)
