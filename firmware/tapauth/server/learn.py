@@ -1,0 +1,71 @@
+"""Learning a card: the next tap is caught instead of decided, shown, and waits for a yes."""
+
+from tapauth.compat import const
+
+_IDLE = const(0)
+_WAITING = const(1)
+_TAPPED = const(2)
+
+
+class Learner:
+    """`clock.now()` gives milliseconds; `tell(connection, event, members)` reaches one connection.
+
+    One connection at a time may learn.
+    """
+
+    def __init__(self, clock, tell):
+        self._clock = clock
+        self._tell = tell
+        self._state = _IDLE
+        self._until = 0
+        self.connection = None
+        self._id_token = None
+
+    @property
+    def active(self) -> bool:
+        """Whether somebody learns."""
+        return self._state != _IDLE
+
+    def start(self, connection, seconds: int) -> None:
+        """Catch the next tap within `seconds`, which are also the time to confirm it then."""
+        self._state = _WAITING
+        self.connection = connection
+        self._seconds = seconds
+        self._until = self._clock.now() + seconds * 1000
+
+    def tap(self, token: dict) -> bool:
+        """A card was tapped. True: it is being learned, so it is not to be decided on."""
+        self.poll()
+        if self._state != _WAITING:
+            return False
+        self._state = _TAPPED
+        self._id_token = token["id_token"]
+        self._until = self._clock.now() + self._seconds * 1000
+        self._tell(self.connection, "cardTapped", {"idToken": self._id_token})
+        return True
+
+    def owns(self, connection) -> bool:
+        """Whether it is this connection that learns."""
+        return self._state != _IDLE and self.connection is connection
+
+    def take(self, connection):
+        """The id token to be confirmed, and the end of the learning; None: there is none."""
+        self.poll()
+        if self._state != _TAPPED or not self.owns(connection):
+            return None
+        self._state = _IDLE
+        self.connection = None
+        return self._id_token
+
+    def stop(self, connection) -> None:
+        """The connection does not want to, or may not, any more."""
+        if self.owns(connection):
+            self._state = _IDLE
+            self.connection = None
+
+    def poll(self) -> None:
+        """Give up what took too long. To be called now and then."""
+        if self._state != _IDLE and self._clock.now() >= self._until:
+            connection = self.connection
+            self.stop(connection)
+            self._tell(connection, "learningEnded", {"cause": "time"})

@@ -1,0 +1,88 @@
+"""A new configuration is on trial for one start: confirmed, it stays; else the old one returns.
+
+The steps are renames, so a power cut at any moment leaves a configuration that was good:
+
+    config.json      in force
+    config.new       being written
+    config.prev      the one before, until the next start
+    config.try       the one before, while the new one is on trial
+"""
+
+import os
+
+from tapauth.compat import const
+
+TRIAL_MS = const(300_000)
+"""A new configuration must be confirmed within this time after the start."""
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+class Trial:
+    """The configuration file `path` of the board, which ends in ".json"."""
+
+    def __init__(self, path: str = "/config.json"):
+        self.path = path
+        stem = path[: -len("json")]
+        self._new, self._prev, self._try = stem + "new", stem + "prev", stem + "try"
+
+    def begin(self) -> str:
+        """To be called at the start, before the configuration is read. Raises OSError.
+
+        Returns "trial" when a new configuration is on trial now, "restored" when the one before
+        was restored, "" for an ordinary start.
+        """
+        restored = _exists(self._try)
+        if restored:
+            # The board started with the new one before, and nobody confirmed it.
+            os.rename(self._try, self.path)
+        if not _exists(self._prev):
+            return "restored" if restored else ""
+        if not _exists(self.path):
+            # Cut between the two renames of apply().
+            os.rename(self._prev, self.path)
+            return "restored"
+        os.rename(self._prev, self._try)
+        return "trial"
+
+    @property
+    def on(self) -> bool:
+        """Whether the configuration in force is on trial."""
+        return _exists(self._try)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a new configuration waits for the next start."""
+        return _exists(self._prev)
+
+    def read(self) -> str:
+        """The text of the configuration file. Raises OSError."""
+        with open(self.path) as file:
+            return file.read()
+
+    def apply(self, text: str) -> None:
+        """Put a checked configuration in place, for the next start. Not while one is on trial.
+
+        Raises OSError.
+        """
+        with open(self._new, "w") as file:
+            file.write(text)
+        if self.pending:
+            # Not started yet: the one before stays the one to return to.
+            os.rename(self._new, self.path)
+            return
+        os.rename(self.path, self._prev)
+        os.rename(self._new, self.path)
+
+    def confirm(self) -> bool:
+        """Keep the configuration that is on trial. False: none is. Raises OSError."""
+        if not self.on:
+            return False
+        os.remove(self._try)
+        return True

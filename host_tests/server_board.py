@@ -1,0 +1,208 @@
+"""A board with its local interface, on MicroPython: authorization core, card store, server.
+
+    micropython server_board.py PORT FOLDER [CONNECTIONS]
+
+What is not under test is left out: no MQTT, and taps and EVSEs are those of the bench. Prints the
+PINs, and as a line of JSON now and then the heap in use and the longest delay of the loop.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import sys
+
+from tapauth import compat
+from tapauth.compat import Clock, sleep_ms
+from tapauth.conn.auth import ConnectionAuth
+from tapauth.conn.state_file import StateFile
+from tapauth.conn.vault import Vault
+from tapauth.core.auth import Authorizer
+from tapauth.core.evse import STATES
+from tapauth.core.settings import AuthSettings
+from tapauth.log import INFO, Log, token_name
+from tapauth.server.commands import Ports
+from tapauth.server.service import Server
+from tapauth.server.tail import Tail
+from tapauth.store import Store, export, files
+from tapauth.trial import Trial
+
+SETTINGS = {
+    "address": "127.0.0.1",
+    "max_connections": 6,
+    "idle_s": 120,
+    "plan_pro": True,
+    "single_session": True,
+    "pin_recoverable": False,
+    "tls_cert": "",
+    "tls_key": "",
+}
+
+
+class Cards:
+    """The store as the commands want it."""
+
+    def __init__(self, store):
+        self._store = store
+        self.put, self.delete = store.put, store.delete
+        self.status, self.load = store.status, store.load
+
+    def find(self, id_token):
+        return self._store.lookup(id_token, None)[0]
+
+    def export(self):
+        return export.export(self._store)
+
+
+class Board:
+    def __init__(self, port, folder):
+        self.clock = Clock()
+        tail = Tail()
+        self.key = os.urandom(16)
+        self.log = Log(self.clock, self.key, INFO, tail)
+        self.core = Authorizer(AuthSettings(connection_timeout=60), [1, 1])
+        self.store = Store(files, folder + "/store", bytes(range(32)), 20_000)
+        self.folder = folder
+        self.worst = 0
+        ports = Ports()
+        ports.board, ports.cards, ports.tail = self, Cards(self.store), tail
+        ports.config, ports.parse = Trial(folder + "/config.json"), self.parse
+        ports.bench = self.bench
+        settings = dict(SETTINGS)
+        settings["port"] = port
+        if len(sys.argv) > 3:
+            settings["max_connections"] = int(sys.argv[3])
+        self.settings = settings
+        page = os.getenv("TAPAUTH_PAGE") or "build/firmware/tapauth/server/console.gz"
+        self.server = Server(settings, ports, self.open_auth, page, self.clock, self.log)
+
+    def open_auth(self, on_lost):
+        vault = Vault(
+            StateFile(self.folder + "/conn"), os.urandom, b"unit", False, print, self.log
+        )
+        yield from vault.open(self.clock.now() // 1000)
+        return ConnectionAuth(self.settings, vault, self.clock, self.log, on_lost)
+
+    def parse(self, text):
+        if json.loads(text).get("evses", 1) != 1:
+            raise ValueError("evses: 1 is allowed")
+
+    # The port `board`.
+
+    def status(self):
+        return {
+            "version": "0.1.0",
+            "uptime_s": self.clock.now() // 1000,
+            "heap_free": compat.mem_free(),
+            "max_lag_ms": self.worst,
+            "link": "down",
+            "counters": self.server.counters(),
+        }
+
+    def evses(self):
+        return [
+            {
+                "evseId": evse.id,
+                "connectors": [STATES[state] for state in evse.connectors],
+                "authorized": evse.grant is not None,
+                "charging": evse.transaction_active,
+            }
+            for evse in self.core.evses
+        ]
+
+    def withdraw(self, request):
+        result = self.core.withdraw(request, self.clock.now())
+        self.carry_out()
+        return result
+
+    def set_master_pass_group_id(self, text):
+        return self.core.set_master_pass_group_id(text, self.clock.now())
+
+    def set_connection_timeout(self, seconds):
+        return self.core.set_connection_timeout(seconds, self.clock.now())
+
+    def restart(self):
+        sys.exit(3)
+
+    # The bench.
+
+    def bench(self, line):
+        verb, _, rest = line.partition(" ")
+        if verb == "tap":
+            token = {
+                "id_token": {"value": rest, "type": "ISO14443"},
+                "authorization_type": "RFID",
+            }
+            if not self.server.commands.tap(token):
+                self.core.provide_token(token, self.clock.now())
+        elif verb in ("plug", "start", "stop", "unplug"):
+            names = {"plug": "SessionStarted", "start": "TransactionStarted"}
+            names.update({"stop": "TransactionFinished", "unplug": "SessionFinished"})
+            event = {"event": names[verb], "connector_id": 1}
+            if verb == "plug":
+                event["session_started"] = {"reason": "EVConnected"}
+            if self.core.session_event(int(rest), event, self.clock.now()):
+                raise OSError(22)
+        else:
+            raise OSError(22)
+        self.carry_out()
+
+    def carry_out(self):
+        while True:
+            taken = self.core.take_effects()
+            if not taken:
+                break
+            for effect in taken:
+                if effect[0] == "validate":
+                    result, settled = self.store.lookup(effect[3]["id_token"], None)
+                    self.core.validation_result(
+                        effect[1],
+                        result or {"authorization_status": "Unknown", "tariff_messages": []},
+                        self.clock.now(),
+                        settled,
+                    )
+                elif effect[0] == "status":
+                    token = effect[1]
+                    self.log.info("auth", "{}: {}", token, effect[2])
+                    self.server.push(
+                        "tokenValidationStatus",
+                        {"card": token_name(self.key, token), "status": effect[2]},
+                        {"idToken": token["id_token"]},
+                    )
+        self.server.push("evsesChanged", {"evses": self.evses()})
+
+    # Tasks.
+
+    async def watch(self):
+        since = 0
+        while True:
+            before = self.clock.now()
+            await sleep_ms(10)
+            self.worst = max(self.worst, self.clock.now() - before - 10)
+            since += 1
+            self.core.poll(self.clock.now())
+            if since >= 4:
+                since = 0
+                gc.collect()
+                print(json.dumps({"heap": compat.mem_alloc(), "lag_ms": self.worst}))
+                self.worst = 0
+
+    async def run(self):
+        asyncio.create_task(self.watch())
+        await self.server.run(lambda: None)
+
+
+def main():
+    folder = sys.argv[2]
+    try:
+        with open(folder + "/config.json") as file:
+            file.read()
+    except OSError:
+        with open(folder + "/config.json", "w") as file:
+            file.write('{"mqtt": {"host": "h", "password": "secret"}}')
+    gc.collect()
+    board = Board(int(sys.argv[1]), folder)
+    asyncio.run(board.run())
+
+
+main()

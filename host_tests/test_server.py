@@ -1,0 +1,268 @@
+"""The local interface on real MicroPython: commands, files, events."""
+
+import io
+import json
+
+import pytest
+from local_board import Client, LocalBoard
+from websockets.exceptions import InvalidHandshake
+
+from tools.card_image import Builder
+
+CARD = "04a1b2c3d4e5f6"
+KEY = bytes(range(32))
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with LocalBoard() as board:
+        yield board
+
+
+@pytest.fixture
+def board(shared):
+    """A board that other tests have used: nobody is connected, nobody is locked out."""
+    yield shared
+    assert shared.process.poll() is None, "\n".join(shared.lines)
+
+
+def list_file(count: int, version: int = 7) -> bytes:
+    builder = Builder(KEY)
+    for number in range(count):
+        token = {"value": f"05{number:012x}", "type": "ISO14443"}
+        builder.add(token, {"authorization_status": "Accepted"})
+    file = io.BytesIO()
+    builder.write(file, version, 99)
+    return file.getvalue()
+
+
+def test_nothing_without_authorization(board):
+    with board.client() as client:
+        for method in ("getStatus", "learnCard", "addCard", "restart", "nonsense", "auth_", ""):
+            reply = client.ask(method)
+            assert reply["result"] is False and reply["error"] == "not authorized"
+        assert client.ask("setUsedApiVersion", version="1")["result"]
+        assert client.login("nonsense")["resultCode"] == 8
+        assert client.login(board.pins["admin"])["previleges"] == 2
+
+
+def test_a_user_reads_and_an_admin_changes(board):
+    with board.client() as client:
+        assert client.login(board.pins["user"])["previleges"] == 1
+        status = client.ask("getStatus")
+        assert status["status"]["heap_free"] > 0 and status["cards"]["capacity"] == 20_000
+        assert [evse["evseId"] for evse in client.ask("getEvses")["evses"]] == [1, 2]
+        assert any("http on port" in line for line in client.ask("getLog")["lines"])
+        assert client.ask("getCard", idToken=CARD)["card"] is None
+        for method in (
+            "withdrawAuthorization",
+            "setMasterPassGroup",
+            "setConnectionTimeout",
+            "learnCard",
+            "confirmCard",
+            "cancelLearning",
+            "addCard",
+            "blockCard",
+            "removeCard",
+            "getConfig",
+            "setConfig",
+            "confirmConfig",
+            "restart",
+            "bench",
+        ):
+            assert client.ask(method)["error"] == "admin only", method
+
+
+def test_what_is_no_request(board):
+    with board.client() as client:
+        for text in ("", "x", "[]", "5", '"auth"', "{", "[" * 3000, '{"method":5}', "{}"):
+            if not text:
+                continue
+            client.socket.send(text)
+            reply = json.loads(client.socket.recv(10))
+            assert reply["result"] is False and reply["error"]
+
+
+def test_cards_are_added_blocked_and_removed(board):
+    with board.admin() as client:
+        assert client.ask("addCard", idToken=CARD, parentId="FLEET-7", evseIds=[1])["result"]
+        card = client.ask("getCard", idToken=CARD.upper())["card"]
+        assert card["authorization_status"] == "Accepted" and card["evse_ids"] == [1]
+        assert card["parent_id_token"]["value"] == "FLEET-7"
+        assert client.ask("blockCard", idToken=CARD)["result"]
+        card = client.ask("getCard", idToken=CARD)["card"]
+        assert card["authorization_status"] == "Blocked"
+        assert client.ask("removeCard", idToken=CARD)["removed"] is True
+        assert client.ask("removeCard", idToken=CARD)["removed"] is False
+        for bad in (
+            {},
+            {"idToken": 5},
+            {"idToken": ""},
+            {"idToken": "x" * 37},
+            {"idToken": {"value": CARD, "type": "x"}},
+            {"idToken": {"value": CARD}},
+            {"idToken": "08112233"},  # a random UID
+            {"idToken": CARD, "authorizationStatus": "Perhaps"},
+            {"idToken": CARD, "authorizationStatus": []},
+            {"idToken": CARD, "parentId": 5},
+            {"idToken": CARD, "evseIds": [0]},
+            {"idToken": CARD, "evseIds": 5},
+            {"idToken": CARD, "expiryTime": "tomorrow"},
+        ):
+            reply = client.ask("addCard", **bad)
+            assert reply["result"] is False and reply["error"], bad
+        assert client.ask("getCard", idToken=CARD)["card"] is None
+
+
+def test_a_card_is_learned_by_a_tap(board):
+    with board.admin() as client:
+        assert client.ask("confirmCard")["error"] == "no card was tapped"
+        assert client.ask("learnCard", window=3)["error"] == "window: 5 to 120"
+        assert client.ask("learnCard", window=5)["window"] == 5
+        client.ask("bench", line="tap " + CARD)
+        assert client.event("cardTapped")["idToken"] == {"value": CARD, "type": "ISO14443"}
+        # Known only with a yes, and until then as unknown as before.
+        assert client.ask("getCard", idToken=CARD)["card"] is None
+        assert client.ask("confirmCard", parentId="F")["idToken"]["value"] == CARD
+        client.ask("bench", line="plug 1")
+        client.ask("bench", line="tap " + CARD)
+        seen = [client.event("tokenValidationStatus") for _ in range(3)]
+        assert [one["status"] for one in seen] == ["Processing", "Accepted", "UsedToStart"]
+        assert seen[0]["idToken"]["value"] == CARD
+        assert client.ask("withdrawAuthorization", evseId=1)["withdrawalResult"] == "Accepted"
+        client.ask("bench", line="unplug 1")
+        assert client.ask("blockCard", idToken=CARD)["result"]
+        client.ask("bench", line="tap " + CARD)
+        seen = [client.event("tokenValidationStatus") for _ in range(3)]
+        assert [one["status"] for one in seen] == ["Withdrawn", "Processing", "Rejected"]
+        # The window closes by itself, for a tap and for a yes.
+        assert client.ask("learnCard", window=5)["result"]
+        assert client.event("learningEnded", 10)["cause"] == "time"
+        client.ask("removeCard", idToken=CARD)
+
+
+def test_only_one_learns_and_only_as_long_as_it_may(board):
+    with board.admin() as client:
+        assert client.ask("learnCard")["result"]
+        with board.admin() as other:
+            # The first one has lost its authorization to this one.
+            assert client.event("authorizationNeeded")["cause"] == 1
+            other.ask("bench", line="tap " + CARD)
+            assert other.event("tokenValidationStatus")["status"] == "Processing"
+            assert other.event("tokenValidationStatus")["status"] == "Rejected"
+            assert other.ask("learnCard")["result"]
+            assert other.ask("cancelLearning")["result"]
+            other.ask("bench", line="tap " + CARD)
+            assert other.event("tokenValidationStatus")["status"] == "Processing"
+
+
+def test_users_see_no_card_numbers_in_events(board):
+    with board.admin() as admin, board.client() as user:
+        user.login(board.pins["user"])
+        admin.ask("bench", line="tap " + CARD)
+        event = user.event("tokenValidationStatus")
+        assert "idToken" not in event and len(event["card"]) == 8
+        assert event["card"] == admin.event("tokenValidationStatus")["card"]
+
+
+def test_settings_have_bounds(board):
+    with board.admin() as client:
+        assert client.ask("setConnectionTimeout", connectionTimeout=30)["result"]
+        assert client.ask("setMasterPassGroup", groupId="MASTER")["result"]
+        for bad in (9, 301, "30", None, True):
+            assert not client.ask("setConnectionTimeout", connectionTimeout=bad)["result"]
+        for bad in (5, None, "x" * 37):
+            assert not client.ask("setMasterPassGroup", groupId=bad)["result"]
+
+
+def test_the_list_goes_down_and_up(board):
+    with board.admin() as client:
+        for number in range(30):
+            parent = f"F{number % 3}"
+            client.ask("addCard", idToken=f"06{number:012x}", parentId=parent)
+        token = client.ask("getTokenForHttpServer")["token"]
+        status, data, headers = board.http("GET", "/cards?token=" + token)
+        assert status == 200 and len(data) == int(headers["Content-Length"])
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        client.ask("removeCard", idToken=f"06{5:012x}")
+        bearer = {"Authorization": "Bearer " + token}
+        status, body, _ = board.http("POST", "/cards", data, bearer)
+        assert status == 200, body
+        card = client.ask("getCard", idToken=f"06{5:012x}")["card"]
+        assert card["parent_id_token"]["value"] == "F2"
+        assert client.ask("getStatus")["cards"]["list"] == 30
+        # What is damaged or cut leaves the list as it is.
+        for bad in (data[:-256], data[:300], b"x" * 256, data[:600] + b"x" + data[601:], data * 2):
+            status, body, _ = board.http("POST", "/cards?token=" + token, bad)
+            assert status == 422, (status, body)
+        assert client.ask("getStatus")["cards"]["list"] == 30
+
+
+def test_files_need_the_right_token(board):
+    with board.client() as user:
+        reply = user.login(board.pins["user"])
+        http = reply["tokenForHttpServer"]
+        assert board.http("GET", "/log?token=" + http)[0] == 200
+        assert board.http("GET", "/cards?token=" + http)[0] == 200
+        assert board.http("POST", "/cards?token=" + http, b"x")[0] == 403
+        for bad in ("", "x", reply["token"], http[:-1] + "G", "4" + http):
+            for path in ("/log", "/cards"):
+                assert board.http("GET", f"{path}?token={bad}")[0] == 403
+    with board.admin() as admin:
+        reply = admin.login(board.pins["admin"])
+        assert board.http("POST", "/cards?token=" + reply["token"], b"x")[0] == 403
+        assert board.http("POST", "/cards?token=" + reply["tokenForHttpServer"])[0] == 411
+    # An evicted or logged-out session's token is void only when its session ends.
+    with board.admin():
+        assert board.http("GET", "/log?token=" + reply["tokenForHttpServer"])[0] == 403
+    assert not [line for line in board.lines if http in line or reply["token"] in line]
+
+
+def test_configuration_is_checked_applied_and_on_trial():
+    with LocalBoard() as board:
+        with board.admin() as client:
+            config = client.ask("getConfig")["config"]
+            assert config["mqtt"] == {"host": "h", "password": "***"}
+            reply = client.ask("setConfig", config={"evses": 2})
+            assert reply["error"] == "evses: 1 is allowed"
+            assert client.ask("setConfig", config=[])["error"]
+            assert client.ask("confirmConfig")["error"] == "no configuration is on trial"
+            changes = {"mqtt": {"host": "new", "password": "***"}, "board_id": "b"}
+            assert client.ask("setConfig", config=changes)["result"]
+            assert client.ask("getStatus")["configuration"] == "waits for a restart"
+            text = json.loads((board.folder / "config.json").read_text())
+            assert text == {"mqtt": {"host": "new", "password": "secret"}, "board_id": "b"}
+            assert client.ask("restart")["result"]
+        assert board.process.wait(10) == 3
+
+
+def test_a_page_of_another_host_gets_no_connection(board):
+    for path in ("/api", "/rpc"):
+        with pytest.raises(InvalidHandshake):
+            Client(board.port, path, origin="http://evil.example")
+    with Client(board.port, origin=f"http://127.0.0.1:{board.port}") as client:
+        assert client.ask("getStatus")["error"] == "not authorized"
+
+
+def test_the_page_is_served_compressed(board):
+    status, data, headers = board.http("GET", "/")
+    assert status == 200 and headers["Content-Encoding"] == "gzip"
+    assert data[:2] == b"\x1f\x8b"
+
+
+def test_ten_thousand_cards_go_up():
+    with LocalBoard() as board, board.admin() as client:
+        idle = board.next_measurement()
+        at = len(board.measured)
+        token = client.ask("getTokenForHttpServer")["token"]
+        status, body, _ = board.http("POST", "/cards?token=" + token, list_file(10_000))
+        assert status == 200, body
+        assert json.loads(body) == {"version": 7}
+        board.next_measurement()
+        busy = max(one["heap"] for one in board.measured[at:])
+        print(f"heap: idle with a console {idle['heap']}, uploading {busy}")
+        print(f"longest delay of the loop {board.worst_lag(at)} ms")
+        assert client.ask("getStatus")["cards"]["list"] == 10_000
+        assert busy - idle["heap"] < 24_000
+        assert board.worst_lag(at) < 100
