@@ -38,6 +38,9 @@ SETTINGS = {
     "tls_key": "",
 }
 
+# What an EVSE reports when the board has told it something.
+ANSWERS = {"stop_transaction": "TransactionFinished", "withdraw_authorization": "Deauthorized"}
+
 
 class Cards:
     """The store as the commands want it."""
@@ -143,7 +146,7 @@ class Board:
                 event["session_started"] = {"reason": "EVConnected"}
             if self.core.session_event(int(rest), event, self.clock.now()):
                 raise OSError(22)
-        else:
+        elif verb != "lift":
             raise OSError(22)
         self.carry_out()
 
@@ -169,6 +172,9 @@ class Board:
                         {"card": token_name(self.key, token), "status": effect[2]},
                         {"idToken": token["id_token"]},
                     )
+                elif effect[0] in ANSWERS:
+                    event = {"event": ANSWERS[effect[0]], "connector_id": 1}
+                    self.core.session_event(effect[1], event, self.clock.now())
         self.server.push("evsesChanged", {"evses": self.evses()})
 
     # Tasks.

@@ -1,0 +1,169 @@
+"""The console page in a real browser, against the local server on real MicroPython.
+
+Screenshots go to build/screenshots.
+"""
+
+import gzip
+import re
+
+import browser
+import pytest
+from local_board import LocalBoard
+
+from tools.paths import BUILD, FIRMWARE, IMAGE
+
+CARD = "04a1b2c3d4e5f6"
+SHOTS = BUILD / "screenshots"
+PAGE = FIRMWARE / "tapauth" / "server" / "console.html"
+needs_chromium = pytest.mark.skipif(
+    not browser.find(), reason="Chromium is not installed (Debian: apt-get install chromium)"
+)
+
+
+def test_the_page_is_small_and_needs_nobody_else():
+    packed = (IMAGE / "tapauth" / "server" / "console.gz").read_bytes()
+    assert len(packed) <= 20_480
+    text = gzip.decompress(packed).decode()
+    assert text == PAGE.read_text()
+    assert not re.search(r"https?:|//[a-z0-9]|src=|@import|url\(", text.split("<script>")[0])
+    assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(", text)
+
+
+def log_in(page, secret):
+    """With the keyboard alone."""
+    page.focus("#secret")
+    page.run("document.querySelector('#secret').value = ''")
+    page.type(secret)
+    page.key("Enter")
+
+
+@needs_chromium
+def test_a_technicians_day():
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        page.sees("PIN or password")
+        page.screenshot(SHOTS / "login.png")
+        log_in(page, board.pins["admin"].lower())
+        page.sees("Logged in as admin")
+        page.sees("Idle")
+        # A stranger.
+        page.press("Tap", "#bench")
+        page.sees("Rejected")
+        # Learned by a tap, with the keyboard.
+        page.focus("#learn")
+        page.key("Space")
+        page.sees("Hold the card to the reader")
+        page.screenshot(SHOTS / "learning.png")
+        page.press("Tap", "#bench")
+        page.sees(f"Card {CARD}. Add it to the list?")
+        page.type("FLEET-7")
+        page.key("Enter")
+        page.sees(f"{CARD} is on the list.")
+        # Accepted live.
+        page.press("Plug in", "#bench")
+        page.press("Tap", "#bench")
+        page.sees("UsedToStart")
+        page.sees("Authorized, waiting")
+        page.press("Withdraw", "#evses")
+        page.sees("Withdrawn")
+        page.press("Tap", "#bench")
+        page.wait("document.querySelector('#taps li').innerText.includes('UsedToStart')")
+        page.press("Start", "#bench")
+        page.sees("\u25b6 Charging")
+        page.screenshot(SHOTS / "charging.png")
+        # Blocked from the list of taps, and refused.
+        page.press("Block", "#taps")
+        page.sees(f"{CARD} is blocked.")
+        refused = "document.querySelectorAll('#taps li')[0].innerText.includes('Rejected')"
+        page.press("Stop", "#bench")
+        page.press("Unplug", "#bench")
+        page.press("Tap", "#bench")
+        page.wait(refused)
+        # A reload keeps the login; a lost connection comes back.
+        page.reload()
+        page.sees("Logged in as admin")
+        board.process.send_signal(19)  # SIGSTOP: nothing answers
+        board.process.send_signal(18)
+        page.run("socket.close()")
+        page.sees("Connection lost")
+        page.sees("Logged in as admin")
+        page.press("Log out")
+        page.sees("You are logged out.")
+        assert page.run("sessionStorage.getItem('token')") is None
+        # Wrong until locked.
+        for _ in range(5):
+            log_in(page, "WRONG1")
+            page.sees("Wrong PIN or password.")
+            page.run("document.querySelector('#loginnote').textContent = ''")
+        log_in(page, board.pins["admin"])
+        page.sees("Locked after wrong tries. Wait")
+        page.screenshot(SHOTS / "locked.png")
+        assert page.errors == []
+        assert not [line for line in board.lines if CARD in line or " E " in line]
+
+
+@needs_chromium
+def test_a_user_sees_and_cannot_change():
+    with LocalBoard() as board, browser.Browser(1200, 900, dark=True) as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["user"])
+        page.sees("Logged in as user, reading only")
+        page.sees("Idle")
+        page.sees("heap free")
+        labels = page.run(
+            "[...document.querySelectorAll('button')].filter(one => one.offsetParent)"
+            ".map(one => one.textContent)"
+        )
+        assert labels == ["Log out", "Read again"]
+        page.screenshot(SHOTS / "user-dark.png")
+        # Another one takes the role: told, and not in a loop of taking it back.
+        with board.client() as other:
+            assert other.login(board.pins["user"])["result"]
+            page.sees("Somebody else has logged in.")
+            assert other.ask("getStatus")["result"]
+        assert page.errors == []
+
+
+@needs_chromium
+def test_the_admins_page_on_a_desk():
+    with LocalBoard() as board, browser.Browser(1200, 900) as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        for name in ("Settings", "Configuration", "Log"):
+            page.run(
+                "[...document.querySelectorAll('summary')]"
+                f".find(one => one.textContent === '{name}').click()"
+            )
+        page.sees("http on port")
+        page.wait("document.querySelector('#config').value.includes('***')")
+        page.screenshot(SHOTS / "desk.png")
+        page.run("document.querySelector('#config').value = '{\"evses\": 2}'")
+        page.press("Check and save")
+        page.sees("evses: 1 is allowed")
+        page.run("document.querySelector('#authtype').value = 'password'")
+        page.focus("#newpassword")
+        page.type("correct horse")
+        page.press("Change")
+        page.sees("Changed.")
+        page.reload()
+        page.sees("Logged in as admin")
+        page.press("Log out")
+        log_in(page, "correct horse")
+        page.sees("Logged in as admin")
+        assert page.errors == []
+
+
+@needs_chromium
+def test_nothing_is_wider_than_a_small_phone():
+    with LocalBoard() as board, browser.Browser(320, 640) as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        page.sees("Idle")
+        page.press("Tap", "#bench")
+        page.sees("Rejected")
+        page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.sees("http on port")
+        assert page.run("document.documentElement.scrollWidth") <= 320
+        page.screenshot(SHOTS / "small-phone.png")
