@@ -105,7 +105,7 @@ class LocalBoard:
 
     def worst_lag(self, since: int = 0) -> int:
         """The longest delay of the loop in milliseconds, of the measurements from `since` on."""
-        return max(one["lag_ms"] for one in self.measured[since:])
+        return max([one["lag_ms"] for one in self.measured[since:]])
 
     def next_measurement(self) -> dict:
         """The first measurement that begins after now."""

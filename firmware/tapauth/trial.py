@@ -29,6 +29,7 @@ class Trial:
 
     def __init__(self, path: str = "/config.json"):
         self.path = path
+        self.fs = os
         stem = path[: -len("json")]
         self._new, self._prev, self._try = stem + "new", stem + "prev", stem + "try"
 
@@ -41,14 +42,14 @@ class Trial:
         restored = _exists(self._try)
         if restored:
             # The board started with the new one before, and nobody confirmed it.
-            os.rename(self._try, self.path)
+            self.fs.rename(self._try, self.path)
         if not _exists(self._prev):
             return "restored" if restored else ""
         if not _exists(self.path):
             # Cut between the two renames of apply().
-            os.rename(self._prev, self.path)
+            self.fs.rename(self._prev, self.path)
             return "restored"
-        os.rename(self._prev, self._try)
+        self.fs.rename(self._prev, self._try)
         return "trial"
 
     @property
@@ -75,14 +76,14 @@ class Trial:
             file.write(text)
         if self.pending:
             # Not started yet: the one before stays the one to return to.
-            os.rename(self._new, self.path)
+            self.fs.rename(self._new, self.path)
             return
-        os.rename(self.path, self._prev)
-        os.rename(self._new, self.path)
+        self.fs.rename(self.path, self._prev)
+        self.fs.rename(self._new, self.path)
 
     def confirm(self) -> bool:
         """Keep the configuration that is on trial. False: none is. Raises OSError."""
         if not self.on:
             return False
-        os.remove(self._try)
+        self.fs.remove(self._try)
         return True

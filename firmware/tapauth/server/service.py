@@ -264,8 +264,12 @@ class Server:
         return app
 
     def _failed(self, error) -> None:
-        self._log.warning("server", "request failed: {}", error)
-        self._log.trace(error)
+        if isinstance(error, (ValueError, IndexError, OSError)):
+            # A request that is none: strangers shall not fill the log with them.
+            self._log.debug("server", "bad request: {}", error)
+        else:
+            self._log.error("server", "request failed: {}", error)
+            self._log.trace(error)
 
     def _pipe_of(self, request) -> Pipe:
         return request.sock[0]

@@ -1,0 +1,275 @@
+"""The parts of the local server that need no network."""
+
+import asyncio
+import json
+import os
+
+from conn_rig import Connection, Rig, finish
+
+from tapauth.server.commands import Commands, Ports
+from tapauth.server.config_edit import changed, shown
+from tapauth.server.learn import Learner
+from tapauth.server.pipe import MAX_HEAD, Pipe
+from tapauth.server.tail import Tail
+from tapauth.trial import Trial
+
+from moved_clock import MovedClock
+
+CARD = {"id_token": {"value": "04A1", "type": "ISO14443"}, "authorization_type": "RFID"}
+
+
+def test_the_tail_keeps_the_last_lines_whole():
+    written = []
+    tail = Tail(written.append, 64)
+    assert tail.lines() == []
+    for number in range(30):
+        tail(f"line {number}")
+    assert written[0] == "line 0" and len(written) == 30
+    assert tail.lines() == [f"line {number}" for number in range(23, 30)]
+    tail("x" * 100)  # no line takes more than an eighth
+    assert tail.lines()[-1] == "x" * 8
+    for length in range(60):
+        tail("y" * (length % 7))
+        assert set("".join(tail.lines())) <= set("line 0123456789xy")
+        assert tail.lines()[-1] == "y" * (length % 7)
+    tail("\u00e4" * 6)
+    assert tail.lines()[-1] == "\u00e4" * 4
+
+
+def learner():
+    clock, told = MovedClock(), []
+    return clock, told, Learner(clock, lambda *arguments: told.append(arguments))
+
+
+def test_a_tap_is_caught_once_and_waits_for_a_yes():
+    clock, told, it = learner()
+    me, other = Connection(), Connection()
+    assert not it.tap(CARD) and it.take(me) is None
+    it.start(me, 30)
+    assert it.take(me) is None
+    assert it.tap(CARD)
+    assert not it.tap(CARD)  # the next one is decided on as ever
+    assert told == [(me, "cardTapped", {"idToken": CARD["id_token"]})]
+    assert it.take(other) is None
+    assert it.take(me) == CARD["id_token"]
+    assert it.take(me) is None and not it.active
+
+
+def test_learning_ends_with_its_window():
+    clock, told, it = learner()
+    me = Connection()
+    it.start(me, 30)
+    clock.advance(29_999)
+    assert it.tap(CARD)
+    clock.advance(29_999)  # the yes has as long again
+    it.poll()
+    assert it.active
+    clock.advance(1)
+    assert it.take(me) is None
+    assert told[-1] == (me, "learningEnded", {"cause": "time"})
+    it.start(me, 5)
+    clock.advance(5000)
+    assert not it.tap(CARD)
+    it.start(me, 5)
+    it.stop(Connection())
+    assert it.active
+    it.stop(me)
+    assert not it.active
+
+
+def test_learning_is_for_whoever_is_still_admin():
+    rig = Rig()
+    admin = rig.login()
+    ports = Ports()
+    ports.cards = object()
+    commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
+    assert finish(commands.handle(admin, {"method": "learnCard"}))["result"]
+    rig.login()  # takes the role
+    assert not commands.tap(CARD) and not commands.learner.active
+
+
+def test_errors_tell_no_more_than_they_should():
+    rig = Rig()
+    admin = rig.login()
+
+    class Cards:
+        def find(self, id_token):
+            raise KeyError(id_token["value"])
+
+    ports = Ports()
+    ports.cards = Cards()
+    commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
+    reply = finish(commands.handle(admin, {"method": "getCard", "idToken": "04ABCDEF"}))
+    assert reply["error"] == "KeyError" and reply["result"] is False
+    for method, error in (("getConfig", "no configuration file"), ("bench", "no bench")):
+        assert finish(commands.handle(admin, {"method": method, "line": ""}))["error"] == error
+    assert finish(commands.handle(admin, {"method": "nonsense"}))["error"] == "no such method"
+
+
+def test_configuration_is_shown_without_secrets_and_changed_with_them():
+    text = '{"mqtt": {"host": "h", "password": "s", "user": ""}, "rpc": {"backend_key": "k"}}'
+    seen = shown(text)
+    assert seen == {
+        "mqtt": {"host": "h", "password": "***", "user": ""},
+        "rpc": {"backend_key": "***"},
+    }
+    checked = []
+    seen["mqtt"]["host"] = "new"
+    seen["rpc"] = {"backend_key": "other"}
+    seen["evses"] = [1]
+    done = json.loads(changed(text, seen, checked.append))
+    assert done["mqtt"] == {"host": "new", "password": "s", "user": ""}
+    assert done["rpc"] == {"backend_key": "other"} and done["evses"] == [1]
+    assert json.loads(checked[0]) == done
+    done = json.loads(changed(text, {"mqtt": {"user": None}, "rpc": None}, checked.append))
+    assert done == {"mqtt": {"host": "h", "password": "s"}}
+    for bad in ({"mqtt": {"host": {"x": 1}}},):
+        try:
+            changed(text, bad, checked.append)
+        except ValueError as error:
+            assert "host" in str(error)
+        else:
+            raise AssertionError(bad)
+
+
+# Trial: every step is a rename, and the power may go before each.
+
+
+class Cut(Exception):
+    pass
+
+
+STEM = "build/trial_test."
+
+
+def clear():
+    for name in ("json", "new", "prev", "try"):
+        try:
+            os.remove(STEM + name)
+        except OSError:
+            pass
+    with open(STEM + "json", "w") as file:
+        file.write("old")
+
+
+def test_a_new_configuration_needs_a_yes():
+    clear()
+    trial = Trial(STEM + "json")
+    assert trial.begin() == "" and not trial.on and not trial.confirm()
+    trial.apply("new")
+    assert trial.pending and trial.read() == "new"
+    assert trial.begin() == "trial" and trial.on and not trial.pending
+    assert trial.confirm() and not trial.on
+    assert trial.begin() == "" and trial.read() == "new"
+
+
+def test_without_a_yes_the_old_one_returns_at_the_next_start():
+    clear()
+    trial = Trial(STEM + "json")
+    trial.apply("new")
+    trial.apply("newer")  # before a restart; the one to return to is still the old
+    assert trial.begin() == "trial" and trial.read() == "newer"
+    assert trial.begin() == "restored" and trial.read() == "old"
+    assert trial.begin() == "" and trial.read() == "old"
+
+
+def test_a_power_cut_at_any_step_leaves_a_good_configuration():
+    rename, remove = os.rename, os.remove
+    for steps in range(6):
+        clear()
+        left = [steps]
+
+        def guarded(work, left=left):
+            def step(*arguments):
+                if not left[0]:
+                    raise Cut
+                left[0] -= 1
+                work(*arguments)
+
+            return step
+
+        class Fs:
+            pass
+
+        trial = Trial(STEM + "json")
+        trial.fs = Fs()
+        trial.fs.rename, trial.fs.remove = guarded(rename), guarded(remove)
+        try:
+            trial.apply("new")
+            trial.begin()
+            trial.confirm()
+        except Cut:
+            pass
+        again = Trial(STEM + "json")
+        again.begin()
+        assert again.read() in ("old", "new")
+        again.begin()
+        assert not again.on and not again.pending
+        # Only a confirmed one stays.
+        assert again.read() == ("new" if steps >= 4 else "old"), steps
+
+
+# Bounds of a connection.
+
+
+class Stream:
+    """Gives `data` in pieces of `size`."""
+
+    def __init__(self, data: bytes, size: int):
+        self.data = data
+        self.size = size
+        self.taken = 0
+
+    async def read(self, count):
+        count = min(count, self.size)
+        data, self.data = self.data[:count], self.data[count:]
+        self.taken += len(data)
+        return data
+
+    def get_extra_info(self, name):
+        return ("192.0.2.1", 5)
+
+
+def pipe(data, size):
+    stream = Stream(data, size)
+    return stream, Pipe(stream, stream, None, 0, 0)
+
+
+def test_a_head_is_read_however_it_comes():
+    async def run():
+        for size in (1, 2, 7, 1000):
+            _, it = pipe(b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody", size)
+            assert await it.readline() == b"GET / HTTP/1.1\r\n"
+            assert await it.readline() == b"A: b\r\n"
+            assert await it.readline() == b"\r\n"
+            assert await it.readexactly(4) == b"body"
+            assert await it.read(5) == b"" and await it.readline() == b""
+
+    asyncio.run(run())
+
+
+def test_a_head_that_is_too_long_is_not_even_read():
+    async def run():
+        for data in (b"x" * 8000, b"x: y\r\n" * 1500, b"x" * 1000 + b"\n" + b"y" * 8000):
+            stream, it = pipe(data, 1000)
+            lines = 0
+            try:
+                while True:
+                    await it.readline()
+                    lines += 1
+            except ValueError:
+                pass
+            assert stream.taken <= MAX_HEAD + 512 and lines < 400
+
+    asyncio.run(run())
+
+
+def test_a_frame_that_is_cut_is_an_error():
+    async def run():
+        _, it = pipe(b"abc", 2)
+        try:
+            await it.readexactly(4)
+        except OSError as error:
+            return error.args[0]
+
+    assert asyncio.run(run()) == 104
