@@ -58,7 +58,7 @@ class LocalBoard:
             ],
             cwd=ROOT,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,6 +82,19 @@ class LocalBoard:
         """Cut its power."""
         self.process.kill()
         self.process.wait(10)
+
+    def type(self, line: str) -> None:
+        """Type a line on its serial console."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def wait_for_line(self, text: str) -> None:
+        """Wait until it prints a line with `text` in it."""
+        deadline = time.monotonic() + 10
+        while not any(text in line for line in self.lines):
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            time.sleep(0.02)
 
     def client(self) -> "Client":
         """A new connection to /api."""

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from local_board import Client, LocalBoard
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tools.card_image import Builder
 
@@ -266,3 +266,43 @@ def test_ten_thousand_cards_go_up():
         assert client.ask("getStatus")["cards"]["list"] == 10_000
         assert busy - idle["heap"] < 24_000
         assert board.worst_lag(at) < 100
+
+
+def test_the_serial_console_opens_what_is_locked():
+    with LocalBoard() as board, board.client() as client:
+        for _ in range(5):
+            client.login("wrong")
+        assert client.login(board.pins["admin"])["resultCode"] == 6
+        board.type("nonsense")
+        board.wait_for_line("pin SECRET, newpin, newpin user")
+        board.type("pin short")
+        board.wait_for_line("6 to 128 characters")
+        board.type("pin at the board")
+        board.wait_for_line("until the restart")
+        assert client.login("At The Board")["previleges"] == 2
+        before = dict(board.pins)
+        board.lines.clear()
+        board.type("newpin")
+        board.wait_for_line("admin PIN: ")
+        assert client.event("authorizationNeeded")["cause"] == 3
+        board.lines.clear()
+        board.type("newpin user")
+        board.wait_for_line("user PIN: ")
+        for role in ("admin", "user"):
+            assert client.login(before[role])["resultCode"] == 8
+            assert client.login(board.pins[role])["resultCode"] == 0
+        board.stop()
+        board.start()
+        with board.client() as again:
+            assert again.login("at the board")["resultCode"] == 8
+
+
+def test_the_cloud_auth_service_is_reached_at_rpc(board):
+    with Client(board.port, "/rpc") as client:
+        for name in ("//x", "//y"):
+            client.socket.send(name)
+            assert client.socket.recv(10) == "you are " + name
+        client.socket.send("go")
+        with pytest.raises(ConnectionClosed) as closed:
+            client.socket.recv(10)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008

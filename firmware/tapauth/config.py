@@ -100,6 +100,18 @@ _SCHEMA = {
         "source": (_CHOICE, "mqtt", ("mqtt", "ntp", "system", "none")),
         "ntp_host": (_TEXT, "pool.ntp.org", 1, 253),
     },
+    "server": {
+        "enabled": (_BOOL, False),
+        "address": (_TEXT, "0.0.0.0", 1, 64),
+        "port": (_INT, 80, 1, 65535),
+        "tls_cert": (_TEXT, "", 0, 64),
+        "tls_key": (_TEXT, "", 0, 64),
+        "max_connections": (_INT, 4, 2, 8),
+        "idle_s": (_INT, 120, 30, 3600),
+        "plan_pro": (_BOOL, True),
+        "single_session": (_BOOL, True),
+        "pin_recoverable": (_BOOL, False),
+    },
     "health_interval_s": (_INT, 30, 1, 3600),
     "watchdog_ms": (_INT, 8000, 1000, 8388),
 }

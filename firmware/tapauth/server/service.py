@@ -100,6 +100,7 @@ class Server:
     def __init__(self, settings: dict, ports, make_auth, page: str, clock, log):
         self.rpc = None
         self.new_rpc_peer = None
+        self.auth = None
         self.commands: Commands | None = None
         self.refused = 0
         """Connections that were turned away."""
@@ -122,7 +123,7 @@ class Server:
         """Serve for ever. Raises OSError when the port cannot be had."""
         beat()
         if not self.commands:
-            self.auth = await self._steps(self._make_auth(self._lost))
+            self.auth = await self.steps(self._make_auth(self._lost))
             self.commands = Commands(self.auth, self._ports, self._clock, self._log, self._tell)
         settings = self._settings
         tls = _tls(settings)
@@ -148,14 +149,14 @@ class Server:
                 pipe.deadline = now + _HEAD_MS
                 self.dropped += 1
                 pipe.task.cancel()
-        self.auth.expire()
+        self.auth.expire()  # type: ignore
         commands = self.commands
         commands.learner.poll()  # type: ignore
         if commands.restart_at and now >= commands.restart_at:  # type: ignore
             commands.restart_at = 0  # type: ignore
             self._ports.board.restart()
 
-    async def _steps(self, steps):
+    async def steps(self, steps):
         """Run a generator to its end; its steps say how long they can wait."""
         try:
             while True:
@@ -280,7 +281,7 @@ class Server:
         bearer = request.headers.get("Authorization", "")
         if not token and bearer.startswith("Bearer "):
             token = bearer[7:]
-        return self.auth.http_role(token) >= role
+        return self.auth.http_role(token) >= role  # type: ignore
 
     async def _get_page(self, request):
         try:
@@ -331,9 +332,9 @@ class Server:
                     pipe.deadline = self._clock.now() + _CHUNK_MS
                     data = await pipe.readexactly(min(left, _CHUNK))
                     left -= len(data)
-                    await self._steps(load.write(data))
+                    await self.steps(load.write(data))
                 pipe.deadline = self._clock.now() + 6 * _CHUNK_MS
-                await self._steps(load.commit())
+                await self.steps(load.commit())
             finally:
                 load.abort()
         except OSError:
@@ -369,7 +370,7 @@ class Server:
             self._peers.remove(peer)
             if self.commands:
                 self.commands.learner.stop(peer)
-            self.auth.closed(peer)
+            self.auth.closed(peer)  # type: ignore
         return Response.already_handled
 
     async def _converse(self, peer: Peer) -> None:
@@ -389,7 +390,7 @@ class Server:
             request = None
         if not isinstance(request, dict):
             return '{"method":"","requestId":"","result":false,"error":"not a JSON object"}'
-        reply = await self._steps(self.commands.handle(peer, request))  # type: ignore
+        reply = await self.steps(self.commands.handle(peer, request))  # type: ignore
         try:
             return json.dumps(reply)
         except MemoryError:
