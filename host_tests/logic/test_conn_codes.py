@@ -183,10 +183,10 @@ def test_8_wrong_credentials():
     # Neither a word nor short enough: not counted.
     for bad in (5, True, [], {}, "x" * 129, "\u00e4" * 65, "\U0001f600" * 33, SHAPED) * 2:
         assert rig.code(type="secured", credentials=bad) == 8
-    assert rig.vault.lockout.failures == 0
+    assert rig.keeper.lockout.failures == 0
     assert rig.code(type="secured", credentials="x" * 128) == 8
     assert rig.code(type="secured", credentials="\ud800") == 8
-    assert rig.vault.lockout.failures in (1, 2)  # MicroPython takes half a character for text
+    assert rig.keeper.lockout.failures in (1, 2)  # MicroPython takes half a character for text
 
 
 def test_9_role_values():

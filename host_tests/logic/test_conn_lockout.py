@@ -81,7 +81,7 @@ def test_after_a_hundred_only_someone_at_the_board_helps():
     finish(rig.auth.renew_pin(2))
     assert rig.code(type="secured", credentials=rig.pin()) == 0
     assert rig.code(type="secured", credentials=pin) == 8
-    rig.vault.lockout.failures = 100
+    rig.keeper.lockout.failures = 100
     rig.auth.set_boot_pin("pin123")
     assert rig.code(type="secured", credentials="pin123") == 0
 
@@ -152,22 +152,22 @@ def test_a_connection_that_goes_while_deriving_leaves_no_lock():
 def test_a_faster_board_derives_a_password_anew():
     rig = Rig()
     rig.passwords()
-    record = rig.vault.accounts[2].record
+    record = rig.keeper.accounts[2].record
     rig.best = 1200
     rig.login(PASSWORD)
-    assert rig.vault.accounts[2].record is record  # not worth a write
+    assert rig.keeper.accounts[2].record is record  # not worth a write
     rig.boot()
     rig.best = 1500
     rig.login(PASSWORD)
-    assert rig.vault.accounts[2].iterations() == 1500
-    assert rig.vault.accounts[1].iterations() == 1000
+    assert rig.keeper.accounts[2].iterations() == 1500
+    assert rig.keeper.accounts[1].iterations() == 1000
     rig.boot()
     rig.login(PASSWORD)
     rig.best = 2000
     rig.boot()
     rig.file.fail = True
     rig.login(PASSWORD)  # a login does not depend on it
-    assert rig.vault.accounts[2].iterations() == 1500
+    assert rig.keeper.accounts[2].iterations() == 1500
 
 
 def test_an_authorization_lost_while_deriving_changes_nothing():

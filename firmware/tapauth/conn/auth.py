@@ -77,23 +77,23 @@ class Refused(Exception):
 
 
 class ConnectionAuth:
-    """`vault` is a Vault that was opened, `clock.now()` gives milliseconds, `on_lost(connection,
+    """`keeper` is a Keeper that was opened, `clock.now()` gives milliseconds, `on_lost(connection,
     cause)` tells a connection that it has to authorize itself again, `measure()` is a generator of
     the number of iterations that suits the board.
 
     A connection is any object with an attribute `session`, None at first; closed() ends it.
     """
 
-    def __init__(self, settings: dict, vault, clock, log, on_lost, measure=calibrate):
+    def __init__(self, settings: dict, keeper, clock, log, on_lost, measure=calibrate):
         self.pro = settings["plan_pro"]
         self._single = settings["single_session"]
-        self.vault = vault
+        self.keeper = keeper
         self._clock = clock
         self.log = log
         self._on_lost = on_lost
         self._measure = measure
-        self.sessions = Sessions(vault.key, vault.random)
-        self._boot_mac = Mac(vault.random(32))
+        self.sessions = Sessions(keeper.key, keeper.random)
+        self._boot_mac = Mac(keeper.random(32))
         self._boot_pin: bytes | None = None
         self.busy = False
         self._waiting = 0
@@ -145,7 +145,7 @@ class ConnectionAuth:
 
     def wait(self) -> int:
         """Seconds until a PIN or password is looked at again; 0, or FOREVER."""
-        return self.vault.lockout.wait(self._now())
+        return self.keeper.lockout.wait(self._now())
 
     # What someone at the board itself may do.
 
@@ -169,17 +169,17 @@ class ConnectionAuth:
 
     def _renew_pin(self, role: int):
         account = Account()
-        yield from account.protect(PIN, new_pin(self.vault.random), self.vault.random)
-        accounts = dict(self.vault.accounts)
+        yield from account.protect(PIN, new_pin(self.keeper.random), self.keeper.random)
+        accounts = dict(self.keeper.accounts)
         accounts[role] = account
-        self.vault.keep(accounts)
+        self.keeper.keep(accounts)
         self._unlock()
         self.end_all(role, ADMIN_CHANGED if role == ADMIN else USER_CHANGED_BY_ADMIN)
-        self.vault.show_pin(role)
+        self.keeper.show_pin(role)
 
     def _unlock(self) -> None:
-        if self.vault.lockout.passed():
-            self.vault.keep(self.vault.accounts)
+        if self.keeper.lockout.passed():
+            self.keeper.keep(self.keeper.accounts)
 
     # Requests.
 
@@ -234,7 +234,7 @@ class ConnectionAuth:
                 return BAD_ROLE
         if kind == "unsecured":
             opened = {}
-            for role, account in self.vault.accounts.items():
+            for role, account in self.keeper.accounts.items():
                 if account.kind == UNSECURED:
                     opened[role] = self.session(role, False, False)
             if not opened:
@@ -256,9 +256,9 @@ class ConnectionAuth:
 
     def _prove(self, connection, wanted, secret: str, reply: dict):
         """A PIN or password is given: the rest of `_evaluate`."""
-        vault = self.vault
+        keeper = self.keeper
         if not self._boot_pin:
-            if not vault.accounts[ADMIN].kind:
+            if not keeper.accounts[ADMIN].kind:
                 return WRONG_SECURITY
             if not self.pro:
                 return NOT_PRO
@@ -271,7 +271,7 @@ class ConnectionAuth:
             if self.wait():
                 return LOCKED
             opened = {}
-            for role, account in vault.accounts.items():
+            for role, account in keeper.accounts.items():
                 if account.kind and self.pro and (yield from account.matches(secret)):
                     opened[role] = self.session(role, True, False)
             if self._boot_pin:
@@ -279,10 +279,10 @@ class ConnectionAuth:
                 if equal(given, self._boot_pin):
                     opened[ADMIN] = self.session(ADMIN, True, True)
             if not opened:
-                if vault.lockout.failed(self._now()):
-                    vault.keep(vault.accounts)
+                if keeper.lockout.failed(self._now()):
+                    keeper.keep(keeper.accounts)
                 self.log.warning(
-                    "conn", "wrong PIN or password, {} in a row", vault.lockout.failures
+                    "conn", "wrong PIN or password, {} in a row", keeper.lockout.failures
                 )
                 return WRONG
             self._unlock()
@@ -312,18 +312,18 @@ class ConnectionAuth:
 
     def _strengthen(self, opened: dict, secret: str):
         """Derive a password anew that was made for a slower board."""
-        for role, account in list(self.vault.accounts.items()):
+        for role, account in list(self.keeper.accounts.items()):
             if account.kind != PASSWORD or role not in opened or opened[role].boot:
                 continue
             best = yield from self.best_iterations()
             # Measurements scatter; the flash shall not be written for that.
             if best * 4 > account.iterations() * 5:
                 stronger = Account()
-                yield from stronger.protect(PASSWORD, secret, self.vault.random, best)
-                accounts = dict(self.vault.accounts)
+                yield from stronger.protect(PASSWORD, secret, self.keeper.random, best)
+                accounts = dict(self.keeper.accounts)
                 accounts[role] = stronger
                 try:
-                    self.vault.keep(accounts)
+                    self.keeper.keep(accounts)
                 except OSError as error:
                     self.log.warning("conn", "a password stays as it was: {}", error)
 
@@ -427,7 +427,7 @@ class ConnectionAuth:
     def _get_auth_info(self, connection, request: dict, reply: dict):
         self.require(connection, USER)
         for role, name in ((ADMIN, "adminAuth"), (USER, "userAuth")):
-            account = self.vault.accounts[role]
+            account = self.keeper.accounts[role]
             info = reply[name] = {"security": KINDS[account.kind]}
             if account.pin and connection.session.role == ADMIN:
                 info["pin"] = account.pin

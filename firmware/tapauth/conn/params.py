@@ -36,7 +36,7 @@ def change(auth, connection, request: dict, reply: dict):
         raise Refused("the plan is not Pro")
     secret = request.get("password", "")
     if kind == PIN:
-        secret = new_pin(auth.vault.random)
+        secret = new_pin(auth.keeper.random)
     elif kind == PASSWORD:
         if not isinstance(secret, str) or not fits(secret) or is_token_shaped(secret):
             raise Refused("the password is not suitable")
@@ -46,12 +46,12 @@ def change(auth, connection, request: dict, reply: dict):
         raise Refused("busy")
     try:
         # Both may have changed while it waited.
-        if kind and role == USER and not auth.vault.accounts[ADMIN].kind:
+        if kind and role == USER and not auth.keeper.accounts[ADMIN].kind:
             raise Refused("protect admin first")
         account = Account()
         if kind:
             count = (yield from auth.best_iterations()) if kind == PASSWORD else LEAST
-            yield from account.protect(kind, secret, auth.vault.random, count)
+            yield from account.protect(kind, secret, auth.keeper.random, count)
         auth.require(connection, asking)
         _put(auth, connection, role, account, reply)
     finally:
@@ -62,7 +62,7 @@ def change(auth, connection, request: dict, reply: dict):
 
 
 def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
-    accounts = dict(auth.vault.accounts)
+    accounts = dict(auth.keeper.accounts)
     accounts[role] = account
     opens_user = role == ADMIN and not account.kind and accounts[USER].kind
     if opens_user:
@@ -72,7 +72,7 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
     if own:
         lifetime = _DAY_S if account.kind == PIN else _MONTH_S
         session = auth.session(role, account.kind != UNSECURED, False, lifetime)
-    auth.vault.keep(accounts)
+    auth.keeper.keep(accounts)
     if session:
         auth.closed(connection)
     if role == ADMIN:

@@ -7,8 +7,9 @@ connections in all and by address, sizes, rates, and time.
 import asyncio
 import json
 
-from microdot import Microdot, Request, Response, microdot
-from microdot.websocket import WebSocket, WebSocketError, websocket_upgrade
+from microdot import Microdot, Request, Response
+from microdot.microdot import HTTPException
+from microdot.websocket import WebSocket, WebSocketError
 
 from tapauth.compat import const, sleep_ms
 from tapauth.conn.sessions import ADMIN, USER
@@ -115,7 +116,17 @@ class Server:
         self._log = log
         self._pipes: list[Pipe] = []
         self._peers: list[Peer] = []
-        self._app = self._routes()
+        # Bodies are streams, and there are none where none is wanted.
+        Request.max_body_length = 0
+        WebSocket.max_message_length = MAX_MESSAGE
+        self._routes = {
+            "GET /": self._get_page,
+            "GET /api": self._api,
+            "GET /rpc": self._serve_rpc,
+            "GET /cards": self._download,
+            "POST /cards": self._upload,
+            "GET /log": self._get_log,
+        }
 
     # Life.
 
@@ -206,8 +217,8 @@ class Server:
             return
         self._pipes.append(pipe)
         try:
-            await self._app.handle_request(pipe, pipe)
-        except (OSError, ValueError, WebSocketError, asyncio.CancelledError) as error:
+            await self._serve(pipe)
+        except (OSError, WebSocketError, asyncio.CancelledError) as error:
             self._log.debug("server", "connection ended: {}", error)
         except Exception as error:
             self._log.error("server", "connection ended: {}", error)
@@ -248,29 +259,21 @@ class Server:
 
     # Requests.
 
-    def _routes(self) -> Microdot:
-        # Bodies are streams, and there are none where none is wanted.
-        Request.max_body_length = 0
-        Request.max_content_length = _MAX_UPLOAD
-        WebSocket.max_message_length = MAX_MESSAGE
-        # What microdot prints could quote a token.
-        microdot.print_exception = self._failed  # type: ignore
-        app = Microdot()
-        app.get("/")(self._get_page)
-        app.get("/api")(self._api)
-        app.get("/rpc")(self._serve_rpc)
-        app.get("/cards")(self._download)
-        app.post("/cards")(self._upload)
-        app.get("/log")(self._get_log)
-        return app
-
-    def _failed(self, error) -> None:
-        if isinstance(error, (ValueError, IndexError, OSError)):
-            # A request that is none: strangers shall not fill the log with them.
-            self._log.debug("server", "bad request: {}", error)
-        else:
-            self._log.error("server", "request failed: {}", error)
-            self._log.trace(error)
+    async def _serve(self, pipe: Pipe) -> None:
+        """Answer the request that a connection begins with."""
+        try:
+            request = await Request.create(Microdot, pipe, pipe, None)
+            route = request and self._routes.get(f"{request.method} {request.path}")
+            if not route:
+                response = Response("not found", 404, _HEADERS)
+            elif request.content_length > _MAX_UPLOAD:
+                response = Response("too large", 413, _HEADERS)
+            else:
+                response = await route(request)
+        except (HTTPException, ValueError, IndexError):
+            response = Response("bad request", 400, _HEADERS)
+        if response:
+            await response.write(pipe)
 
     def _pipe_of(self, request) -> Pipe:
         return request.sock[0]
@@ -355,7 +358,8 @@ class Server:
     async def _api(self, request):
         if self._is_foreign(request):
             return Response("other origin", 403, _HEADERS)
-        socket = await websocket_upgrade(request)
+        socket = WebSocket(request)
+        await socket.handshake()
         now = self._clock.now()
         pipe = self._pipe_of(request)
         pipe.deadline = now + _STRANGER_MS
@@ -371,7 +375,6 @@ class Server:
             if self.commands:
                 self.commands.learner.stop(peer)
             self.auth.closed(peer)  # type: ignore
-        return Response.already_handled
 
     async def _converse(self, peer: Peer) -> None:
         pipe = peer.pipe
@@ -399,7 +402,8 @@ class Server:
     async def _serve_rpc(self, request):
         if not self.rpc or self._is_foreign(request):
             return Response("not here", 404, _HEADERS)
-        socket = await websocket_upgrade(request)
+        socket = WebSocket(request)
+        await socket.handshake()
         pipe = self._pipe_of(request)
         pipe.deadline = self._clock.now() + _STRANGER_MS
         rate = Peer(pipe, socket, self._clock.now())
@@ -418,7 +422,6 @@ class Server:
                 await socket.send(peer.close.to_bytes(2, "big"), WebSocket.CLOSE)
         except WebSocketError:
             pass
-        return Response.already_handled
 
 
 def _tls(settings: dict):

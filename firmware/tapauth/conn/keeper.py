@@ -28,7 +28,7 @@ class Random:
         return data[:count]
 
 
-class Vault:
+class Keeper:
     """`file` is the port to flash (state_file.StateFile), `source(n)` gives random bytes,
     `unique` is the board's own id, `show(text)` writes to the serial console and nowhere else.
 
