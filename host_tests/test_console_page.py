@@ -8,8 +8,8 @@ import re
 
 import browser
 import pytest
-from local_board import LocalBoard
 
+from tools.local_board import LocalBoard
 from tools.paths import BUILD, FIRMWARE, IMAGE
 
 CARD = "04a1b2c3d4e5f6"

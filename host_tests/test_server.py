@@ -1,16 +1,16 @@
 """The local interface on real MicroPython: commands, files, events."""
 
-import io
 import json
+import ssl
 
 import pytest
-from local_board import Client, LocalBoard
+from certificates import Authority
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import connect
 
-from tools.card_image import Builder
+from tools.local_board import Client, LocalBoard, list_file
 
 CARD = "04a1b2c3d4e5f6"
-KEY = bytes(range(32))
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,6 @@ def board(shared):
     """A board that other tests have used: nobody is connected, nobody is locked out."""
     yield shared
     assert shared.process.poll() is None, "\n".join(shared.lines)
-
-
-def list_file(count: int, version: int = 7) -> bytes:
-    builder = Builder(KEY)
-    for number in range(count):
-        token = {"value": f"05{number:012x}", "type": "ISO14443"}
-        builder.add(token, {"authorization_status": "Accepted"})
-    file = io.BytesIO()
-    builder.write(file, version, 99)
-    return file.getvalue()
 
 
 def test_nothing_without_authorization(board):
@@ -251,7 +241,7 @@ def test_the_page_is_served_compressed(board):
     assert data[:2] == b"\x1f\x8b"
 
 
-def test_ten_thousand_cards_go_up():
+def test_ten_thousand_cards_go_up(tell):
     with LocalBoard() as board, board.admin() as client:
         idle = board.next_measurement()
         at = len(board.measured)
@@ -261,8 +251,7 @@ def test_ten_thousand_cards_go_up():
         assert json.loads(body) == {"version": 7}
         board.next_measurement()
         busy = max(one["heap"] for one in board.measured[at:])
-        print(f"heap: idle with a console {idle['heap']}, uploading {busy}")
-        print(f"longest delay of the loop {board.worst_lag(at)} ms")
+        tell(f"uploading 10,000 cards takes {busy - idle['heap']} bytes of heap")
         assert client.ask("getStatus")["cards"]["list"] == 10_000
         assert busy - idle["heap"] < 24_000
         assert board.worst_lag(at) < 100
@@ -306,3 +295,20 @@ def test_the_cloud_auth_service_is_reached_at_rpc(board):
         with pytest.raises(ConnectionClosed) as closed:
             client.socket.recv(10)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+
+
+def test_tls(tmp_path):
+    authority = Authority(tmp_path, "authority")
+    paths = authority.issue("board", host="127.0.0.1", kind="der")
+    context = ssl.create_default_context(cafile=authority.pem)
+    with LocalBoard(tls=paths) as board:
+        address = f"wss://127.0.0.1:{board.port}/api"
+        with connect(address, ssl=context, proxy=None) as socket:
+            socket.send('{"method": "auth", "requestId": "1"}')
+            assert json.loads(socket.recv(10))["resultCode"] == 11
+        # Who speaks no TLS gets nothing, and harms nobody.
+        with pytest.raises(OSError):
+            board.http("GET", "/")
+        with connect(address, ssl=context, proxy=None) as socket:
+            socket.send('{"method": "auth", "requestId": "1"}')
+            assert json.loads(socket.recv(10))["resultCode"] == 11

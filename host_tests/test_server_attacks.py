@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
-from local_board import Client, LocalBoard
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from tools.local_board import Client, LocalBoard
 
 CARD = "04a1b2c3d4e5f6"
 LAG_MS = 100

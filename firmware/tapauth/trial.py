@@ -10,10 +10,11 @@ The steps are renames, so a power cut at any moment leaves a configuration that 
 
 import os
 
-from tapauth.compat import const
+from tapauth.compat import const, sleep_ms
 
 TRIAL_MS = const(300_000)
 """A new configuration must be confirmed within this time after the start."""
+_LOOK_MS = const(1000)
 
 
 def _exists(path: str) -> bool:
@@ -87,3 +88,13 @@ class Trial:
             return False
         self.fs.remove(self._try)
         return True
+
+    async def watch(self, reset, beat) -> None:
+        """Call `reset()` when nobody has confirmed in time. A task, for ever, from begin() on."""
+        left = TRIAL_MS
+        while True:
+            beat()
+            await sleep_ms(_LOOK_MS)
+            left -= _LOOK_MS
+            if -_LOOK_MS < left <= 0 and self.on:
+                reset()

@@ -213,7 +213,7 @@ def test_an_account_tells_its_secret_to_nobody():
 
 
 def test_the_file_is_checked_and_replaced_whole():
-    path = "build/conn_test"
+    path = f"build/conn_test_{getattr(os, 'getpid', int)()}"
     for name in (path, path + ".new"):
         try:
             os.remove(name)

@@ -6,6 +6,7 @@ import os
 
 from conn_rig import Connection, Rig, finish
 
+from tapauth import trial as trial_module
 from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
 from tapauth.server.learn import Learner
@@ -139,7 +140,8 @@ class Cut(Exception):
     pass
 
 
-STEM = "build/trial_test."
+# Runs side by side are told apart by their number, where they have one.
+STEM = f"build/trial_test_{getattr(os, 'getpid', int)()}."
 
 
 def clear():
@@ -207,6 +209,40 @@ def test_a_power_cut_at_any_step_leaves_a_good_configuration():
         assert not again.on and not again.pending
         # Only a confirmed one stays.
         assert again.read() == ("new" if steps >= 4 else "old"), steps
+
+
+def test_a_trial_that_nobody_confirms_ends_in_a_reset():
+    clear()
+    trial = Trial(STEM + "json")
+    resets = []
+
+    async def run(confirmed):
+        seconds = 0
+
+        async def second(ms):
+            nonlocal seconds
+            seconds += 1
+            if seconds == 100 and confirmed:
+                trial.confirm()
+            if seconds > 900:
+                raise Cut
+
+        sleep, trial_module.sleep_ms = trial_module.sleep_ms, second
+        try:
+            await trial.watch(lambda: resets.append(seconds), lambda: None)
+        except Cut:
+            pass
+        trial_module.sleep_ms = sleep
+
+    trial.apply("new")
+    trial.begin()
+    asyncio.run(run(False))
+    assert resets == [300]
+    assert trial.begin() == "restored"
+    trial.apply("new")
+    trial.begin()
+    asyncio.run(run(True))
+    assert resets == [300]
 
 
 # Bounds of a connection.

@@ -25,6 +25,8 @@ SUITES: dict[str, str | None] = {
     "store": None,
     "tap": None,
     "rpc": "400k",
+    "kdf": "192k",
+    "server": None,
 }
 
 

@@ -1,6 +1,7 @@
 """Starts server_board.py on real MicroPython, and talks to it as a browser would."""
 
 import http.client
+import io
 import json
 import queue
 import subprocess
@@ -12,22 +13,37 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 from tools.broker import free_port
+from tools.card_image import Builder
 from tools.paths import IMAGE, ROOT, micropython
 
 HEAP = "320k"
 """Heap of the 64-bit Unix port, like 160 KB on a board."""
 
 
-class LocalBoard:
-    """A board with its local interface. A context manager; `lines` is what it has printed."""
+def list_file(count: int, version: int = 7) -> bytes:
+    """A list of cards as a board of server_board.py takes it."""
+    builder = Builder(bytes(range(32)))
+    for number in range(count):
+        token = {"value": f"05{number:012x}", "type": "ISO14443"}
+        builder.add(token, {"authorization_status": "Accepted"})
+    file = io.BytesIO()
+    builder.write(file, version, 99)
+    return file.getvalue()
 
-    def __init__(self, heap: str = HEAP, connections: int = 6, page: Path | None = None):
+
+class LocalBoard:
+    """A board with its local interface. A context manager; `lines` is what it has printed.
+
+    `tls` are the paths of its certificate and key.
+    """
+
+    def __init__(self, heap: str = HEAP, connections: int = 6, tls: tuple[str, str] | None = None):
         self.lines: list[str] = []
         self.measured: list[dict] = []
         self.pins: dict[str, str] = {}
         self._heap = heap
         self._connections = connections
-        self._page = page
+        self._tls = tls
         self._folder = tempfile.TemporaryDirectory()
         self.port = free_port()
         self.folder = Path(self._folder.name)
@@ -44,14 +60,14 @@ class LocalBoard:
         """Start the board; returns when it serves."""
         path = ":".join((str(IMAGE), str(IMAGE / "lib"), ".frozen"))
         environment = {"MICROPYPATH": path}
-        if self._page:
-            environment["TAPAUTH_PAGE"] = str(self._page)
+        if self._tls:
+            environment["TAPAUTH_TLS"] = ",".join(self._tls)
         self.process = subprocess.Popen(
             [
                 micropython(),
                 "-X",
                 "heapsize=" + self._heap,
-                str(ROOT / "host_tests" / "server_board.py"),
+                str(ROOT / "tools" / "server_board.py"),
                 str(self.port),
                 str(self.folder),
                 str(self._connections),

@@ -6,6 +6,9 @@ What is not under test is left out: no MQTT, and taps and EVSEs are those of the
 PINs, and as a line of JSON now and then the heap in use and the longest delay of the loop.
 """
 
+# mypy: ignore-errors
+# (Ports are joined here that no type is written down for.)
+
 import asyncio
 import gc
 import json
@@ -82,8 +85,10 @@ class Board:
         settings["port"] = port
         if len(sys.argv) > 3:
             settings["max_connections"] = int(sys.argv[3])
+        if os.getenv("TAPAUTH_TLS"):
+            settings["tls_cert"], settings["tls_key"] = os.getenv("TAPAUTH_TLS").split(",")
         self.settings = settings
-        page = os.getenv("TAPAUTH_PAGE") or "build/firmware/tapauth/server/console.gz"
+        page = "build/firmware/tapauth/server/console.gz"
         self.server = Server(settings, ports, self.open_auth, page, self.clock, self.log)
         self.server.rpc, self.server.new_rpc_peer = self, RpcPeer
 
