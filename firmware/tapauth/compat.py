@@ -101,6 +101,18 @@ def unload(name: str) -> None:
     delattr(sys.modules[parent], child)
 
 
+async def secured(context, reader, writer) -> tuple:
+    """The streams of an accepted connection under TLS. Closing them may leave `writer` open."""
+    if MICROPYTHON:
+        import asyncio
+
+        wrapped = context.wrap_socket(writer.s, server_side=True, do_handshake_on_connect=False)
+        stream = asyncio.StreamReader(wrapped)
+        return stream, stream
+    await writer.start_tls(context)
+    return reader, writer
+
+
 async def read_into(reader, buffer) -> int:
     """Read what a stream has, at least a byte, into `buffer`. Returns the count, 0 at its end."""
     if MICROPYTHON:

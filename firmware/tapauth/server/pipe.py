@@ -6,7 +6,7 @@ tasks write does not mix.
 
 import asyncio
 
-from tapauth.compat import const
+from tapauth.compat import const, secured
 
 MAX_HEAD = const(2048)
 """Most bytes of a request line and headers together."""
@@ -26,11 +26,15 @@ class Pipe:
         """Whether it is authorized, and so not given up for another."""
         self.address = str(writer.get_extra_info("peername")[0])
         self._reader = reader
-        self._writer = writer
+        self._writer = self._raw = writer
         self._buffer = b""
         self._ended = False
         self._head = MAX_HEAD
         self._writing = asyncio.Lock()
+
+    async def secure(self, context) -> None:
+        """Go on under TLS. Raises OSError, ValueError."""
+        self._reader, self._writer = await secured(context, self._reader, self._writer)
 
     async def _fill(self, count: int) -> None:
         data = await self._reader.read(count)
@@ -78,12 +82,10 @@ class Pipe:
 
     async def aclose(self) -> None:
         """Close the connection; what fails at it does not matter any more."""
-        try:
-            self._writer.close()
-            await self._writer.wait_closed()
-        except OSError:
-            pass
-
-    def get_extra_info(self, name: str):
-        """As asyncio's streams have it."""
-        return self._writer.get_extra_info(name)
+        # A failed handshake leaves MicroPython's TLS socket with nothing to close.
+        for one in (self._writer, self._raw):
+            try:
+                one.close()
+                await one.wait_closed()
+            except OSError:
+                pass

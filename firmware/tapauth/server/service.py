@@ -114,6 +114,7 @@ class Server:
         self._page = page
         self._clock = clock
         self._log = log
+        self._context = None
         self._pipes: list[Pipe] = []
         self._peers: list[Peer] = []
         # Bodies are streams, and there are none where none is wanted.
@@ -137,11 +138,9 @@ class Server:
             self.auth = await self.steps(self._make_auth(self._lost))
             self.commands = Commands(self.auth, self._ports, self._clock, self._log, self._tell)
         settings = self._settings
-        tls = _tls(settings)
-        server = await asyncio.start_server(
-            self._accept, settings["address"], settings["port"], ssl=tls
-        )
-        scheme = "https" if tls else "http"
+        self._context = _tls(settings)
+        server = await asyncio.start_server(self._accept, settings["address"], settings["port"])
+        scheme = "https" if self._context else "http"
         self._log.info("server", "{} on port {}", scheme, settings["port"])
         try:
             while True:
@@ -217,6 +216,8 @@ class Server:
             return
         self._pipes.append(pipe)
         try:
+            if self._context:
+                await pipe.secure(self._context)
             await self._serve(pipe)
         except (OSError, WebSocketError, asyncio.CancelledError) as error:
             self._log.debug("server", "connection ended: {}", error)
