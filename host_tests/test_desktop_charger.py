@@ -1,11 +1,15 @@
 """The whole way, on real parts: card, PN532 bytes, firmware in MicroPython, real broker."""
 
+import gzip
+import json
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from brokers import BROKERS, Listener
+from websockets.sync.client import connect
 
 from tools import scenario
 from tools.charger import DesktopCharger
@@ -167,3 +171,28 @@ def test_what_the_operator_sets_outlives_a_power_cut(tmp_path):
         charger.wait_for(lambda: len(statuses(start)) >= 2, 5)
         # The card's group is the master-pass group now: it starts nothing.
         assert statuses(start) == ["Processing", "Rejected"]
+
+
+def test_the_console_page_opens_with_the_pin_of_the_run(tmp_path):
+    lines = []
+    charger = DesktopCharger(flash=tmp_path / "flash.img", on_board_line=lines.append, server=True)
+    with charger:
+        charger.wait_until_up()
+        charger.wait_for(lambda: any("http on port" in line for line in lines), 20)
+        charger.wait_for(lambda: any("until the restart" in line for line in lines), 20)
+        address = f"127.0.0.1:{charger.config['server']['port']}"
+        with urllib.request.urlopen(f"http://{address}/", timeout=10) as page:
+            assert b"<html" in gzip.decompress(page.read())
+        with connect(f"ws://{address}/api") as socket:
+            query = {"method": "auth", "requestId": "1", "type": "secured"}
+            socket.send(json.dumps({**query, "credentials": "000000x"}))
+            assert json.loads(socket.recv(10))["resultCode"] == 8
+            socket.send(json.dumps({**query, "credentials": charger.pin}))
+            assert json.loads(socket.recv(10))["previleges"] == 2
+            socket.send(json.dumps({"method": "bench", "requestId": "2", "line": "plug 2"}))
+            reply = json.loads(socket.recv(10))
+            while "event" in reply:
+                reply = json.loads(socket.recv(10))
+            assert reply["result"] is True
+            charger.wait_for(lambda: any("EVSE 2: SessionStarted" in line for line in lines), 5)
+    assert not [line for line in lines if charger.pin in line]

@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -26,8 +27,9 @@ from typing import TextIO
 
 import paho.mqtt.client as paho
 
+from tools import console
 from tools.bench_link import BenchServer
-from tools.broker import EmbeddedBroker
+from tools.broker import EmbeddedBroker, free_port
 from tools.build import build
 from tools.card_image import Builder
 from tools.card_rows import card, read_rows
@@ -39,6 +41,9 @@ from tools.store_target import ImageTarget
 HEAP = "320k"
 """Heap of the 64-bit Unix port. The idle firmware, measured on both, holds 212 KB of it and 130 KB
 of a Pico W's 199 KB: 320 KB here are like a Pico W."""
+SERVER_HEAP = "448k"
+"""The local server holds 97 KB more of the 64-bit heap: it is for boards with more than a Pico W
+has, such as an ESP32-S3 with PSRAM."""
 CAPACITY = 10_000
 """Cards that the store of a new flash may hold; the configuration's default."""
 
@@ -153,6 +158,7 @@ class DesktopCharger:
     `broker` is "host:port", or None for an embedded one. `on_message(topic, payload)` and
     `on_board_line(line)` get what comes over MQTT and what the board prints; `overrides` is
     merged into boards/desktop/config.json, one level deep; `cards` is the table of a new flash.
+    `server` starts the local interface on a free port, with a PIN of this run, `pin`.
     """
 
     def __init__(
@@ -163,6 +169,7 @@ class DesktopCharger:
         on_message=None,
         on_board_line=None,
         cards: Path = DESKTOP / "cards.csv",
+        server: bool = False,
     ):
         self._embedded: EmbeddedBroker | None = None
         self.flash = flash
@@ -187,6 +194,12 @@ class DesktopCharger:
         else:
             self._embedded = EmbeddedBroker()
             self.host, self.port = "127.0.0.1", self._embedded.port
+        self.server = server
+        self.heap = SERVER_HEAP if server else HEAP
+        self.pin = f"{secrets.randbelow(10**6):06}"
+        if server:
+            local = {"enabled": True, "address": "127.0.0.1", "port": free_port()}
+            self.config["server"] = {**local, **self.config.get("server", {})}
         self.chip = Chip()
         self._watchdog = Watchdog(self.kill_firmware)
         self.exit_code: int | None = None
@@ -224,6 +237,7 @@ class DesktopCharger:
                     on_disconnect=self._watchdog.disarm,
                 )
             )
+            self.bench.handlers[ord("K")] = self._bench_line
             self._start_firmware()
             undo.callback(self._stop_firmware)
             self._undo = undo.pop_all()
@@ -237,6 +251,13 @@ class DesktopCharger:
             self._up.set()
         self.on_message(topic, payload)
         self.evses.take(topic, payload)
+
+    def _bench_line(self, _address: int, data: bytes) -> None:
+        """The console page's bench: what a person at the terminal could type."""
+        try:
+            console.obey(self, data.decode(errors="replace"))
+        except ValueError as error:
+            raise OSError(22, str(error)) from error
 
     def _start_firmware(self) -> None:
         files = self.flash.parent / (self.flash.stem + "-files")
@@ -257,15 +278,20 @@ class DesktopCharger:
         """Run the firmware; start it again after a reset, as the chip would."""
         while not self._stopping:
             self._process = subprocess.Popen(
-                [micropython(), "-X", "heapsize=" + HEAP, str(START), str(self.flash)],
+                [micropython(), "-X", "heapsize=" + self.heap, str(START), str(self.flash)],
                 env={**os.environ, "TAPAUTH_BENCH": self.bench.address},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
             )
-            assert self._process.stdout is not None
+            assert self._process.stdout is not None and self._process.stdin is not None
+            if self.server:
+                # As a technician would type it on the serial console.
+                with contextlib.suppress(OSError):
+                    self._process.stdin.write(f"pin {self.pin}\n")
+                    self._process.stdin.flush()
             for line in self._process.stdout:
                 self.on_board_line(line.rstrip())
             code = self._process.wait()
@@ -307,19 +333,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--demo", action="store_true", help="play the bundled scenario and check")
     parser.add_argument("--broker", metavar="HOST:PORT", help="default: an embedded broker")
+    parser.add_argument("--server", action="store_true", help="start the local interface too")
     parser.add_argument("--flash", type=Path, default=FLASH, help="the flash's image file")
     arguments = parser.parse_args()
 
-    from tools import console, scenario
+    from tools import scenario
 
     demo = arguments.demo or not sys.stdin.isatty()
     screen = console.Screen()
     charger = DesktopCharger(
-        arguments.broker, arguments.flash, on_message=screen.message, on_board_line=screen.board
+        arguments.broker,
+        arguments.flash,
+        on_message=screen.message,
+        on_board_line=screen.board,
+        server=arguments.server,
     )
     broker = "embedded" if arguments.broker is None else "yours"
     screen.say(f"MQTT broker {charger.host}:{charger.port} ({broker})")
-    screen.say(f"flash {os.path.relpath(arguments.flash)}, heap {HEAP}")
+    screen.say(f"flash {os.path.relpath(arguments.flash)}, heap {charger.heap}")
     started = time.monotonic()
     with charger:
         try:
@@ -328,6 +359,9 @@ def main() -> int:
             screen.say(str(error))
             return 1
         screen.say(f"the board is up after {time.monotonic() - started:.1f} s")
+        if charger.server:
+            port = charger.config["server"]["port"]
+            screen.say(f"console page http://127.0.0.1:{port}/  PIN {charger.pin}")
         if demo:
             return scenario.play(charger, screen)
         return console.converse(charger, screen)

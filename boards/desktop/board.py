@@ -157,6 +157,11 @@ def lamp(pattern: str, outputs: int):
         _link.ask("L", 0, pattern.encode())
 
 
+def bench(line: str):
+    """Obey a line as typed at the desktop charger. Raises OSError when it makes no sense."""
+    _link.ask("K", 0, line.encode())
+
+
 def unique_id() -> bytes:
     return (os.getenv("TAPAUTH_UNIQUE_ID") or "desktop").encode()
 

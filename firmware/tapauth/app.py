@@ -36,6 +36,11 @@ _SHOWN = {
 }
 
 
+def _none_yet():
+    """None, where something of a module that is loaded late comes in."""
+    return
+
+
 class App:
     """All the parts of one board, joined by a checked configuration. A role fills in:
 
@@ -43,13 +48,16 @@ class App:
     `provide_token(token)`: what becomes of a token of the reader; `time_known(unix, now)`.
     """
 
-    def __init__(self, settings: dict, clock, log):
+    def __init__(self, settings: dict, clock, log, trial=None, tail=None):
         base = settings["base_topic"]
         self.settings = settings
         self.clock = clock
         self.log = log
         self.apis: list = []
         self.refused = 0
+        self.trial = trial
+        self.tail = tail
+        self.local = _none_yet()
         self.reader_stall = service.Stall()
         self.feedback = Feedback(board.lamp)
         self.feedback.condition(OFFLINE, True, clock.now())
@@ -90,6 +98,8 @@ class App:
         add("cards", self.vault.run)
         add("health", self.health.run)
         add("feedback", self._show_feedback)
+        if self.trial:
+            add("trial", self._watch_trial)
 
     def provide_token(self, token: dict) -> None:
         """The reader has a token."""
@@ -117,7 +127,8 @@ class App:
     def _card(self, event: str, value, now: int) -> None:
         if event == taps.TOKEN:
             self.feedback.show(READING, now)
-            self.provide_token(value)
+            if not (self.local and self.local.tap(value)):
+                self.provide_token(value)
         elif event in (scanner.LOST, scanner.BACK):
             lost = event == scanner.LOST
             text = "the card reader does not answer: " + (value or "")
@@ -131,6 +142,8 @@ class App:
         """A role tells what became of a token: for the driver, and for the reader's rules."""
         now = self.clock.now()
         self.log.info("auth", "{}: {}", token, status)
+        if self.local:
+            self.local.token_status(token, status, self.log.name(token))
         if status in _SHOWN:
             self.feedback.show(_SHOWN[status], now)
         if status == "UsedToStart":
@@ -183,6 +196,31 @@ class App:
         del open_service, Flash
         unload("tapauth.rpc.setup")
 
+    def serve_locally(self, commands) -> None:
+        """The console page and its commands, where they are configured; see tapauth.local."""
+        settings = self.settings["server"]
+        if not settings["enabled"]:
+            return
+        from tapauth.local import Local
+
+        bench = getattr(board, "bench", None)
+        self.local = Local(
+            self,
+            settings,
+            commands,
+            board.unique_id(),
+            board.reset,
+            bench,
+            self.trial,
+            self.tail,
+        )
+        self.errors.on_change = self.local.errors_changed
+        self.supervisor.add("local server", self.local.server.run, 15_000)
+        self.supervisor.add("serial console", self.local.console.run, 15_000)
+
+    async def _watch_trial(self, beat) -> None:
+        await self.trial.watch(board.reset, beat)
+
     # The time of day.
 
     def _start_clock(self, settings: dict) -> None:
@@ -222,21 +260,36 @@ class App:
         self.time_known(unix_seconds, now)
 
 
-def make(settings: dict, clock, log) -> App:
+def make(settings: dict, clock, log, trial=None, tail=None) -> App:
     """The board in its role; the other role's code is not loaded."""
     if settings["role"] == "standalone":
         from tapauth.roles.standalone import Standalone
 
-        return Standalone(settings, clock, log)
+        return Standalone(settings, clock, log, trial, tail)
     from tapauth.roles.attached import AttachedBoard
 
-    return AttachedBoard(settings, clock, log)
+    return AttachedBoard(settings, clock, log, trial, tail)
+
+
+def _begin_trial(log):
+    """A configuration that nobody confirmed goes before it is read; see tapauth.trial."""
+    from tapauth.trial import Trial
+
+    trial = Trial()
+    try:
+        state = trial.begin()
+        if state:
+            log.warning("config", "new configuration: {}", state)
+    except OSError as error:
+        log.error("config", "the trial of a configuration failed ({})", error)
+    return trial
 
 
 def main() -> None:
     """Start the firmware; returns only when its configuration is refused."""
     clock = Clock()
     log = Log(clock, os.urandom(16))
+    trial = _begin_trial(log)
     # Needed once, and its tables are large.
     from tapauth import config
 
@@ -246,10 +299,20 @@ def main() -> None:
         log.error("config", "{}", str(error))
         log.error("config", "nothing is started: mend /config.json and restart")
         return
-    unload("tapauth.config")
+    tail = None
+    if settings["server"]["enabled"]:
+        from tapauth.server.tail import Tail
+
+        tail = Tail()
+        log.write_to(tail)
+    else:
+        # Its setConfig checks what it is given; nothing else needs these again.
+        unload("tapauth.config")
+        unload("tapauth.trial")
+        trial = None
     del config
     log.level = LEVELS.index(settings["log_level"])
     log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
-    app = make(settings, clock, log)
+    app = make(settings, clock, log, trial, tail)
     app.start()
     asyncio.run(app.supervisor.run())

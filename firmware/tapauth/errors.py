@@ -19,6 +19,8 @@ class Errors:
         self._log = log
         self._link = link
         self._active: list[dict] = []
+        self.on_change = None
+        """Called with the list of active errors after each change, if set."""
 
     def _find(self, kind: str, sub_type: str, origin: str) -> dict | None:
         for error in self._active:
@@ -48,6 +50,8 @@ class Errors:
             )
             self._log.warning("errors", "raised: {} {} ({}): {}", kind, sub_type, origin, message)
         self.publish()
+        if self.on_change:
+            self.on_change(self._active)
 
     def publish(self) -> None:
         """Publish the active errors now."""

@@ -51,7 +51,7 @@ class Log:
 
     def _show(self, argument):
         if isinstance(argument, dict):
-            return "token " + token_name(self._key, argument)
+            return "token " + self.name(argument)
         if isinstance(argument, (str, int, float)) or argument is None:
             return argument
         if isinstance(argument, Exception):
@@ -63,6 +63,14 @@ class Log:
             return f"{name} {number}" if isinstance(number, int) else name
         # Whatever else (a list, bytes off the wire) might hold a token.
         return f"<{type(argument).__name__}>"
+
+    def write_to(self, write) -> None:
+        """Hand the lines to `write` from now on."""
+        self._write = write
+
+    def name(self, token: dict) -> str:
+        """What the log calls a token."""
+        return token_name(self._key, token)
 
     def trace(self, error: BaseException) -> None:
         """The places where `error` came from, without its text."""

@@ -6,6 +6,7 @@ carried out at once, in their order.
 
 from tapauth.compat import const, sleep_ms
 from tapauth.core import effects
+from tapauth.core.evse import STATES
 
 _LONGEST_SLEEP_MS = const(200)
 
@@ -81,6 +82,18 @@ class Station:
         """The time of day became known."""
         self._core.set_clock(unix_seconds, now)
         self._carry_out()
+
+    def evses(self) -> list:
+        """The EVSEs as they are: number, states of the connectors, authorized, charging."""
+        return [
+            {
+                "evseId": evse.id,
+                "connectors": [STATES[state] for state in evse.connectors],
+                "authorized": evse.grant is not None,
+                "charging": evse.transaction_active,
+            }
+            for evse in self._core.evses
+        ]
 
     def counters(self) -> dict:
         """What the core refused, by kind."""

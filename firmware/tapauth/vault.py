@@ -44,14 +44,18 @@ class Vault:
             log.info("cards", "{} cards, list version {}", status["list"], status["version"])
         self._report()
 
+    def look_up(self, id_token: dict) -> tuple:
+        """(ValidationResult or None, whether that settles the question) for an IdToken."""
+        if not self.store:
+            return None, False
+        found = self.store.lookup(id_token, self._wallclock.unix())
+        if self.store.damage:
+            self._report()
+        return found
+
     def validate(self, token: dict) -> tuple:
         """(ValidationResult, whether that settles the question) for a ProvidedIdToken."""
-        result = None
-        settled = False
-        if self.store:
-            result, settled = self.store.lookup(token["id_token"], self._wallclock.unix())
-            if self.store.damage:
-                self._report()
+        result, settled = self.look_up(token["id_token"])
         return result or UNKNOWN, settled
 
     def learn(self, token: dict, result: dict) -> None:

@@ -7,8 +7,8 @@ from tapauth.app import App
 class AttachedBoard(App):
     """Reader and cards at the other end of EVerest's APIs."""
 
-    def __init__(self, settings: dict, clock, log):
-        super().__init__(settings, clock, log)
+    def __init__(self, settings: dict, clock, log, trial=None, tail=None):
+        super().__init__(settings, clock, log, trial, tail)
         self._everest = Attached(
             settings["everest"],
             clock,
@@ -19,6 +19,28 @@ class AttachedBoard(App):
             self._show,
         )
         self.apis = [self._everest]
+
+    def start(self) -> None:
+        super().start()
+        self.serve_locally(self)
+
+    # What the local interface may ask; EVSEs and authorizations are EVerest's here.
+
+    def evses(self) -> list:
+        """None of its own."""
+        return []
+
+    def withdraw(self, request) -> str:
+        """EVerest does that."""
+        return "Rejected"
+
+    def set_master_pass_group_id(self, group_id) -> bool:
+        """EVerest does that."""
+        return False
+
+    def set_connection_timeout(self, seconds) -> bool:
+        """EVerest does that."""
+        return False
 
     def provide_token(self, token: dict) -> None:
         if self._everest.provide_token(token):

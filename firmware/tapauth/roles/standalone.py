@@ -13,8 +13,8 @@ from tapauth.station import Station
 class Standalone(App):
     """Reader, cards, EVSEs and other people's validators around the authorization core."""
 
-    def __init__(self, settings: dict, clock, log):
-        super().__init__(settings, clock, log)
+    def __init__(self, settings: dict, clock, log, trial=None, tail=None):
+        super().__init__(settings, clock, log, trial, tail)
         everest = settings["everest"]
         remote = everest["remote_validator"]
         auth = AuthSettings(**settings["auth"])
@@ -25,7 +25,7 @@ class Standalone(App):
         auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
         core = Authorizer(auth, settings["evses"], 2 if remote else 1)
         self.station = station = Station(core, clock, log)
-        evses = MqttEvses(settings["base_topic"], log, self.link, station.session_event)
+        evses = MqttEvses(settings["base_topic"], log, self.link, self._session_event)
         common = (everest, clock, self.link, self.errors, log, station)
         self.consumer = AuthConsumer(everest["auth_consumer_id"], *common, self.wallclock)
         modules = [self.consumer, AuthTokenProvider(everest["auth_token_provider_id"], *common)]
@@ -39,11 +39,13 @@ class Standalone(App):
             modules.append(validator)
             validators.append(validator.validate)
         self.apis = modules + [Discovery(everest, self.link, log, modules), evses]
-        station.connect(self._status, evses.command, self.vault.keep, validators)
+        self._evses = evses
+        station.connect(self._status, self._command, self.vault.keep, validators)
 
     def start(self) -> None:
         super().start()
         self.supervisor.add("auth timers", self.station.timers)
+        self.serve_locally(self.station)
 
     def provide_token(self, token: dict) -> None:
         self.station.provide_token(token)
@@ -59,6 +61,17 @@ class Standalone(App):
     def _validate(self, request_id: int, token: dict) -> None:
         result, settled = self.vault.validate(token)
         self.station.answer(request_id, result, settled)
+
+    def _session_event(self, evse_id: int, event) -> str | None:
+        refusal = self.station.session_event(evse_id, event)
+        if self.local and not refusal:
+            self.local.evses_changed()
+        return refusal
+
+    def _command(self, evse_id: int, command: dict) -> None:
+        self._evses.command(evse_id, command)
+        if self.local:
+            self.local.evses_changed()
 
     def _status(self, token: dict, status: str, messages: list) -> None:
         self.fate(token, status)

@@ -27,12 +27,13 @@ class Ports:
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense
     """
 
-    board = None
-    cards = None
-    config = None
-    parse = None
-    tail = None
-    bench = None
+    def __init__(self, board=None, cards=None, config=None, parse=None, tail=None, bench=None):
+        self.board = board
+        self.cards = cards
+        self.config = config
+        self.parse = parse
+        self.tail = tail
+        self.bench = bench
 
 
 class Commands:

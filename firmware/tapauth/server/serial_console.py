@@ -29,7 +29,8 @@ class SerialConsole:
         listening = True
         while True:
             beat()
-            while listening and poll.poll(0):
+            # What was typed while the PINs are still being made waits.
+            while listening and self._server.auth and poll.poll(0):
                 character = sys.stdin.read(1)
                 if not character:
                     # Nothing is connected, and nothing ever will be.
