@@ -131,7 +131,7 @@ class LineEvses:
     `refused` counts refused events.
     """
 
-    subscription = None
+    subscriptions = ()
     """These EVSEs need no MQTT topic."""
 
     def __init__(self, lines: list, config: dict, clock, log, on_event):
@@ -145,6 +145,12 @@ class LineEvses:
         self._on_event = on_event
         self._evses = [LineEvse(config["debounce_ms"]) for _ in lines]
         self.off()
+
+    def link_up(self) -> None:
+        """Nothing to say."""
+
+    def tick(self, now: int) -> None:
+        """run() does what is due, more often."""
 
     def message(self, topic: str, payload: bytes) -> bool:
         """No MQTT message is for these EVSEs."""
