@@ -1,4 +1,4 @@
-# Starts the firmware. What it starts, and what happens when that fails: tapauth_boot.py.
-import tapauth_boot
+# Starts the firmware. What it starts, and what happens when that fails: tapauth_slot.py.
+import tapauth_slot
 
-tapauth_boot.main()
+tapauth_slot.main()

@@ -13,7 +13,9 @@ from tools.paths import BOARDS
 
 NAMES = sorted(path.parent.name for path in BOARDS.glob("*/board.py"))
 CHIPS = [name for name in NAMES if name != "desktop"]
-HAL = re.findall(r"^\| `(\w+)\(", (BOARDS / "README.md").read_text(), re.M)
+_board_part, _boot_part = (BOARDS / "README.md").read_text().split("## What the boot part needs")
+HAL = re.findall(r"^\| `(\w+)\(", _board_part, re.M)
+BOOT_HAL = re.findall(r"^\| `(\w+)\(", _boot_part, re.M)
 PINS = {"esp32": 40, "esp32s3": 49, "esp32c3": 22, "olimex-esp32-poe": 40}
 # Flash and USB of the chip, or what the board itself uses.
 TAKEN = {
@@ -37,7 +39,7 @@ def limits(name):
 
 def test_the_boards_are_there():
     assert len(CHIPS) == 7
-    assert len(HAL) == 10
+    assert len(HAL) == 10 and len(BOOT_HAL) == 5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,6 +52,15 @@ def test_a_board_offers_the_whole_hal(name):
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             offered.add(node.targets[0].id)
     assert set(HAL) <= offered
+
+
+@pytest.mark.parametrize("folder", ("common/boot", "desktop"))
+def test_the_boot_part_has_all_it_needs(folder):
+    text = (BOARDS / folder / "boot_hal.py").read_text()
+    offered = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    if "__all__" in text:
+        offered |= set(ast.literal_eval(re.search(r"__all__ = (\[.*\])", text)[1]))
+    assert set(BOOT_HAL) <= offered
 
 
 @pytest.mark.parametrize("name", NAMES)

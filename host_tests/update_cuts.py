@@ -17,12 +17,12 @@ from update_rig import (
     BOOT_FILES,
     OLD_FLAT,
     OWN,
-    boot,
     confirmed,
     deploy,
     mounted,
     on_board,
     start,
+    tapauth_slot,
     write,
 )
 
@@ -41,7 +41,7 @@ def flat():
 def starts_and_confirms():
     assert start() == "new"
     assert start() == "new"
-    assert boot.confirm()
+    assert tapauth_slot.confirm()
     assert start() == "new"
 
 
@@ -70,7 +70,7 @@ def after_the_first():
     flat()
     deploy("new")
     start()
-    boot.confirm()
+    tapauth_slot.confirm()
 
 
 def clean_up():
@@ -102,7 +102,7 @@ def check(builds):
             assert text in (b"# old", b"# new " + name.encode()), text
             # A new main.py needs the rest of the boot part.
             if text != b"# old":
-                for other in BOOT_FILES[:3]:
+                for other in BOOT_FILES[:4]:
                     assert on_board.exists("/" + other)
     first = start()
     assert first in builds, f"started {first!r}"

@@ -16,6 +16,7 @@ from update_rig import (
     mounted,
     on_board,
     start,
+    tapauth_slot,
 )
 
 
@@ -134,11 +135,13 @@ def main():
 
     # The log keeps its size, and says a thing once however often it happens.
     for i in range(200):
-        boot._note("line {} {}".format(i, "x" * (i % 50)))
+        tapauth_slot.note("line {} {}".format(i, "x" * (i % 50)))
     for _ in range(50):
-        boot._note("the same")
-    lines = read(boot.LOG).decode().split("\n")
-    assert os.stat(boot.LOG)[6] <= 512 and lines[-2] == "the same" and "line 199" in lines[-3]
+        tapauth_slot.note("the same")
+    lines = read(tapauth_slot.LOG).decode().split("\n")
+    assert (
+        os.stat(tapauth_slot.LOG)[6] <= 512 and lines[-2] == "the same" and "line 199" in lines[-3]
+    )
 
     # The disk is full: the old firmware starts, and a start that must be counted says so.
     full = open("/data/filler", "wb")

@@ -8,6 +8,7 @@ sys.path.append(".")
 sys.path.append("firmware")
 
 import tapauth_boot as boot
+import tapauth_slot
 import vfs
 from flash_sim import formatted
 
@@ -21,7 +22,14 @@ OWN = {
     "/data/certificate": b"c" * 900,
 }
 OLD_FLAT = {"/tapauth/app.mpy": b"M\x06flat" * 50, "/lib/umqtt/simple.mpy": b"x" * 700}
-BOOT_FILES = ("tapauth_boot.py", "boot_pins.py", "boot_hal.py", "boot.py", "main.py")
+BOOT_FILES = (
+    "tapauth_boot.py",
+    "tapauth_slot.py",
+    "boot_pins.py",
+    "boot_hal.py",
+    "boot.py",
+    "main.py",
+)
 
 
 def hexed(data):
@@ -85,8 +93,8 @@ def deploy(build):
 
 def start():
     """A start of the board, as far as the application. Returns the build that was started."""
-    boot.running = boot.choose()
-    return boot.verify(boot.running) if boot.running else "flat" if boot.is_sound("") else ""
+    tapauth_slot.running = slot = boot.choose()
+    return boot.verify(slot) if slot else "flat" if boot.is_sound("") else ""
 
 
 def confirmed():
@@ -104,4 +112,5 @@ def mounted(settings, blocks=96):
     flash = formatted(blocks, settings)
     vfs.mount(vfs.VfsLfs2(flash, **settings), "/")
     boot.print = lambda *_: None  # type: ignore[attr-defined]
+    tapauth_slot.print = lambda *_: None  # type: ignore[attr-defined]
     return flash

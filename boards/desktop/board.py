@@ -168,6 +168,8 @@ def unique_id() -> bytes:
 
 
 def reset():
+    if "boot_hal" in sys.modules:
+        sys.modules["boot_hal"].reset()
     sys.exit(RESET_EXIT)
 
 

@@ -7,7 +7,6 @@ TAPAUTH_SAFE_MODE=1 stands for the safe-mode pin.
 
 import os
 import socket
-import sys
 import time
 
 _watch = None
@@ -59,4 +58,5 @@ def pause(seconds: int):
 
 
 def reset():
-    sys.exit(3)
+    # Not sys.exit(): with a console (micropython -i) that would lead to its prompt.
+    os.system("kill -KILL $PPID")

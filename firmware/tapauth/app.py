@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 
-import tapauth_boot
+import tapauth_slot
 
 from tapauth import __version__
 from tapauth.compat import Clock, const, sleep_ms, unix_time, unload
@@ -53,6 +53,7 @@ class App:
         self.log = log
         self.apis: list = []
         self.refused = 0
+        self._restarts = 0
         self.reader_stall = service.Stall()
         self.feedback = Feedback(board.lamp)
         self.feedback.condition(OFFLINE, True, clock.now())
@@ -95,7 +96,7 @@ class App:
         add("cards", self.vault.run)
         add("health", self.health.run)
         add("feedback", self._show_feedback)
-        if tapauth_boot.on_trial():
+        if tapauth_slot.on_trial():
             add("update", self._try_firmware)
 
     def close(self) -> None:
@@ -135,7 +136,7 @@ class App:
         from tapauth import update
 
         trial = update.Trial(
-            tapauth_boot,
+            tapauth_slot,
             self.settings["update"],
             self.log,
             self._healthy,
@@ -146,8 +147,11 @@ class App:
 
     def _healthy(self) -> bool:
         online = self.link.connected or self.settings["update"]["without_broker"]
-        stalled = self.supervisor.stalled(self.clock.now())
-        return online and not self.scanner.is_lost and not stalled
+        supervisor = self.supervisor
+        restarts = sum([task.restarts for task in supervisor.tasks])
+        steady = restarts == self._restarts and not supervisor.stalled(self.clock.now())
+        self._restarts = restarts
+        return online and steady and not self.scanner.is_lost
 
     # The reader.
 

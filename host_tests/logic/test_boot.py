@@ -3,6 +3,7 @@
 import os
 
 import tapauth_boot as boot
+import tapauth_slot
 
 C = boot.CONFIRMED
 SCRATCH = "tapauth-test-slot"
@@ -83,8 +84,8 @@ def test_a_lost_record_never_ends_at_nothing():
 
 
 def test_records_are_kept_and_damage_is_seen():
-    old = boot.RECORD
-    boot.RECORD = SCRATCH
+    old = tapauth_slot.RECORD
+    tapauth_slot.RECORD = SCRATCH
     try:
         assert boot.read_record() is None
         for record in RECORDS[1:]:
@@ -103,5 +104,5 @@ def test_records_are_kept_and_damage_is_seen():
                 file.write(text[:i])
             assert boot.read_record() is None, text[:i]
     finally:
-        boot.RECORD = old
+        tapauth_slot.RECORD = old
         os.remove(SCRATCH)
