@@ -86,6 +86,7 @@ def survey(nonce):
         "config": exists("/config.json"),
         "record": None,
         "builds": {},
+        "sizes": {},
         "confirm_s": 120,
     }
     try:
@@ -100,6 +101,7 @@ def survey(nonce):
     except (OSError, ValueError, KeyError, TypeError):
         pass
     for slot in "ab":
+        answer["sizes"][slot] = sum([os.stat(path)[6] for path in walk("/" + slot)])
         try:
             with open("/" + slot + "/manifest") as file:
                 answer["builds"][slot] = file.readline(200).strip().split(" ")[-1]
