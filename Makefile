@@ -10,7 +10,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format size bench build clean distclean
+.PHONY: help run test lint format size bench firmware flash provision deploy status rollback logs \
+	build clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,10 @@ $(VENV)/test.stamp: tools/requirements-test.txt tools/constraints.txt $(VENV)/ru
 	@$(PIP) install -r tools/requirements-test.txt -c tools/constraints.txt | $(PROGRESS)
 	@touch $@
 
+$(VENV)/flash.stamp: tools/requirements-flash.txt tools/constraints.txt $(VENV)/run.stamp
+	@$(PIP) install -r tools/requirements-flash.txt -c tools/constraints.txt | $(PROGRESS)
+	@touch $@
+
 build/lib.stamp: tools/requirements-firmware.txt tools/fetch_libs.py $(VENV)/run.stamp
 	@echo "[3/3] fetching the libraries that go onto the board"
 	@$(PY) -m tools.fetch_libs build/lib
@@ -41,7 +46,7 @@ run: build/lib.stamp  ## start the desktop charger (DEMO=1, SERVER=1, BROKER=hos
 test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
 	@$(PY) -m tools.mosquitto
 	@$(PY) -m tools.build
-	@$(PY) -m pytest -n 3 --dist loadfile
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.stamp  ## check format, style and types
 	@$(VENV)/bin/ruff format --check .
@@ -57,6 +62,27 @@ size: build/lib.stamp  ## bytes per module and idle heap, held against tools/cei
 
 bench: build/lib.stamp  ## measure speed and memory, side by side
 	@$(PY) -m tools.bench
+
+firmware: build/lib.stamp  ## build a board's firmware image (BOARD=)
+	@$(PY) -m tools.firmware $(BOARD)
+
+flash: $(VENV)/flash.stamp  ## put MicroPython on a board (BOARD= IMAGE= PORT=)
+	@$(PY) -m tools.flash "$(BOARD)" "$(IMAGE)" "$(PORT)"
+
+provision: $(VENV)/run.stamp  ## give boards key and configuration (BOARD= PORT= [SITE=])
+	@$(PY) -m tools.provision "$(BOARD)" "$(PORT)"
+
+deploy: build/lib.stamp  ## update boards (BOARD= PORT=a,b [SITE=])
+	@$(PY) -m tools.deploy "$(BOARD)" "$(PORT)"
+
+status: $(VENV)/run.stamp  ## say what boards run; restarts them (PORT=)
+	@$(PY) -m tools.deploy --status "$(PORT)"
+
+rollback: $(VENV)/run.stamp  ## go back to the firmware before (PORT=)
+	@$(PY) -m tools.deploy --rollback "$(PORT)"
+
+logs: $(VENV)/run.stamp  ## show what boards print, until Ctrl-C (PORT=)
+	@$(PY) -m tools.deploy --logs "$(PORT)"
 
 build: build/lib.stamp  ## compile the firmware to build/firmware
 	@$(PY) -m tools.build

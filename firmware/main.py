@@ -1,5 +1,4 @@
-# Starts the firmware. A refused configuration leaves the board at its console, EVSEs off, so that
-# a technician can mend it with mpremote.
-from tapauth import app
+# Starts the firmware. What it starts, and what happens when that fails: tapauth_slot.py.
+import tapauth_slot
 
-app.main()
+tapauth_slot.main()

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tapauth.core.taps import REFUSED, TOKEN, TWO_CARDS
+from tapauth.reader.scanner import BACK, LOST
 from tapauth.reader.service import counters
 from tools.pn532_ports import I2CPort
 from tools.reader_rig import Rig, tap_latencies
@@ -175,3 +176,19 @@ def test_frames_in_fragments_on_the_uart():
     took = tap_latencies(rig, random.Random(2), 50)
     assert took[-1] <= 150
     assert (rig.scanner.bus_errors, rig.scanner.noise) == (0, 0)
+
+
+@pytest.mark.parametrize("bus", ["i2c", "spi", "uart"])
+def test_a_bus_that_the_board_cannot_set_up_at_first(bus):
+    class Late(Rig):
+        failures = 12
+
+        def reader_bus(self, config):
+            if self.failures:
+                self.failures -= 1
+                raise OSError(5)
+            return super().reader_bus(config)
+
+    rig = Late(bus)
+    rig.run(20_000)
+    assert [event for _, event, _ in rig.events] == [LOST, BACK]

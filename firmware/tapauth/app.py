@@ -8,6 +8,8 @@ import asyncio
 import json
 import os
 
+import tapauth_slot
+
 from tapauth import __version__
 from tapauth.compat import Clock, const, sleep_ms, unix_time, unload
 from tapauth.core import taps
@@ -17,8 +19,9 @@ from tapauth.feedback import run as run_feedback
 from tapauth.health import Health
 from tapauth.link.mqtt import Link
 from tapauth.log import LEVELS, Log
+from tapauth.network import Network
 from tapauth.reader import scanner, service
-from tapauth.supervisor import Supervisor
+from tapauth.supervisor import Backoff, Supervisor
 from tapauth.vault import Vault
 from tapauth.wallclock import WallClock
 
@@ -58,10 +61,12 @@ class App:
         self.trial = trial
         self.tail = tail
         self.local = _none_yet()
+        self._restarts = 0
         self.reader_stall = service.Stall()
         self.feedback = Feedback(board.lamp)
         self.feedback.condition(OFFLINE, True, clock.now())
         self.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
+        self.network = Network(board, settings["network"], log, Backoff())
         status = base + "/status"
         self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up, status)
         self.errors = Errors(base + "/errors", log, self.link)
@@ -92,6 +97,7 @@ class App:
                 self.link.subscribe(name)
         self._start_clock(self.settings["clock"])
         add = self.supervisor.add
+        add("network", self.network.run, 30_000)
         add("reader", self._scan)
         add("mqtt", self.link.run, 15_000)
         add("apis", self._tick)
@@ -100,6 +106,15 @@ class App:
         add("feedback", self._show_feedback)
         if self.trial:
             add("trial", self._watch_trial)
+        if tapauth_slot.on_trial():
+            add("update", self._try_firmware)
+
+    def close(self) -> None:
+        """However the firmware ends: nothing charges any more that only it would stop."""
+
+    def busy(self) -> bool:
+        """Whether a restart would end somebody's charging."""
+        return False
 
     def provide_token(self, token: dict) -> None:
         """The reader has a token."""
@@ -114,10 +129,39 @@ class App:
             "reader_stall_us": self.reader_stall.longest_us,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
         }
+        counters["network_outages"] = self.network.outages
         counters.update(self.link.counters())
         counters.update(service.counters(self.scanner, self.taps))
         counters["cards"] = self.vault.counters()
         return counters
+
+    def evse_lines(self) -> list:
+        """The lines of each EVSE; main() has seen that the board has them."""
+        count = len(self.settings["evses"])
+        return [board.evse_lines(i + 1, self.settings["lines"]) for i in range(count)]
+
+    # A new firmware on trial.
+
+    async def _try_firmware(self, beat) -> None:
+        from tapauth import update
+
+        trial = update.Trial(
+            tapauth_slot,
+            self.settings["update"],
+            self.log,
+            self._healthy,
+            self.busy,
+            board.reset,
+        )
+        await update.run(trial, self.clock, beat)
+
+    def _healthy(self) -> bool:
+        online = self.link.connected or self.settings["update"]["without_broker"]
+        supervisor = self.supervisor
+        restarts = sum([task.restarts for task in supervisor.tasks])
+        steady = restarts == self._restarts and not supervisor.stalled(self.clock.now())
+        self._restarts = restarts
+        return online and steady and not self.scanner.is_lost
 
     # The reader.
 
@@ -299,6 +343,11 @@ def main() -> None:
         log.error("config", "{}", str(error))
         log.error("config", "nothing is started: mend /config.json and restart")
         return
+    if settings["evse_io"] == "lines" and not board.evse_lines(
+        len(settings["evses"]), settings["lines"]
+    ):
+        log.error("config", "evses: this board has no lines for so many; nothing is started")
+        return
     tail = None
     if settings["server"]["enabled"]:
         from tapauth.server.tail import Tail
@@ -314,5 +363,8 @@ def main() -> None:
     log.level = LEVELS.index(settings["log_level"])
     log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
     app = make(settings, clock, log, trial, tail)
-    app.start()
-    asyncio.run(app.supervisor.run())
+    try:
+        app.start()
+        asyncio.run(app.supervisor.run())
+    finally:
+        app.close()

@@ -27,6 +27,27 @@ _SCHEMA = {
     "log_level": (_CHOICE, "info", ("debug", "info", "warning", "error")),
     "role": (_CHOICE, "standalone", ("standalone", "attached")),
     "evses": (_INT_LIST, (1,), 1, 8, 1, 4),
+    "evse_io": (_CHOICE, "mqtt", ("mqtt", "lines")),
+    "lines": {
+        "debounce_ms": (_INT, 50, 20, 1000),
+        "plugged_low": (_BOOL, True),
+        "enable_low": (_BOOL, False),
+        "fault_low": (_BOOL, False),
+    },
+    "network": {
+        "ssid": (_TEXT, "", 0, 32),
+        "password": (_TEXT, "", 0, 64),
+        "hostname": (_TEXT, "", 0, 32),
+        "address": (_TEXT, "", 0, 15),
+        "netmask": (_TEXT, "255.255.255.0", 7, 15),
+        "gateway": (_TEXT, "0.0.0.0", 7, 15),
+        "name_server": (_TEXT, "", 0, 15),
+    },
+    "update": {
+        "confirm_s": (_INT, 120, 10, 3600),
+        "give_up_s": (_INT, 900, 60, 86_400),
+        "without_broker": (_BOOL, False),
+    },
     "mqtt": {
         "host": (_TEXT, _REQUIRED, 1, 253),
         "port": (_INT, 0, 1, 65535),

@@ -24,6 +24,10 @@ class Station:
         self._clock = clock
         self._log = log
 
+    def busy(self) -> bool:
+        """Whether a transaction runs."""
+        return any(evse.transaction_active for evse in self._core.evses)
+
     def connect(self, on_status, on_command, on_save, validators: list) -> None:
         """Join the edges, before the first input."""
         self._on_status = on_status

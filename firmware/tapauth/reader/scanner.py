@@ -104,7 +104,8 @@ class Scanner:
         """
         try:
             delay = self._advance(now)
-        except (OSError, RuntimeError, IndexError, ValueError) as error:
+        except (OSError, RuntimeError, IndexError, ValueError, AttributeError) as error:
+            # AttributeError: of a bus that the board could not set up.
             delay = self._failed(str(error), now)
         # Out here, so that an error of the receiver is not taken for one of the reader.
         while self._events:

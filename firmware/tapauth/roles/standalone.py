@@ -6,7 +6,6 @@ from tapauth.api.provider import AuthTokenProvider
 from tapauth.app import App
 from tapauth.core.auth import Authorizer
 from tapauth.core.settings import AuthSettings
-from tapauth.evse.mqtt import MqttEvses
 from tapauth.station import Station
 
 
@@ -25,7 +24,7 @@ class Standalone(App):
         auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
         core = Authorizer(auth, settings["evses"], 2 if remote else 1)
         self.station = station = Station(core, clock, log)
-        evses = MqttEvses(settings["base_topic"], log, self.link, self._session_event)
+        evses = self._open_evses(log, self._session_event)
         common = (everest, clock, self.link, self.errors, log, station)
         self.consumer = AuthConsumer(everest["auth_consumer_id"], *common, self.wallclock)
         modules = [self.consumer, AuthTokenProvider(everest["auth_token_provider_id"], *common)]
@@ -42,10 +41,31 @@ class Standalone(App):
         self._evses = evses
         station.connect(self._status, self._command, self.vault.keep, validators)
 
+    def _open_evses(self, log, on_event):
+        settings = self.settings
+        self._lines = None
+        if settings["evse_io"] == "mqtt":
+            from tapauth.evse.mqtt import MqttEvses
+
+            return MqttEvses(settings["base_topic"], log, self.link, on_event)
+        from tapauth.evse.lines import LineEvses
+
+        self._lines = LineEvses(self.evse_lines(), settings["lines"], self.clock, log, on_event)
+        return self._lines
+
     def start(self) -> None:
         super().start()
+        if self._lines:
+            self.supervisor.add("evse lines", self._lines.run, 1000)
         self.supervisor.add("auth timers", self.station.timers)
         self.serve_locally(self.station)
+
+    def close(self) -> None:
+        if self._lines:
+            self._lines.off()
+
+    def busy(self) -> bool:
+        return self.station.busy()
 
     def provide_token(self, token: dict) -> None:
         self.station.provide_token(token)

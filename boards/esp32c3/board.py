@@ -1,0 +1,25 @@
+"""A generic ESP32-C3 module (README.md shows the wiring)."""
+
+from hal.chip import Chip
+from hal.nic import Wifi
+
+_chip = Chip(
+    spi=(1, 4, 6, 5, 7),
+    uart=(1, 6, 5),
+    i2c=(0, 5, 6),
+    lamp=(8, None, None),
+    evses=((0, 3, 1),),
+    lsb_first=True,
+)
+_nic = Wifi()
+
+reader_bus = _chip.reader_bus
+reset_pin = _chip.reset_pin
+irq_pin = _chip.irq_pin
+watchdog = _chip.watchdog
+lamp = _chip.lamp
+evse_lines = _chip.evse_lines
+unique_id = _chip.unique_id
+reset = _chip.reset
+connect_network = _nic.connect_network
+network_up = _nic.network_up

@@ -1,0 +1,52 @@
+"""A new firmware on trial: kept when it is healthy for long enough, given up when it is not.
+
+Healthy is what the composition root says: the reader answers, the link is up (or the board is
+configured to do without), no task stalls. Giving up is a restart; after the third start without
+a confirmation the boot part goes back to the old firmware by itself.
+"""
+
+from tapauth.compat import sleep_ms
+
+
+class Trial:
+    """`boot` is the boot part (on_trial(), confirm()), `settings` the section "update".
+
+    `healthy()` tells how it goes, `busy()` whether a restart would end somebody's charging;
+    `restart()` restarts the board. Times are in milliseconds.
+    """
+
+    def __init__(self, boot, settings: dict, log, healthy, busy, restart):
+        self.running = boot.on_trial()
+        self._boot = boot
+        self._confirm_ms = settings["confirm_s"] * 1000
+        self._give_up_ms = settings["give_up_s"] * 1000
+        self._log = log
+        self._healthy = healthy
+        self._busy = busy
+        self._restart = restart
+        self._healthy_since: int | None = None
+
+    def step(self, now: int) -> None:
+        """To be called every second or so; `now` counts from the start."""
+        if not self.running:
+            return
+        if not self._healthy():
+            self._healthy_since = None
+            if now >= self._give_up_ms and not self._busy():
+                self._log.error("update", "not healthy for too long: restart")
+                self._restart()
+            return
+        if self._healthy_since is None:
+            self._healthy_since = now
+        if now - self._healthy_since >= self._confirm_ms:
+            self.running = False
+            if self._boot.confirm():
+                self._log.info("update", "slot {} confirmed", self._boot.running)
+
+
+async def run(trial: Trial, clock, beat) -> None:
+    """Watch a trial for ever."""
+    while True:
+        beat()
+        trial.step(clock.now())
+        await sleep_ms(1000)

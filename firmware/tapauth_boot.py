@@ -1,0 +1,224 @@
+"""Chooses which of the slots /a and /b starts: the part of the firmware that is never updated.
+
+A slot is whole when its manifest bears this board's signature and its files are exactly those
+of the manifest. They are packs, one for each folder of modules: single modules would take three
+times as much of a file system with blocks of 4 KB. The record /slot names the slot that starts:
+confirmed, or on trial with so many starts left. Nothing here uses a file of a slot before the
+slot is known to be whole. docs/updates.md tells the whole story.
+"""
+
+import os
+import sys
+from binascii import hexlify
+from hashlib import sha256
+
+from tapauth_slot import CONFIRMED, TRIALS, Unsound, note, read_record, write_record
+
+KEY = "/site.key"
+
+
+def other(slot: str) -> str:
+    """The other slot."""
+    return "b" if slot == "a" else "a"
+
+
+def decide(record, sound):
+    """(slot to start or "", the record before it starts), from the record and sound(slot).
+
+    The slot "" is what lies in / itself, from the time before there were slots. A slot on trial
+    pays each start in advance; when its starts are used up the other comes back.
+    """
+    if record is None:
+        # Lost: which slot was good is not known, so the first that is whole has to prove itself.
+        for slot in ("a", "b"):
+            if sound(slot):
+                return slot, (slot, TRIALS - 1)
+        return "", None
+    slot, left = record
+    if left == CONFIRMED:
+        if sound(slot):
+            return slot, record
+        if sound(other(slot)):
+            return other(slot), (other(slot), TRIALS - 1)
+        return "", record
+    if left > 0 and sound(slot):
+        return slot, (slot, left - 1)
+    if sound(other(slot)):
+        return other(slot), (other(slot), CONFIRMED)
+    # There is no other: the layout before there were slots, or a slot that failed, but is whole.
+    return (slot, record) if sound(slot) and not sound("") else ("", record)
+
+
+# The manifest.
+
+
+def _mac(key: bytes, path: str, end: int) -> bytes:
+    """HMAC-SHA256 over the first `end` bytes of a file, with a key of 64 bytes at most."""
+    key = key + bytes(64 - len(key))
+    inner = sha256(bytes([byte ^ 0x36 for byte in key]))
+    with open(path, "rb") as file:
+        while end > 0:
+            piece = file.read(min(end, 512))
+            if not piece:
+                break
+            inner.update(piece)
+            end -= len(piece)
+    return sha256(bytes([byte ^ 0x5C for byte in key]) + inner.digest()).digest()
+
+
+def _check_signature(path: str) -> None:
+    try:
+        with open(KEY, "rb") as file:
+            key = file.read(65)
+    except OSError:
+        raise Unsound("this board has no site key") from None
+    if not 16 <= len(key) <= 64:
+        raise Unsound("this board's site key is not one")
+    end = 0
+    given = b""
+    with open(path, "rb") as file:
+        while not given:
+            line = file.readline(200)
+            if not line.endswith(b"\n"):
+                raise Unsound("the manifest is not signed")
+            if line.startswith(b"mac "):
+                given = line[4:-1]
+            end += len(line)
+        if file.read(1):
+            raise Unsound("the manifest goes on after its signature")
+    end -= len("mac \n") + len(given)
+    wanted = hexlify(_mac(_mac_key(key), path, end))
+    difference = len(wanted) ^ len(given)
+    for one, two in zip(wanted, given):  # noqa: B905  (MicroPython has no `strict`)
+        difference |= one ^ two
+    if difference:
+        raise Unsound("the manifest was not signed for this site")
+
+
+def _mac_key(key: bytes) -> bytes:
+    # The site key serves other purposes too, so each has a key of its own made from it.
+    return sha256(b"tapauth firmware manifest" + key).digest()
+
+
+def _digest(path: str):
+    """(size, SHA-256 in hex) of a file. Raises OSError."""
+    hasher = sha256()
+    size = 0
+    buffer = bytearray(1024)
+    view = memoryview(buffer)
+    with open(path, "rb") as file:
+        while True:
+            count = file.readinto(buffer)
+            if not count:
+                return size, hexlify(hasher.digest()).decode()
+            hasher.update(view[:count])
+            size += count
+
+
+def _count_files(folder: str) -> int:
+    count = 0
+    for entry in os.ilistdir(folder):  # type: ignore[attr-defined]
+        count += _count_files(folder + "/" + entry[0]) if entry[1] & 0x4000 else 1
+    return count
+
+
+def _check_header(name: str, value: str) -> None:
+    implementation = sys.implementation
+    if name == "mpy" and int(value) != implementation._mpy & 255:
+        raise Unsound(f"built for another MicroPython (.mpy version {value})")
+    if name == "machine" and not implementation._machine.endswith(value):
+        raise Unsound(f"built for another board ({value})")
+
+
+def verify(slot: str) -> str:
+    """The build id of a slot that is whole. Raises Unsound."""
+    root = "/" + slot
+    path = root + "/manifest"
+    build = ""
+    files = 1
+    try:
+        _check_signature(path)
+        with open(path) as manifest:
+            for line in manifest:
+                name, _, value = line.rstrip("\n").partition(" ")
+                if name == "file":
+                    files += 1
+                    digest, size, file_path = value.split(" ")
+                    if (int(size), digest) != _digest(root + "/" + file_path):
+                        raise Unsound(file_path + " is not what was signed")
+                elif name == "build":
+                    build = value
+                else:
+                    _check_header(name, value)
+        # One file more could be imported instead of another.
+        if _count_files(root) != files:
+            raise Unsound("there are files that were not signed")
+    except (OSError, ValueError) as error:
+        raise Unsound(f"incomplete ({error})") from None
+    return build
+
+
+def is_sound(slot: str) -> bool:
+    """Whether a slot is whole; says so when it is not."""
+    try:
+        if slot:
+            verify(slot)
+        else:
+            os.stat("/tapauth")
+        return True
+    except OSError:
+        return False
+    except Unsound as reason:
+        print(f"boot: slot {slot}: {reason}")
+        return False
+
+
+# What tools/deploy.py and a technician call, over the console.
+
+
+def activate(slot: str) -> None:
+    """Start `slot` on trial from the next start on. Raises Unsound."""
+    verify(slot)
+    write_record(slot, TRIALS)
+
+
+def prepare() -> str:
+    """The slot that may be overwritten now. The other one is started until activate()."""
+    record = read_record()
+    if record is None:
+        return "a"
+    slot, left = record
+    if left != CONFIRMED and is_sound(other(slot)):
+        write_record(other(slot), CONFIRMED)
+        return slot
+    return other(slot)
+
+
+def rollback() -> str:
+    """Start the other slot from the next start on, as confirmed. Raises Unsound."""
+    record = read_record()
+    slot = other(record[0] if record else "b")
+    verify(slot)
+    write_record(slot, CONFIRMED)
+    return slot
+
+
+# The start.
+
+
+def choose() -> str:
+    """Decide which slot starts, and write it down. "" for none."""
+    record = read_record()
+    slot, new = decide(record, is_sound)
+    if new and new != record:
+        try:
+            write_record(*new)
+        except OSError:
+            # The flash is full: a start that cannot be counted must not be one on trial.
+            if new[1] != CONFIRMED and is_sound(other(slot)):
+                slot = other(slot)
+        if record is None:
+            note(f"the record was lost: slot {slot} on trial")
+        elif slot != record[0] and slot:
+            note(f"slot {record[0]} failed: back to {slot}")
+    return slot

@@ -1,0 +1,163 @@
+"""A board for mpremote, made of MicroPython's Unix port: the desktop's firmware on a littlefs
+image, its console behind a pty, restarted as a chip is when it resets or its watchdog starves.
+"""
+
+import os
+import pty
+import select
+import socket
+import subprocess
+import termios
+import threading
+import time
+import tty
+from pathlib import Path
+
+from tools.paths import BOARDS, ROOT, micropython
+
+RESET_EXIT = 3
+
+
+class Watchdog:
+    """The other end of boards/desktop/boot_hal.py's watchdog: calls `starved()`.
+
+    Its seconds are 0.3 of the board's.
+    """
+
+    def __init__(self, starved):
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self.starved_count = 0
+        self._starved = starved
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as lines:
+                first = lines.readline()
+                timeout = int(first or 0) * 0.0003
+                while first:
+                    if not select.select([connection], [], [], timeout)[0]:
+                        self.starved_count += 1
+                        self._starved()
+                        break
+                    if not connection.recv(100):
+                        break
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.close()
+
+
+class PtyBoard:
+    """A running board; `port` is the device to connect to, `output` what it printed. A context.
+
+    `environment` adds to what boards/desktop/board.py reads; `received` counts the bytes that
+    came over the line, and after `power_cut_after` more the power goes for a moment, once.
+    """
+
+    def __init__(self, image: Path, environment: dict | None = None):
+        self._image = image
+        self._environment = environment or {}
+        self._ends = [*pty.openpty(), *pty.openpty()]
+        self._master, self._slave, self._other_master, other_slave = self._ends
+        tty.setraw(other_slave)
+        # Ctrl-C is a signal for the running firmware, as on a board; nothing else is special.
+        tty.setraw(self._slave)
+        mode = termios.tcgetattr(self._slave)
+        mode[3] |= termios.ISIG
+        mode[6][termios.VINTR] = b"\x03"
+        for name in (termios.VQUIT, termios.VSUSP):
+            mode[6][name] = b"\x00"
+        termios.tcsetattr(self._slave, termios.TCSANOW, mode)
+        self._mode = mode
+        self.port = os.ttyname(other_slave)
+        self.starts = 0
+        self.received = 0
+        self.power_cut_after: int | None = None
+        self._closing = False
+        self._process: subprocess.Popen | None = None
+        self.output = b""
+        self.watchdog = Watchdog(self.kill)
+        for source, target in (
+            (self._master, self._other_master),
+            (self._other_master, self._master),
+        ):
+            threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+        self._runner = threading.Thread(target=self._keep_running, daemon=True)
+        self._runner.start()
+
+    def _pump(self, source: int, target: int) -> None:
+        try:
+            while data := os.read(source, 1000):
+                if source == self._master:
+                    self.output += data
+                else:
+                    self._count(len(data))
+                os.write(target, data)
+        except OSError:
+            pass  # the line was closed
+
+    def _count(self, sent: int) -> None:
+        self.received += sent
+        if self.power_cut_after is not None:
+            self.power_cut_after -= sent
+            if self.power_cut_after < 0:
+                self.power_cut_after = None
+                self.kill()
+
+    def _keep_running(self) -> None:
+        while not self._closing:
+            self.starts += 1
+            termios.tcsetattr(self._slave, termios.TCSANOW, self._mode)
+            self._process = subprocess.Popen(
+                [micropython(), "-X", "heapsize=320k", "-i", BOARDS / "desktop" / "start.py"]
+                + [str(self._image)],
+                cwd=ROOT,
+                stdin=self._slave,
+                stdout=self._slave,
+                stderr=self._slave,
+                start_new_session=True,
+                preexec_fn=self._take_terminal,
+                env={
+                    **os.environ,
+                    "MICROPYPATH": f".frozen:{BOARDS / 'desktop'}",
+                    "TAPAUTH_BOOT_WATCHDOG": self.watchdog.address,
+                    **self._environment,
+                },
+            )
+            self._process.wait()
+            if not self._closing:
+                time.sleep(0.05)
+
+    def _take_terminal(self) -> None:
+        import fcntl
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def kill(self) -> None:
+        """Cut the power for a moment."""
+        if self._process:
+            self._process.kill()
+
+    def wait_for(self, text: str, seconds: float = 20) -> None:
+        """Wait until the board has printed this. Raises AssertionError."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.output:
+            assert time.monotonic() < deadline, self.output.decode(errors="replace")
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._closing = True
+        self.kill()
+        self._runner.join(5)
+        self.watchdog.close()
+        for end in self._ends:
+            os.close(end)

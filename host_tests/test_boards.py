@@ -1,0 +1,226 @@
+"""Every board offers what boards/README.md asks for, and its configuration is accepted."""
+
+import ast
+import asyncio
+import json
+import re
+
+import fake_chip
+import pytest
+
+from tapauth import config
+from tools.paths import BOARDS
+
+NAMES = sorted(path.parent.name for path in BOARDS.glob("*/board.py"))
+CHIPS = [name for name in NAMES if name != "desktop"]
+_board_part, _boot_part = (BOARDS / "README.md").read_text().split("## What the boot part needs")
+HAL = re.findall(r"^\| `(\w+)\(", _board_part, re.M)
+BOOT_HAL = re.findall(r"^\| `(\w+)\(", _boot_part, re.M)
+PINS = {"esp32": 40, "esp32s3": 49, "esp32c3": 22, "olimex-esp32-poe": 40}
+# Flash and USB of the chip, or what the board itself uses.
+TAKEN = {
+    "esp32": {*range(6, 12), 1, 3},
+    "olimex-esp32-poe": {*range(6, 12), 1, 3, 12, 17, 18, 19, 21, 22, 23, 25, 26, 27},
+    "esp32s3": {19, 20, 43, 44, *range(26, 33)},
+    "esp32c3": {18, 19, 20, 21, *range(11, 18)},
+    "pico-w": {23, 24, 25, 29},
+    "pico2-w": {23, 24, 25, 29},
+    "w5100s-evb-pico": set(range(16, 22)),
+}
+
+
+def settings(name):
+    return config.parse((BOARDS / name / "config.json").read_text())
+
+
+def limits(name):
+    return json.loads((BOARDS / name / "board.json").read_text())
+
+
+def test_the_boards_are_there():
+    assert len(CHIPS) == 7
+    assert len(HAL) == 10 and len(BOOT_HAL) == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_board_offers_the_whole_hal(name):
+    tree = ast.parse((BOARDS / name / "board.py").read_text())
+    offered = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            offered.add(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            offered.add(node.targets[0].id)
+    assert set(HAL) <= offered
+
+
+@pytest.mark.parametrize("folder", ("common/boot", "desktop"))
+def test_the_boot_part_has_all_it_needs(folder):
+    text = (BOARDS / folder / "boot_hal.py").read_text()
+    offered = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    if "__all__" in text:
+        offered |= set(ast.literal_eval(re.search(r"__all__ = (\[.*\])", text)[1]))
+    assert set(BOOT_HAL) <= offered
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_boards_configuration_is_accepted(name):
+    assert settings(name)["board_id"] == name
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_no_pin_is_used_twice_or_taken(name):
+    board = fake_chip.load(name)
+    count = len(board._chip._evses)
+    assert board.evse_lines(count + 1, settings(name)["lines"]) is None
+    buses = 0
+    for bus in ("spi", "uart", "i2c"):
+        used = {pin.number for pin in fake_chip.Pin.all.values()}
+        reader = {**settings(name)["reader"], "bus": bus}
+        try:
+            made = board.reader_bus(reader)
+        except OSError:
+            assert reader["bus"] != settings(name)["reader"]["bus"]
+            continue
+        buses += 1
+        pins = set(made.pins) if bus != "spi" else {*made[0].pins, made[1].number}
+        lines = [board.evse_lines(i + 1, settings(name)["lines"]) for i in range(count)]
+        others = [pin.number for triple in lines for pin in triple]
+        others += _lamp(board)
+        others.append(limits(name)["safe_mode_pin"])
+        if bus == settings(name)["reader"]["bus"]:
+            others += [reader[key] for key in ("reset_pin", "irq_pin") if reader[key] >= 0]
+        assert len(others) == len(set(others)), others
+        assert not pins & set(others), (bus, pins, others)
+        everything = pins | set(others) | used
+        assert not everything & TAKEN[name], (bus, everything)
+        assert max(everything) < PINS.get(name, 29)
+    assert buses >= 2
+
+
+def _lamp(board):
+    return [pin.number for pin in board._chip._lamp if pin is not None]
+
+
+@pytest.mark.parametrize("name", CHIPS)
+@pytest.mark.parametrize("low", (False, True))
+def test_the_enable_output_is_off_from_its_first_moment(name, low):
+    board = fake_chip.load(name)
+    _, enable, _ = board.evse_lines(1, {**settings(name)["lines"], "enable_low": low})
+    assert enable.history == [(fake_chip.Pin.OUT, 1 if low else 0)]
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_lamp_drives_each_output(name):
+    board = fake_chip.load(name)
+    board.lamp("accepted", 0b101)
+    for bit, pin in enumerate(board._chip._lamp):
+        if pin is not None:
+            assert pin.history[-1] == 0b101 >> bit & 1
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_spi_sends_bits_in_an_order_that_the_chip_can(name):
+    board = fake_chip.load(name)
+    try:
+        bus, cs, lsb_first = board.reader_bus({"bus": "spi"})
+    except OSError:
+        return
+    rp2 = limits(name)["family"] == "rp2"
+    assert lsb_first is not rp2
+    assert bus.settings["firstbit"] == ("msb" if rp2 else "lsb")
+    assert cs.history[-1] == (fake_chip.Pin.OUT, 1)
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_held_i2c_bus_is_pulsed_nine_times_at_most(name):
+    board = fake_chip.load(name)
+    board.reader_bus({"bus": "i2c"})  # the fake SDA stays low
+    scl = fake_chip.Pin.all[board._chip._wiring["i2c"][2]]
+    assert scl.history.count(0) == 9
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_limits_hold_what_tools_need(name):
+    it = limits(name)
+    assert it["family"] in ("esp32", "rp2") and it["network"] in ("wifi", "lan")
+    assert it["image"].endswith(".uf2" if it["family"] == "rp2" else ".bin")
+    assert it["micropython"] in it["image"]
+    flash = it["flash"]
+    assert flash["file_system_bytes"] < flash["bytes"]
+    # Two slots of 100 KB, the cards twice (while a full list is loaded) at 12 bytes, and air.
+    assert flash["file_system_bytes"] > 2 * 100_000 + 2 * 12 * it["cards"] + 64_000
+    assert it["heap_bytes"] >= 96 * 1024
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_readme_shows_every_wire(name):
+    board = fake_chip.load(name)
+    text = (BOARDS / name / "README.md").read_text()
+    rows = set(re.findall(r"^\| GPIO(\d+) \|", text, re.M))
+    wired = [pin for bus in board._chip._wiring.values() if bus for pin in bus[1:]]
+    wired += [pin for triple in board._chip._evses for pin in triple] + _lamp(board)
+    reader = settings(name)["reader"]
+    wired += [reader[key] for key in ("reset_pin", "irq_pin") if reader[key] >= 0]
+    wired.append(limits(name)["safe_mode_pin"])
+    assert {str(pin) for pin in wired} == rows
+    assert limits(name)["image"] in text
+
+
+async def no_pause(_ms):
+    pass
+
+
+def connect(name, changes=()):
+    board = fake_chip.load(name)
+    section = {**settings(name)["network"], "ssid": "net", "password": "secret", **dict(changes)}
+    return board, board.connect_network(section)
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_network_comes_up_without_holding_the_loop(name, monkeypatch):
+    monkeypatch.setattr(asyncio, "sleep_ms", no_pause, raising=False)
+    board, going = connect(name)
+    fake_chip.Nic.after = 20
+    assert not board.network_up()
+    asyncio.run(going)
+    assert board.network_up()
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_network_that_stays_away_is_an_error_after_15_seconds(name, monkeypatch):
+    pauses = []
+
+    async def note(ms):
+        pauses.append(ms)
+
+    monkeypatch.setattr(asyncio, "sleep_ms", note, raising=False)
+    _, going = connect(name)
+    fake_chip.Nic.after = 10_000
+    with pytest.raises(OSError, match="DHCP"):
+        asyncio.run(going)
+    assert sum(pauses) == 15_000
+
+
+@pytest.mark.parametrize("name", [name for name in CHIPS if limits(name)["network"] == "wifi"])
+def test_wifi_says_what_is_wrong(name, monkeypatch):
+    monkeypatch.setattr(asyncio, "sleep_ms", no_pause, raising=False)
+    for code, words in ((-3, "password"), (-2, "no access point")):
+        _, going = connect(name)
+        fake_chip.Nic.after, fake_chip.Nic.code = 10_000, code
+        with pytest.raises(OSError, match=words):
+            asyncio.run(going)
+        assert fake_chip.Nic.calls[-1][0] == "disconnect"
+    _, going = connect(name, {"ssid": ""})
+    with pytest.raises(OSError, match="network.ssid"):
+        asyncio.run(going)
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_fixed_address_is_set(name, monkeypatch):
+    monkeypatch.setattr(asyncio, "sleep_ms", no_pause, raising=False)
+    _, going = connect(name, {"address": "10.0.0.5", "name_server": "10.0.0.1"})
+    asyncio.run(going)
+    calls = {call[0]: call[2] for call in fake_chip.Nic.calls}
+    assert calls["ipconfig"] == {"addr4": ("10.0.0.5", "255.255.255.0"), "gw4": "0.0.0.0"}
+    assert calls["dns"] == {"dns": "10.0.0.1"}

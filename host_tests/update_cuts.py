@@ -1,0 +1,150 @@
+"""Cuts the power at every program and erase of an update and of the starts after it.
+
+    micropython host_tests/update_cuts.py esp32 update
+
+A scenario runs once on a littlefs that is mounted at / and records what is programmed and erased.
+Then, for every prefix of that record, clean and with the next operation torn, the board starts on
+what the flash holds: it must choose a slot that is whole, old or new, and the board's own files
+must be as they were. Runs on MicroPython, with the boot part and the code that a deployment runs
+on a board.
+"""
+
+import sys
+
+import vfs
+from flash_sim import SETTINGS, Cut, Flash
+from update_rig import (
+    BOOT_FILES,
+    OLD_FLAT,
+    OWN,
+    confirmed,
+    deploy,
+    mounted,
+    on_board,
+    start,
+    tapauth_slot,
+    write,
+)
+
+
+def on_trial():
+    confirmed()
+    deploy("new")
+
+
+def flat():
+    write(OWN)
+    write(OLD_FLAT)
+    write({"/main.py": b"# old"})
+
+
+def starts_and_confirms():
+    assert start() == "new"
+    assert start() == "new"
+    assert tapauth_slot.confirm()
+    assert start() == "new"
+
+
+def starts_and_falls_back():
+    for expected in ("new", "new", "new", "old", "old"):
+        assert start() == expected
+
+
+def again_while_on_trial():
+    assert start() == "new"
+    deploy("newest")
+    assert start() == "newest"
+
+
+def back():
+    assert on_board.rollback() == ("a", "")
+    assert start() == "older"
+
+
+def first_update():
+    deploy("new")
+    assert start() == "new"
+
+
+def after_the_first():
+    flat()
+    deploy("new")
+    start()
+    tapauth_slot.confirm()
+
+
+def clean_up():
+    on_board.remove_flat()
+    assert start() == "new"
+
+
+# name: (what the flash holds before, what is cut, the builds that may start after a cut)
+SCENARIOS = {
+    "update": (confirmed, lambda: deploy("new"), ("old", "new")),
+    "confirm": (on_trial, starts_and_confirms, ("old", "new")),
+    "fall_back": (on_trial, starts_and_falls_back, ("old", "new")),
+    "again": (on_trial, again_while_on_trial, ("old", "new", "newest")),
+    "rollback": (confirmed, back, ("old", "older")),
+    "first": (flat, first_update, ("flat", "new")),
+    "clean_up": (after_the_first, clean_up, ("new",)),
+}
+
+
+def check(builds):
+    """What must hold whenever the power comes back."""
+    for path, data in OWN.items():
+        with open(path, "rb") as file:
+            assert file.read() == data, path
+    for name in ("main.py", "boot.py"):
+        if on_board.exists("/" + name):
+            with open("/" + name, "rb") as file:
+                text = file.read()
+            assert text in (b"# old", b"# new " + name.encode()), text
+            # A new main.py needs the rest of the boot part.
+            if text != b"# old":
+                for other in BOOT_FILES[:4]:
+                    assert on_board.exists("/" + other)
+    first = start()
+    assert first in builds, f"started {first!r}"
+    # Whatever was cut, a deployment works afterwards.
+    return first
+
+
+def main():
+    settings = SETTINGS[sys.argv[1]]
+    before, cut, builds = SCENARIOS[sys.argv[2]]
+    flash = mounted(settings)
+    before()
+    vfs.umount("/")
+    base = Flash(96)
+    base.data[:] = flash.data
+    flash.log = []
+    vfs.mount(vfs.VfsLfs2(flash, **settings), "/")
+    cut()
+    vfs.umount("/")
+    started = {}
+    points = 0
+    log = flash.log
+    for i in range(len(log) + 1):
+        for torn in (None, log[i]) if i < len(log) else (None,):
+            vfs.mount(vfs.VfsLfs2(Cut(base, torn), **settings), "/")
+            try:
+                build = check(builds)
+                if points % 16 == 0:
+                    deploy("repair")
+                    assert start() == "repair"
+            except Exception:
+                print(f"cut {i} of {len(log)}, torn: {torn is not None}")
+                raise
+            vfs.umount("/")
+            started[build] = started.get(build, 0) + 1
+            points += 1
+        if i < len(log):
+            base.apply(log[i])
+    vfs.mount(vfs.VfsPosix(), "/")
+    print(f"{points} cut points, started: {started}")
+    if sys.argv[2] in ("update", "first"):
+        assert len(started) == 2, "a cut before the last step must leave the old one"
+
+
+main()

@@ -1,0 +1,116 @@
+"""A board's flash with slots, for tests of updates. Runs on MicroPython."""
+
+import hashlib
+import os
+import sys
+
+sys.path.append(".")
+sys.path.append("firmware")
+
+import tapauth_boot as boot
+import tapauth_slot
+import vfs
+from flash_sim import formatted
+
+from tools import on_board
+
+KEY = bytes(range(32))
+OWN = {
+    "/config.json": b'{"board_id": "b1"}',
+    "/site.key": KEY,
+    "/store/list": b"cards" * 3000,
+    "/data/certificate": b"c" * 900,
+}
+OLD_FLAT = {"/tapauth/app.mpy": b"M\x06flat" * 50, "/lib/umqtt/simple.mpy": b"x" * 700}
+BOOT_FILES = (
+    "tapauth_boot.py",
+    "tapauth_slot.py",
+    "boot_pins.py",
+    "boot_hal.py",
+    "boot.py",
+    "main.py",
+)
+
+
+def hexed(data):
+    return "".join(f"{byte:02x}" for byte in data)
+
+
+def firmware(build):
+    """The files of a slot: some the same in every build, some not."""
+    files = {"-": b"board" * 20, "lib.umqtt": b"umqtt" * 400}
+    files["tapauth"] = build.encode() * 1500
+    files["tapauth.core"] = b"core" + build.encode() * (300 if build == "old" else 420)
+    text = f"build {build}\nmpy {sys.implementation._mpy & 255}\n"
+    for name in sorted(files):
+        digest = hexed(hashlib.sha256(files[name]).digest())
+        text += f"file {digest} {len(files[name])} {name}\n"
+    manifest = text.encode()
+    # HMAC written out, so that the boot part's own is held against another.
+    key = boot._mac_key(KEY) + bytes(32)
+    inner = hashlib.sha256(bytes([b ^ 0x36 for b in key]) + manifest).digest()
+    mac = hashlib.sha256(bytes([b ^ 0x5C for b in key]) + inner).digest()
+    return files, manifest + b"mac " + hexed(mac).encode() + b"\n"
+
+
+def copy(path, data):
+    """As `mpremote cp` does it: in place, 256 bytes at a time."""
+    with open(path, "wb") as file:
+        for at in range(0, len(data), 256):
+            file.write(data[at : at + 256])
+
+
+def write(files):
+    on_board.make_folders(files)
+    for path, data in files.items():
+        copy(path, data)
+
+
+def fill(slot, build):
+    files, manifest = firmware(build)
+    write({"/" + slot + "/" + name: data for name, data in files.items()})
+    copy("/" + slot + "/manifest", manifest)
+
+
+def deploy(build):
+    """The steps of tools/deploy.py."""
+    files, manifest = firmware(build)
+    slot = on_board.prepare()
+    wanted = {name: hexed(hashlib.sha256(data).digest()) for name, data in files.items()}
+    there = on_board.clear(slot, wanted)
+    if not on_board.exists("/" + slot):
+        os.mkdir("/" + slot)
+    for name, data in files.items():
+        if name not in there:
+            copy("/" + slot + "/" + name, data)
+    copy("/" + slot + "/manifest", manifest)
+    if not on_board.exists("/main.py") or on_board.exists("/tapauth"):
+        for name in BOOT_FILES:
+            copy("/" + name + ".new", b"# new " + name.encode())
+        on_board.put_in_place(BOOT_FILES)
+    assert on_board.activate(slot) == ""
+
+
+def start():
+    """A start of the board, as far as the application. Returns the build that was started."""
+    tapauth_slot.running = slot = boot.choose()
+    return boot.verify(slot) if slot else "flat" if boot.is_sound("") else ""
+
+
+def confirmed():
+    """What every field board looks like: two builds, the one in b confirmed."""
+    write(OWN)
+    write({"/" + name: b"# new " + name.encode() for name in BOOT_FILES})
+    fill("a", "older")
+    fill("b", "old")
+    boot.write_record("b", boot.CONFIRMED)
+
+
+def mounted(settings, blocks=96):
+    """A new file system, mounted at /. Returns the flash."""
+    vfs.umount("/")
+    flash = formatted(blocks, settings)
+    vfs.mount(vfs.VfsLfs2(flash, **settings), "/")
+    boot.print = lambda *_: None  # type: ignore[attr-defined]
+    tapauth_slot.print = lambda *_: None  # type: ignore[attr-defined]
+    return flash

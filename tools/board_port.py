@@ -1,0 +1,128 @@
+"""A board at a serial port, by the real mpremote. What goes wrong is said with what to do next."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import serial
+import serial.tools.list_ports
+
+from tools import on_board
+
+SOURCE = Path(on_board.__file__).read_text()
+
+
+class BoardError(Exception):
+    """The way to the board, or the board, said no; the text says what to do next."""
+
+
+def _ports() -> str:
+    names = [port.device for port in serial.tools.list_ports.comports()]
+    return ", ".join(names) or "none"
+
+
+def explain(port: str, text: str) -> str:
+    """What mpremote said, in words that help."""
+    if "in use by another program" in text or "Device or resource busy" in text:
+        if not Path(port).exists() and port.startswith("/"):
+            return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
+        return f"{port} is in use: close the other program (mpremote, make logs, an IDE)"
+    if "no device found" in text or "could not open port" in text or "No such file" in text:
+        return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
+    if "could not enter raw repl" in text or "timeout" in text.lower():
+        return (
+            "the board does not answer on its console: start it in safe mode (its safe-mode pin "
+            "low while it starts, see its README) and try again; if that does not help, flash "
+            "MicroPython anew (make flash)"
+        )
+    if "ENOSPC" in text or "Errno 28" in text or "OSError: 28" in text:
+        return "the board's flash is full: remove what is not needed from it, and try again"
+    return "mpremote: " + (text.strip().splitlines() or ["failed without a word"])[-1]
+
+
+class BoardPort:
+    """`port` as mpremote's connect takes it. The firmware is interrupted by the first call."""
+
+    patience_s = 120.0
+    """A command that takes longer has met a board that does not answer any more."""
+
+    def __init__(self, port: str):
+        self.port = port
+
+    def run(self, *commands: str, seconds: float | None = None) -> str:
+        """Run mpremote commands; returns what they print. Raises BoardError."""
+        # Without `resume` mpremote makes a soft reset first, which the watchdog outlives.
+        call = [sys.executable, "-m", "mpremote", "connect", self.port, "resume", *commands]
+        try:
+            done = subprocess.run(
+                call, capture_output=True, text=True, timeout=seconds or self.patience_s
+            )
+        except subprocess.TimeoutExpired:
+            raise BoardError(explain(self.port, "timeout")) from None
+        if done.returncode:
+            raise BoardError(explain(self.port, done.stderr + done.stdout))
+        return done.stdout
+
+    def call(self, expression: str):
+        """The value of an expression over tools/on_board.py, run on the board."""
+        code = f"{SOURCE}\nkeep_alive()\nprint('ANSWER', json.dumps({expression}))"
+        output = self.run("exec", code)
+        found = re.search(r"^ANSWER (.*)$", output, re.M)
+        if not found:
+            raise BoardError(f"the board gave no answer but {output!r}")
+        return json.loads(found[1])
+
+    def copy(self, source: Path, target: str) -> None:
+        """Copy a file to the board."""
+        self.run("fs", "cp", str(source), ":" + target)
+
+    def restart(self) -> None:
+        """Restart the board, so that the firmware runs again."""
+        code = (
+            "try:\n import boot_hal as machine\nexcept ImportError:\n import machine\n"
+            "machine.reset()"
+        )
+        self.run("exec", "--no-follow", code)
+
+
+class Console:
+    """What a board prints, line by line, without disturbing it. A context."""
+
+    def __init__(self, port: str):
+        self._port = port
+        self._serial: serial.Serial | None = None
+        self._text = b""
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._serial:
+            self._serial.close()
+            self._serial = None
+
+    def lines(self, seconds: float | None = None):
+        """Yield lines for so long (None: for ever); "" now and then when none comes.
+
+        The port may go and come back, as that of a board with its own USB does at a restart.
+        """
+        deadline = time.monotonic() + seconds if seconds is not None else None
+        while deadline is None or time.monotonic() < deadline:
+            try:
+                if self._serial is None:
+                    self._serial = serial.Serial(self._port, 115200, timeout=0.2, exclusive=True)
+                self._text += self._serial.read(self._serial.in_waiting or 1)
+            except (OSError, serial.SerialException):
+                self._close()
+                time.sleep(0.2)
+            *whole, self._text = self._text.split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace").rstrip("\r")
+            if not whole:
+                yield ""

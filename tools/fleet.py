@@ -1,0 +1,60 @@
+"""One job on several boards at once, each at its own port."""
+
+import sys
+import threading
+
+from tools.board_port import BoardError
+
+_lock = threading.Lock()
+
+
+class Reporter:
+    """Says what happens at one port; lines name it when there are several."""
+
+    def __init__(self, port: str, several: bool):
+        self._start = port + ": " if several else ""
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        with _lock:
+            print(self._start + text, flush=True)
+
+
+def ports_of(text: str) -> list[str]:
+    """The ports of PORT=a,b or PORT="a b". Raises SystemExit when there is none."""
+    ports = text.replace(",", " ").split()
+    if not ports:
+        raise SystemExit(
+            "name the board's serial port: PORT=/dev/ttyACM0, or several: PORT=/dev/ttyACM0,"
+            "/dev/ttyUSB0; `.venv/bin/mpremote connect list` shows them"
+        )
+    return ports
+
+
+def on_each(text: str, job) -> int:
+    """Run `job(port, say)` for every port at once. Returns the exit code: 0 when all went well.
+
+    A job raises BoardError when it fails.
+    """
+    ports = ports_of(text)
+    failed: dict[str, str] = {}
+
+    def work(port: str) -> None:
+        reporter = Reporter(port, len(ports) > 1)
+        try:
+            job(port, reporter.say)
+        except BoardError as error:
+            failed[port] = str(error)
+            reporter.say(f"FAILED: {error}")
+
+    threads = [threading.Thread(target=work, args=(port,), daemon=True) for port in ports]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if len(ports) > 1:
+        print(f"{len(ports) - len(failed)} of {len(ports)} boards went well", file=sys.stderr)
+    return 1 if failed else 0

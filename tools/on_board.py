@@ -1,0 +1,202 @@
+"""What tools/deploy.py runs on a board: sent over the console, and imported by tests.
+
+Runs on MicroPython, whatever firmware the board holds or none. Nothing here may assume the boot
+part. Folders and files that are not of a slot are not touched.
+"""
+
+import hashlib
+import json
+import os
+import sys
+
+
+def digest(path):
+    """SHA-256 of a file in hex."""
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while True:
+            piece = file.read(1024)
+            if not piece:
+                return "".join(f"{byte:02x}" for byte in hasher.digest())
+            hasher.update(piece)
+
+
+def entries(folder):
+    """What a folder holds, as of os.ilistdir; nothing when it is not there."""
+    try:
+        return list(os.ilistdir(folder))  # type: ignore[attr-defined]
+    except OSError:
+        return []
+
+
+def walk(folder):
+    """Paths of all files below a folder."""
+    found = []
+    for entry in entries(folder):
+        path = folder + "/" + entry[0]
+        if entry[1] & 0x4000:
+            found += walk(path)
+        else:
+            found.append(path)
+    return found
+
+
+def exists(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
+
+
+def keep_alive():
+    """Keep the watchdog, which nobody can switch off, from ending the visit; for 15 minutes."""
+    try:
+        import boot_hal
+
+        boot_hal.keep_alive()
+    except ImportError:
+        try:
+            from machine import WDT, Timer
+
+            watchdog = WDT(timeout=8000)
+            timer = 0 if sys.platform == "esp32" else -1
+            Timer(timer, period=2000, callback=lambda _: watchdog.feed())
+        except (ImportError, ValueError, OSError):
+            pass  # a board without
+
+
+def free():
+    """Free bytes of the flash."""
+    state = os.statvfs("/")
+    return state[0] * state[3]
+
+
+def survey(nonce):
+    """What a deployment must know of the board, as a dict."""
+    implementation = sys.implementation
+    answer = {
+        "machine": implementation._machine,
+        "micropython": ".".join([str(part) for part in implementation.version[:3]]),
+        "mpy": getattr(implementation, "_mpy", 0) & 255,
+        "free": free(),
+        "boot": exists("/tapauth_boot.py") and exists("/boot_hal.py"),
+        "flat": exists("/tapauth"),
+        "key": "",
+        "config": exists("/config.json"),
+        "record": None,
+        "builds": {},
+        "sizes": {},
+        "confirm_s": 120,
+    }
+    try:
+        with open("/site.key", "rb") as file:
+            key = hashlib.sha256(nonce.encode() + file.read()).digest()
+        answer["key"] = "".join(f"{byte:02x}" for byte in key)
+    except OSError:
+        pass
+    try:
+        with open("/config.json") as file:
+            answer["confirm_s"] = json.load(file)["update"]["confirm_s"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    for slot in "ab":
+        answer["sizes"][slot] = sum([os.stat(path)[6] for path in walk("/" + slot)])
+        try:
+            with open("/" + slot + "/manifest") as file:
+                answer["builds"][slot] = file.readline(200).strip().split(" ")[-1]
+        except OSError:
+            pass
+    if answer["boot"]:
+        import tapauth_boot
+
+        answer["record"] = tapauth_boot.read_record()
+    return answer
+
+
+def log():
+    """The boot part's log."""
+    try:
+        with open("/boot.log") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def prepare():
+    """The slot to fill: one whose loss leaves the board a firmware that works."""
+    if not exists("/tapauth_boot.py"):
+        return "a"
+    import tapauth_boot
+
+    return tapauth_boot.prepare()
+
+
+def clear(slot, wanted):
+    """Keep of a slot what is wanted ({path in it: SHA-256}); the manifest goes first.
+
+    Returns the paths that are there already.
+    """
+    root = "/" + slot
+    if exists(root + "/manifest"):
+        os.remove(root + "/manifest")
+    there = []
+    for path in walk(root):
+        name = path[len(root) + 1 :]
+        if name in wanted and digest(path) == wanted[name]:
+            there.append(name)
+        else:
+            os.remove(path)
+    return there
+
+
+def make_folders(paths):
+    """Make the folders of these files."""
+    for path in paths:
+        parts = path.split("/")[1:-1]
+        for i in range(len(parts)):
+            folder = "/" + "/".join(parts[: i + 1])
+            if not exists(folder):
+                os.mkdir(folder)
+
+
+def put_in_place(names):
+    """Give files that were copied as NAME.new their names, in this order."""
+    for name in names:
+        os.rename("/" + name + ".new", "/" + name)
+
+
+def activate(slot):
+    """Start a slot on trial from the next start on. Returns "", or why not."""
+    import tapauth_boot
+
+    try:
+        tapauth_boot.activate(slot)
+        return ""
+    except tapauth_boot.Unsound as reason:
+        return str(reason)
+
+
+def rollback():
+    """(slot, "") of the one that starts next, or ("", why not)."""
+    import tapauth_boot
+
+    try:
+        return tapauth_boot.rollback(), ""
+    except tapauth_boot.Unsound as reason:
+        return "", str(reason)
+
+
+def remove_flat():
+    """Remove what lies in / from the time before there were slots."""
+    for folder in ("/tapauth", "/lib"):
+        for path in walk(folder):
+            os.remove(path)
+        remove_empty(folder)
+
+
+def remove_empty(folder):
+    for entry in entries(folder):
+        remove_empty(folder + "/" + entry[0])
+    if exists(folder):
+        os.rmdir(folder)
