@@ -4,6 +4,9 @@ BLOCK = 4096
 BLOCKS = 512  # 2 MiB, the file system of an ESP32 with 4 MiB of flash
 
 
+_ERASED = b"\xff" * BLOCK
+
+
 class ImageFlash:
     """A block device over an image file, with the geometry of a serial NOR flash."""
 
@@ -15,7 +18,7 @@ class ImageFlash:
             self.new = True
             self._file = open(path, "w+b")
             for _ in range(BLOCKS):
-                self._file.write(b"\xff" * BLOCK)
+                self._file.write(_ERASED)
 
     def readblocks(self, block, buffer, offset=0):
         self._file.seek(block * BLOCK + offset)
@@ -33,5 +36,5 @@ class ImageFlash:
         elif operation == 5:
             return BLOCK
         elif operation == 6:
-            self.writeblocks(argument, b"\xff" * BLOCK)
+            self.writeblocks(argument, _ERASED)
         return 0

@@ -61,6 +61,7 @@ class App:
         self.trial = trial
         self.tail = tail
         self.local = _none_yet()
+        self._rpc = _none_yet()
         self._restarts = 0
         self.reader_stall = service.Stall()
         self.feedback = Feedback(board.lamp)
@@ -236,6 +237,7 @@ class App:
             text = "the auth service is not started: " + str(error)
             self.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)
         else:
+            self._rpc = rpc
             self.apis.append(MqttRpc(rpc, self.link, self.settings["base_topic"]))
         del open_service, Flash
         unload("tapauth.rpc.setup")
@@ -258,6 +260,11 @@ class App:
             self.trial,
             self.tail,
         )
+        if self._rpc:
+            from tapauth.rpc.service import Peer
+
+            self.local.server.rpc = self._rpc
+            self.local.server.new_rpc_peer = Peer
         self.errors.on_change = self.local.errors_changed
         self.supervisor.add("local server", self.local.server.run, 15_000)
         self.supervisor.add("serial console", self.local.console.run, 15_000)
@@ -355,10 +362,9 @@ def main() -> None:
         tail = Tail()
         log.write_to(tail)
     else:
-        # Its setConfig checks what it is given; nothing else needs these again.
-        unload("tapauth.config")
         unload("tapauth.trial")
         trial = None
+    unload("tapauth.config")
     del config
     log.level = LEVELS.index(settings["log_level"])
     log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])

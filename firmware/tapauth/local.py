@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth import config
+from tapauth.compat import unload
 from tapauth.conn.auth import ConnectionAuth
 from tapauth.conn.keeper import Keeper
 from tapauth.conn.state_file import StateFile
@@ -11,6 +11,16 @@ from tapauth.server.serial_console import SerialConsole
 from tapauth.server.service import Server
 
 PAGE = "/tapauth/server/console.gz"
+
+
+def _parse(text: str) -> dict:
+    """Check a configuration; its tables are in memory only meanwhile. Raises ValueError."""
+    from tapauth import config
+
+    try:
+        return config.parse(text)
+    finally:
+        unload("tapauth.config")
 
 
 class Cards:
@@ -28,9 +38,10 @@ class Cards:
 
     def export(self):
         """(bytes in all, generator of pieces) of the list."""
-        from tapauth.store.export import export
+        from tapauth.store import export
 
-        return export(self._vault.store)
+        unload("tapauth.store.export")  # what is under way lives as long as it runs
+        return export.export(self._vault.store)
 
 
 class Local:
@@ -45,7 +56,7 @@ class Local:
         self._settings = settings
         self._unique = unique
         cards = Cards(app.vault) if app.vault.store else None
-        ports = Ports(self, cards, trial, config.parse, tail, bench)
+        ports = Ports(self, cards, trial, _parse, tail, bench)
         self.evses = commands.evses
         self.withdraw = commands.withdraw
         self.set_master_pass_group_id = commands.set_master_pass_group_id

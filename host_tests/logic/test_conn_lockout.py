@@ -5,8 +5,7 @@ import os
 from conn_rig import PASSWORD, Connection, Noise, Rig, finish
 
 from tapauth.conn.account import PASSWORD as KIND_PASSWORD
-from tapauth.conn.account import Account
-from tapauth.conn.kdf import calibrate, derive
+from tapauth.conn.kdf import calibrate, derive, matches, protect
 from tapauth.conn.state_file import StateFile
 
 
@@ -205,11 +204,10 @@ def test_calibration_stays_within_its_bounds():
 
 
 def test_an_account_tells_its_secret_to_nobody():
-    account = Account()
-    finish(account.protect(KIND_PASSWORD, PASSWORD, Noise(), 5))
+    account = finish(protect(KIND_PASSWORD, PASSWORD, Noise(), 5))
     assert account.pin == "" and PASSWORD not in account.record
     assert account.record.startswith("pbkdf2-sha256$5$")
-    assert finish(account.matches(PASSWORD)) and not finish(account.matches(PASSWORD + "x"))
+    assert finish(matches(account, PASSWORD)) and not finish(matches(account, PASSWORD + "x"))
 
 
 def test_the_file_is_checked_and_replaced_whole():

@@ -1,16 +1,23 @@
-"""PBKDF2-HMAC-SHA256 in small steps, so that taps are served while a password is checked.
+"""Secrets: PBKDF2-HMAC-SHA256 in small steps, so that taps are served while one is checked.
 
+Kept of a secret is `pbkdf2-sha256$iterations$salt$key` in hex. A PIN's letters count without case.
 Everything here that takes long is a generator: a step is a few milliseconds on a board.
 """
 
+import binascii
+
 from tapauth.compat import const, ticks_diff, ticks_us
-from tapauth.mac import Mac
+from tapauth.conn.account import PIN, Account
+from tapauth.mac import Mac, equal
 
 LEAST = const(1000)
 """Iterations for a random PIN, and the least for a password."""
 MOST = const(20_000)
+PIN_LENGTH = const(6)
 _STEP = const(25)
 _TARGET_US = const(500_000)
+# 32 symbols, none of which is taken for another: a byte's low bits choose one without bias.
+_SYMBOLS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
 def derive(secret: bytes, salt: bytes, count: int):
@@ -39,3 +46,35 @@ def calibrate(time_us=ticks_us):
         spent += ticks_diff(time_us(), started)
         yield
     return max(LEAST, min(MOST, _TARGET_US * 4 * _STEP // max(spent, 1)))
+
+
+def new_pin(random) -> str:
+    """A random PIN, of 30 bits."""
+    return "".join([_SYMBOLS[byte & 31] for byte in random(PIN_LENGTH)])
+
+
+def _bytes(kind: int, secret: str) -> bytes:
+    return (secret.upper() if kind == PIN else secret).encode()
+
+
+def protect(kind: int, secret: str, random, count: int = LEAST):
+    """An Account with this PIN or password. A generator: `count` iterations."""
+    salt = random(16)
+    key = yield from derive(_bytes(kind, secret), salt, count)
+    texts = [binascii.hexlify(part).decode() for part in (salt, key)]
+    record = f"pbkdf2-sha256${count}${texts[0]}${texts[1]}"
+    return Account(kind, record, secret if kind == PIN else "")
+
+
+def matches(account: Account, secret: str):
+    """Whether `secret` is the account's PIN or password. A generator."""
+    _, count, salt, key = account.record.split("$")
+    found = yield from derive(_bytes(account.kind, secret), binascii.unhexlify(salt), int(count))
+    return equal(found, binascii.unhexlify(key))
+
+
+def best_iterations(auth):
+    """The iterations that suit the board, measured once. A generator."""
+    if not auth.iterations:
+        auth.iterations = yield from (auth.measure or calibrate)()
+    return auth.iterations

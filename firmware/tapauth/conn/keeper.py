@@ -5,7 +5,8 @@ row, and a seed for the next start's random numbers.
 import binascii
 import json
 
-from tapauth.conn.account import PIN, Account, new_pin
+from tapauth.compat import unload
+from tapauth.conn.account import PIN, Account
 from tapauth.conn.lockout import FREE, Lockout
 from tapauth.conn.sessions import ADMIN, USER
 from tapauth.mac import Mac
@@ -80,10 +81,13 @@ class Keeper:
         """
         self.lockout = Lockout(self._failures, now)
         if self._fresh:
+            from tapauth.conn import kdf
+
+            unload("tapauth.conn.kdf")
             accounts = {}
             for role in (ADMIN, USER):
-                accounts[role] = Account()
-                yield from accounts[role].protect(PIN, new_pin(self.random), self.random)
+                pin = kdf.new_pin(self.random)
+                accounts[role] = yield from kdf.protect(PIN, pin, self.random)
             self.keep(accounts)
             self._fresh = False
             for role in (ADMIN, USER):

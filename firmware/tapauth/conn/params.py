@@ -1,26 +1,32 @@
-"""The command setAuthParams: another protection for a role."""
+"""The commands beside auth: how the roles are protected, and tokens."""
 
 from tapauth.compat import const
-from tapauth.conn.account import KINDS, PASSWORD, PIN, UNSECURED, Account, fits, new_pin
-from tapauth.conn.auth import (
-    ADMIN_CHANGED,
-    ADMIN_UNSECURED,
-    ROLES,
-    USER_CHANGED_BY_ADMIN,
-    USER_CHANGED_BY_USER,
-    Refused,
-    role_name,
-)
-from tapauth.conn.kdf import LEAST
-from tapauth.conn.sessions import ADMIN, USER, is_token_shaped
+from tapauth.conn.account import KINDS, PASSWORD, PIN, UNSECURED, Account
+from tapauth.conn.auth import ROLES, Refused, role_name
+from tapauth.conn.kdf import LEAST, best_iterations, new_pin, protect
+from tapauth.conn.sessions import ADMIN, HTTP, USER, fits, is_token_shaped
 
 _MONTH_S = const(2_592_000)
 _DAY_S = const(86_400)
 _MIN_PASSWORD = const(8)
+_WAIT_MS = const(50)
+# Causes: see auth.py.
+_ADMIN_UNSECURED = const(2)
+_ADMIN_CHANGED = const(3)
+_USER_CHANGED_BY_ADMIN = const(4)
+_USER_CHANGED_BY_USER = const(5)
 
 
-def change(auth, connection, request: dict, reply: dict):
-    """Carry the request out for a ConnectionAuth. A generator. Raises auth.Refused."""
+def handle(auth, connection, request: dict, reply: dict):
+    """Carry a request out for a ConnectionAuth. A generator. Raises Refused."""
+    steps = _METHODS[request["method"]](auth, connection, request, reply)
+    if steps:
+        yield from steps
+    reply["result"] = True
+
+
+def _set_auth_params(auth, connection, request: dict, reply: dict):
+    """Carry the request out for a ConnectionAuth. A generator. Raises Refused."""
     auth.require(connection, USER)
     role = request.get("userType")
     role = ROLES.get(role) if isinstance(role, str) else None
@@ -50,15 +56,14 @@ def change(auth, connection, request: dict, reply: dict):
             raise Refused("protect admin first")
         account = Account()
         if kind:
-            count = (yield from auth.best_iterations()) if kind == PASSWORD else LEAST
-            yield from account.protect(kind, secret, auth.keeper.random, count)
+            count = (yield from best_iterations(auth)) if kind == PASSWORD else LEAST
+            account = yield from protect(kind, secret, auth.keeper.random, count)
         auth.require(connection, asking)
         _put(auth, connection, role, account, reply)
     finally:
         auth.busy = False
     if kind == PIN:
         reply["newPin"] = secret
-    reply["result"] = True
 
 
 def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
@@ -76,12 +81,67 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
     if session:
         auth.closed(connection)
     if role == ADMIN:
-        auth.end_all(ADMIN, ADMIN_CHANGED)
+        auth.end_all(ADMIN, _ADMIN_CHANGED)
     else:
-        auth.end_all(USER, USER_CHANGED_BY_USER if own else USER_CHANGED_BY_ADMIN)
+        auth.end_all(USER, _USER_CHANGED_BY_USER if own else _USER_CHANGED_BY_ADMIN)
     if opens_user:
-        auth.end_all(USER, ADMIN_UNSECURED)
+        auth.end_all(USER, _ADMIN_UNSECURED)
     if session:
         auth.enter(connection, session, reply)
         del reply["previleges"]
     auth.log.info("conn", "{} is now protected by: {}", role_name(role), KINDS[account.kind])
+
+
+def _get_auth_info(auth, connection, request: dict, reply: dict):
+    auth.require(connection, USER)
+    for role, name in ((ADMIN, "adminAuth"), (USER, "userAuth")):
+        account = auth.keeper.accounts[role]
+        info = reply[name] = {"security": KINDS[account.kind]}
+        if account.pin and connection.session.role == ADMIN:
+            info["pin"] = account.pin
+
+
+def _get_http_token(auth, connection, request: dict, reply: dict):
+    auth.require(connection, USER)
+    reply["token"] = auth.sessions.token(HTTP, connection.session, auth.now())
+
+
+def _clear_tokens(auth, connection, request: dict, reply: dict):
+    auth.require(connection, ADMIN)
+    for session in list(auth.sessions.all):
+        if session.connection:
+            auth.sessions.renew(session)
+        else:
+            auth.sessions.all.remove(session)
+
+
+def _set_version(auth, connection, request: dict, reply: dict):
+    if request.get("version") not in ("1", "2"):
+        raise Refused("versions 1 and 2 are known")
+
+
+def renew_pin(auth, role: int):
+    """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError."""
+    while auth.busy:
+        yield _WAIT_MS
+    auth.busy = True
+    try:
+        pin = new_pin(auth.keeper.random)
+        account = yield from protect(PIN, pin, auth.keeper.random)
+    finally:
+        auth.busy = False
+    accounts = dict(auth.keeper.accounts)
+    accounts[role] = account
+    auth.keeper.keep(accounts)
+    auth.unlock()
+    auth.end_all(role, _ADMIN_CHANGED if role == ADMIN else _USER_CHANGED_BY_ADMIN)
+    auth.keeper.show_pin(role)
+
+
+_METHODS = {
+    "setAuthParams": _set_auth_params,
+    "getAuthInfo": _get_auth_info,
+    "getTokenForHttpServer": _get_http_token,
+    "clearTokens": _clear_tokens,
+    "setUsedApiVersion": _set_version,
+}

@@ -19,6 +19,8 @@ HTTP_LIFETIME = const(300)
 NEVER = const(999_999_999_999)
 """The expiry of what lasts until the reboot."""
 
+MAX_SECRET = const(128)
+"""Most bytes of a PIN, password or token: the work for a longer one would not be bounded."""
 MOST = const(8)
 """Sessions at a time, when a role may have several."""
 _NONCE = const(16)
@@ -40,6 +42,16 @@ def is_token_shaped(text: str) -> bool:
         and len(mac) == 64
         and _only(mac, "0123456789ABCDEF")
     )
+
+
+def fits(secret: str) -> bool:
+    """Whether a secret is text of at most MAX_SECRET bytes."""
+    if len(secret) > MAX_SECRET:
+        return False
+    try:
+        return len(secret.encode()) <= MAX_SECRET
+    except ValueError:  # halves of characters
+        return False
 
 
 def _only(text: str, characters: str) -> bool:

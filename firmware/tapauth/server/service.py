@@ -11,35 +11,26 @@ from microdot import Microdot, Request, Response
 from microdot.microdot import HTTPException
 from microdot.websocket import WebSocket, WebSocketError
 
-from tapauth.compat import const, sleep_ms
-from tapauth.conn.sessions import ADMIN, USER
+from tapauth.compat import const, sleep_ms, unload
+from tapauth.conn.sessions import ADMIN
 from tapauth.server.commands import Commands
 from tapauth.server.pipe import Pipe
 
 MAX_MESSAGE = const(4096)
 """Most bytes of a WebSocket message."""
-_MAX_UPLOAD = const(2_097_152)
-_CHUNK = const(512)
 _HEAD_MS = const(5000)  # for a request's head
-_STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
-_CHUNK_MS = const(10_000)  # for the next piece of an upload or a download
+STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
 _GRACE_MS = const(2000)  # a connection this young is not given up for another
 _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # messages at once
 _REFILL_MS = const(50)  # one more message each; who sends faster is read later
 _TICK_MS = const(100)
 
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-}
-_PAGE_HEADERS = {
-    "Content-Type": "text/html; charset=UTF-8",
-    "Content-Encoding": "gzip",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:",
 }
 
 
@@ -108,26 +99,18 @@ class Server:
         self.dropped = 0
         """Connections that were given up, for lack of life."""
         self.events_dropped = 0
-        self._settings = settings
-        self._ports = ports
+        self.settings = settings
+        self.ports = ports
         self._make_auth = make_auth
-        self._page = page
-        self._clock = clock
-        self._log = log
+        self.page = page
+        self.clock = clock
+        self.log = log
         self._context = None
         self._pipes: list[Pipe] = []
         self._peers: list[Peer] = []
         # Bodies are streams, and there are none where none is wanted.
         Request.max_body_length = 0
         WebSocket.max_message_length = MAX_MESSAGE
-        self._routes = {
-            "GET /": self._get_page,
-            "GET /api": self._api,
-            "GET /rpc": self._serve_rpc,
-            "GET /cards": self._download,
-            "POST /cards": self._upload,
-            "GET /log": self._get_log,
-        }
 
     # Life.
 
@@ -136,12 +119,12 @@ class Server:
         beat()
         if not self.commands:
             self.auth = await self.steps(self._make_auth(self._lost))
-            self.commands = Commands(self.auth, self._ports, self._clock, self._log, self._tell)
-        settings = self._settings
+            self.commands = Commands(self.auth, self.ports, self.clock, self.log, self._tell)
+        settings = self.settings
         self._context = _tls(settings)
         server = await asyncio.start_server(self._accept, settings["address"], settings["port"])
         scheme = "https" if self._context else "http"
-        self._log.info("server", "{} on port {}", scheme, settings["port"])
+        self.log.info("server", "{} on port {}", scheme, settings["port"])
         try:
             while True:
                 beat()
@@ -153,7 +136,7 @@ class Server:
                 pipe.task.cancel()
 
     def _look_after(self) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         for pipe in self._pipes:
             if now >= pipe.deadline:
                 pipe.deadline = now + _HEAD_MS
@@ -164,7 +147,7 @@ class Server:
         commands.learner.poll()  # type: ignore
         if commands.restart_at and now >= commands.restart_at:  # type: ignore
             commands.restart_at = 0  # type: ignore
-            self._ports.board.restart()
+            self.ports.board.restart()
 
     async def steps(self, steps):
         """Run a generator to its end; its steps say how long they can wait."""
@@ -187,7 +170,7 @@ class Server:
     # Connections.
 
     def _room_for(self, pipe: Pipe) -> bool:
-        most = self._settings["max_connections"]
+        most = self.settings["max_connections"]
         same = 0
         oldest = None
         for one in self._pipes:
@@ -196,7 +179,7 @@ class Server:
                 oldest = one
         if same < max(most - 1, 1) and len(self._pipes) < most:
             return True
-        if oldest and self._clock.now() - oldest.began > _GRACE_MS:
+        if oldest and self.clock.now() - oldest.began > _GRACE_MS:
             # Who shows nothing for his presence makes room.
             self.dropped += 1
             self._pipes.remove(oldest)
@@ -205,7 +188,7 @@ class Server:
         return False
 
     async def _accept(self, reader, writer) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         try:
             pipe = Pipe(reader, writer, asyncio.current_task(), now, now + _HEAD_MS)
         except (OSError, TypeError):  # gone already
@@ -220,10 +203,10 @@ class Server:
                 await pipe.secure(self._context)
             await self._serve(pipe)
         except (OSError, WebSocketError, asyncio.CancelledError) as error:
-            self._log.debug("server", "connection ended: {}", error)
+            self.log.debug("server", "connection ended: {}", error)
         except Exception as error:
-            self._log.error("server", "connection ended: {}", error)
-            self._log.trace(error)
+            self.log.error("server", "connection ended: {}", error)
+            self.log.trace(error)
         finally:
             if pipe in self._pipes:
                 self._pipes.remove(pipe)
@@ -255,7 +238,7 @@ class Server:
     def _lost(self, peer: Peer, cause: int) -> None:
         """A connection lost its authorization."""
         peer.pipe.settled = False
-        peer.pipe.deadline = self._clock.now() + _STRANGER_MS
+        peer.pipe.deadline = self.clock.now() + STRANGER_MS
         self._tell(peer, "authorizationNeeded", {"cause": cause})
 
     # Requests.
@@ -264,106 +247,40 @@ class Server:
         """Answer the request that a connection begins with."""
         try:
             request = await Request.create(Microdot, pipe, pipe, None)
-            route = request and self._routes.get(f"{request.method} {request.path}")
-            if not route:
-                response = Response("not found", 404, _HEADERS)
-            elif request.content_length > _MAX_UPLOAD:
-                response = Response("too large", 413, _HEADERS)
+            if request and request.method == "GET" and request.path == "/api":
+                response = await self._api(request)
             else:
-                response = await route(request)
+                if request and request.path == "/rpc":
+                    from tapauth.server import rpc_socket as room
+                else:
+                    from tapauth.server import files as room  # type: ignore
+
+                # What it needs of the module lives as long as it runs.
+                unload(room.__name__)
+                response = await room.respond(self, request)
         except (HTTPException, ValueError, IndexError):
-            response = Response("bad request", 400, _HEADERS)
+            response = Response("bad request", 400, HEADERS)
         if response:
             await response.write(pipe)
 
     def _pipe_of(self, request) -> Pipe:
         return request.sock[0]
 
-    def _allow(self, request, role: int) -> bool:
-        """Whether the request has the HTTP token of a connection of at least this role."""
-        token = request.args.get("token")
-        bearer = request.headers.get("Authorization", "")
-        if not token and bearer.startswith("Bearer "):
-            token = bearer[7:]
-        return self.auth.http_role(token) >= role  # type: ignore
-
-    async def _get_page(self, request):
-        try:
-            file = open(self._page, "rb")
-        except OSError:
-            return Response("no page", 404, _HEADERS)
-        self._pipe_of(request).deadline = self._clock.now() + 3 * _CHUNK_MS
-        headers = dict(_HEADERS)
-        headers.update(_PAGE_HEADERS)
-        return Response(file, 200, headers)
-
-    async def _get_log(self, request):
-        if not self._allow(request, USER):
-            return Response("token needed", 403, _HEADERS)
-        return Response("\n".join(self._ports.tail.lines()) + "\n", 200, _HEADERS)
-
-    async def _download(self, request):
-        if not self._allow(request, USER):
-            return Response("token needed", 403, _HEADERS)
-        if not self._ports.cards:
-            return Response("no card store", 404, _HEADERS)
-        size, pieces = self._ports.cards.export()
-        headers = dict(_HEADERS)
-        headers["Content-Type"] = "application/octet-stream"
-        headers["Content-Length"] = str(size)
-        return Response(self._with_deadline(self._pipe_of(request), pieces), 200, headers)
-
-    def _with_deadline(self, pipe: Pipe, pieces):
-        pipe.settled = True
-        for piece in pieces:
-            pipe.deadline = self._clock.now() + _CHUNK_MS
-            yield piece
-
-    async def _upload(self, request):
-        if not self._allow(request, ADMIN):
-            return Response("token of an admin needed", 403, _HEADERS)
-        if not self._ports.cards:
-            return Response("no card store", 404, _HEADERS)
-        left = request.content_length
-        if left <= 0:
-            return Response("Content-Length needed", 411, _HEADERS)
-        pipe = self._pipe_of(request)
-        pipe.settled = True
-        try:
-            load = self._ports.cards.load()
-            try:
-                while left:
-                    pipe.deadline = self._clock.now() + _CHUNK_MS
-                    data = await pipe.readexactly(min(left, _CHUNK))
-                    left -= len(data)
-                    await self.steps(load.write(data))
-                pipe.deadline = self._clock.now() + 6 * _CHUNK_MS
-                await self.steps(load.commit())
-            finally:
-                load.abort()
-        except OSError:
-            raise
-        except Exception as error:
-            self._log.warning("server", "card list refused: {}", error)
-            return Response("refused: " + str(error), 422, _HEADERS)
-        self._log.info("server", "card list taken, version {}", load.version)
-        return Response(json.dumps({"version": load.version}), 200, _HEADERS)
-
     # WebSockets.
 
-    def _is_foreign(self, request) -> bool:
+    def is_foreign(self, request) -> bool:
         """Whether a page of another host opens this WebSocket in its visitor's name."""
         origin = request.headers.get("Origin")
         return bool(origin) and origin.split("://")[-1] != request.headers.get("Host")
 
     async def _api(self, request):
-        if self._is_foreign(request):
-            return Response("other origin", 403, _HEADERS)
+        if self.is_foreign(request):
+            return Response("other origin", 403, HEADERS)
         socket = WebSocket(request)
         await socket.handshake()
-        now = self._clock.now()
+        now = self.clock.now()
         pipe = self._pipe_of(request)
-        pipe.deadline = now + _STRANGER_MS
+        pipe.deadline = now + STRANGER_MS
         peer = Peer(pipe, socket, now)
         self._peers.append(peer)
         try:
@@ -380,11 +297,11 @@ class Server:
     async def _converse(self, peer: Peer) -> None:
         pipe = peer.pipe
         while True:
-            data = await peer.receive(self._clock)
+            data = await peer.receive(self.clock)
             reply = await self._answer(peer, data)
             pipe.settled = peer.session is not None
             if pipe.settled:
-                pipe.deadline = self._clock.now() + self._settings["idle_s"] * 1000
+                pipe.deadline = self.clock.now() + self.settings["idle_s"] * 1000
             await peer.send(reply)
 
     async def _answer(self, peer: Peer, data) -> str:
@@ -399,30 +316,6 @@ class Server:
             return json.dumps(reply)
         except MemoryError:
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
-
-    async def _serve_rpc(self, request):
-        if not self.rpc or self._is_foreign(request):
-            return Response("not here", 404, _HEADERS)
-        socket = WebSocket(request)
-        await socket.handshake()
-        pipe = self._pipe_of(request)
-        pipe.deadline = self._clock.now() + _STRANGER_MS
-        rate = Peer(pipe, socket, self._clock.now())
-        peer = self.new_rpc_peer()  # type: ignore
-        try:
-            while not peer.close:
-                data = await rate.receive(self._clock)
-                reply = self.rpc.handle(data, peer)
-                # It names itself once it has proved who it is.
-                pipe.settled = bool(peer.name)
-                if pipe.settled:
-                    pipe.deadline = self._clock.now() + self._settings["idle_s"] * 1000
-                if reply:
-                    await socket.send(reply)
-            if peer.close:
-                await socket.send(peer.close.to_bytes(2, "big"), WebSocket.CLOSE)
-        except WebSocketError:
-            pass
 
 
 def _tls(settings: dict):
