@@ -39,7 +39,7 @@ from tools.pn532_sim import Chip
 from tools.store_target import ImageTarget
 
 HEAP = "320k"
-"""Heap of the 64-bit Unix port. The idle firmware, measured on both, holds 212 KB of it and 130 KB
+"""Heap of the 64-bit Unix port. The idle firmware, measured on both, held 212 KB of it and 130 KB
 of a Pico W's 199 KB: 320 KB here are like a Pico W."""
 SERVER_HEAP = "448k"
 """The local server holds 97 KB more of the 64-bit heap: it is for boards with more than a Pico W
