@@ -58,6 +58,7 @@ class App:
         self.log = log
         self.apis: list = []
         self.refused = 0
+        self._time_topic = base + "/time"
         self.trial = trial
         self.tail = tail
         self.local = _none_yet()
@@ -129,8 +130,8 @@ class App:
         counters = {
             "reader_stall_us": self.reader_stall.longest_us,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
+            "network_outages": self.network.outages,
         }
-        counters["network_outages"] = self.network.outages
         counters.update(self.link.counters())
         counters.update(service.counters(self.scanner, self.taps))
         counters["cards"] = self.vault.counters()
@@ -281,7 +282,7 @@ class App:
         if source != "none" and self.wallclock.unix() is None:
             self._clock_unset(True)
         if source == "mqtt":
-            self.link.subscribe(self.settings["base_topic"] + "/time")
+            self.link.subscribe(self._time_topic)
         elif source == "ntp":
             self.supervisor.add("clock", self._keep_time)
 
@@ -291,7 +292,7 @@ class App:
         await ntp.keep_time(self.settings["clock"]["ntp_host"], self.wallclock, self.log, beat)
 
     def _is_time(self, topic: str, payload: bytes) -> bool:
-        if topic != self.settings["base_topic"] + "/time":
+        if topic != self._time_topic:
             return False
         try:
             right = self.wallclock.set_from(json.loads(payload.decode()))
