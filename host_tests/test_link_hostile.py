@@ -43,14 +43,17 @@ class Scene:
         """Stop the probe and check what holds after every scenario. Returns its result."""
         self.wait_for_events(10)
         result = self.observer.stop(self.probe)
-        time.sleep(0.2)
+        delivered = result["queued"] - result["waiting"]
+        # The broker has them; it may take a moment to pass them on.
+        until = time.monotonic() + 10
+        while len(self.observer.order) < delivered and time.monotonic() < until:
+            time.sleep(0.05)
         print("\n".join(self.probe.lines))
         order = self.observer.order
         assert result["restarts"] == 0
         assert result["broken"] == 0, "a message that was cut was handed on"
         assert result["mqtt_outbox_dropped"] == result["mqtt_unacknowledged"] == 0
         assert order == list(range(len(order))), "in order, without a gap"
-        delivered = result["queued"] - result["waiting"]
         assert len(order) >= delivered, "what was acknowledged has arrived"
         assert result["busy_us"] <= MAX_BUSY_US
         return result
