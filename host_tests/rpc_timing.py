@@ -44,7 +44,7 @@ def ask(name, secret):
 
 
 def verify(name, secret):
-    check = rig.service._credentials.verify
+    check = rig.service.credentials.verify
     psk, cert = secret.get("psk"), secret.get("cert")
     gc.collect()
     begin = ticks_us()
@@ -61,7 +61,7 @@ for _ in range(ROUNDS):
             name = f"//h/{start}_{number:02}"
             for kind, secret in (("psk", "wrong"), ("cert", "MIIBAAAA")):
                 times[f"{word}_{kind}"].append(ask(name, {kind: secret}))
-                rig.service._asked_for.passed(name)
+                rig.service.asked_for.passed(name)
                 times[f"{word}_core_{kind}"].append(verify(name, {kind: secret}))
 for word in times:
     ordered = sorted(times[word])

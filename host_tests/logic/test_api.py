@@ -128,7 +128,7 @@ def test_reply_topics():
 def test_heartbeat_is_immediate_periodic_and_wraps_at_64_bits():
     rig = Rig()
     module = AuthConsumer("auth_api", *rig.common(communication_check_s=0), rig.wallclock)
-    module._heartbeats = 2**64 - 2
+    module.heartbeats = 2**64 - 2
     beats = []
     for _ in range(70):
         module.tick(rig.clock.now())
@@ -233,7 +233,7 @@ def test_requests_end_by_their_own_replies_only():
     assert module.refused == 2
     module.tick(rig.clock.advance(2000))
     assert [request_id for request_id, _ in rig.answers] == [2, 1]
-    assert module._pending == {}
+    assert module.pending == {}
 
 
 # Attached

@@ -184,7 +184,7 @@ def test_a_fault_in_what_is_called_does_not_cost_the_session():
             scene.messages.append((topic, payload))
             raise KeyError("04a1b2c3")
 
-        scene.link._on_message = broken
+        scene.link.on_message = broken
         stream.say(message("a", b"1", 3) + message("a", b"2", 4))
         await scene.pass_ms()
         assert len(scene.messages) == 2

@@ -232,4 +232,4 @@ def test_a_table_full_of_waiting_names_lets_nobody_guess():
     assert throttle.blocked("new", 0)
     assert not throttle.blocked("new", 30_000)
     throttle.failed("new", 30_000)
-    assert len(throttle._rows) == 16
+    assert len(throttle.rows) == 16

@@ -190,7 +190,7 @@ def test_the_list_of_the_commands_fits_a_frame():
     assert len(names) == 10
     assert listed["/v1"]["methods"]["Hello"]["result"] == {"type": "string"}
     assert "/v1/Device.Add" in names
-    assert sorted(rig.service._handlers) == sorted(
+    assert sorted(rig.service.handlers) == sorted(
         f"{service}{'/' if service == '/v1' else '.'}{name}"
         for service in listed
         for name in listed[service]["methods"]

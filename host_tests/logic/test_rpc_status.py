@@ -230,7 +230,7 @@ def test_status_500_when_flash_or_random_fail():
     def broken(count):
         raise OSError(5)
 
-    rig.service._tokens._random = broken
+    rig.service.tokens.random = broken
     assert rig.status("Auth.GenerateToken", {"host": "a.com"}) == 500
 
 
@@ -275,7 +275,7 @@ def test_status_507_when_a_table_is_full():
     assert as_joe(rig, "Auth.GenerateToken", {"host": "one.more"}) == 507
     rig.result("Auth.RevokeToken", {"host": "app3.com"})
     assert as_joe(rig, "Auth.GenerateToken", {"host": "one.more"}) == 0
-    rig.service._credentials._table._capacity = 6
+    rig.service.credentials.table.capacity = 6
     rig.add("//h/d", psk="x")
     assert rig.status("Device.Add", {"deviceid": "//h/one_more", "psk": "x"}) == 507
 

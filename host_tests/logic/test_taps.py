@@ -119,7 +119,7 @@ def test_many_cards_in_a_row_leave_a_bounded_memory():
     for i in range(1000):
         uid = bytes((4, i & 255, i >> 8, 7))
         assert taps.observe([uid], i * 10, i * 10 + 5) == token(uid.hex())
-    assert len(taps._known) <= 6
+    assert len(taps.known) <= 6
 
 
 def test_the_card_that_started_a_charge_cannot_stop_it_at_once():

@@ -112,7 +112,7 @@ class ApiModule:
         )
         self.operations = {"communication_check": self._communication_check}
         self._heartbeat_ms = settings["heartbeat_interval_ms"]
-        self._heartbeats = 0
+        self.heartbeats = 0
         self._next_heartbeat = 0
         self._check_s = settings["communication_check_s"]
         self._check = CommunicationCheck(self._check_s, clock.now(), self._fault)
@@ -187,8 +187,8 @@ class ApiModule:
         self._check.poll(now)
         if self._heartbeat_ms and self._link.connected and now >= self._next_heartbeat:
             # An unsigned 64-bit number that wraps.
-            self._link.publish(self.topic("heartbeat"), str(self._heartbeats))
-            self._heartbeats = (self._heartbeats + 1) & 0xFFFF_FFFF_FFFF_FFFF
+            self._link.publish(self.topic("heartbeat"), str(self.heartbeats))
+            self.heartbeats = (self.heartbeats + 1) & 0xFFFF_FFFF_FFFF_FFFF
             # From the planned time, so that the period holds; after a gap, from now.
             self._next_heartbeat += self._heartbeat_ms
             if self._next_heartbeat <= now:

@@ -28,7 +28,7 @@ class AuthTokenValidator(ApiModule):
         self._accept_offline = settings["accept_unknown_offline"]
         self._station = station
         self._learn = learn
-        self._pending: dict[str, tuple] = {}
+        self.pending: dict[str, tuple] = {}
         self.operations["validate_result_update"] = self._update
 
     def parameters(self) -> dict:
@@ -44,7 +44,7 @@ class AuthTokenValidator(ApiModule):
             self._decide_offline(request_id)
             return
         name = binascii.hexlify(os.urandom(16)).decode()
-        self._pending[name] = (request_id, self._clock.now() + self._timeout_ms, token)
+        self.pending[name] = (request_id, self._clock.now() + self._timeout_ms, token)
         reply_to = self.topic(_REPLY + name, "m2e")
         request = json.dumps({"headers": {"replyTo": reply_to}, "payload": token})
         if not self._link.publish(self.topic("validate_token"), request):
@@ -54,14 +54,14 @@ class AuthTokenValidator(ApiModule):
         if not name.startswith(_REPLY):
             raise BadMessage("no such operation")
         name = name[len(_REPLY) :]
-        if name not in self._pending:
+        if name not in self.pending:
             raise BadMessage("no such request is open")
         result = load(payload)
         error = check_validation_result(result)
         if error:
             # As in EVerest the request stays open for a valid reply.
             raise BadMessage(error)
-        request_id, _, token = self._pending.pop(name)
+        request_id, _, token = self.pending.pop(name)
         self._learn(token, result)
         self._station.answer(request_id, result)
 
@@ -74,9 +74,9 @@ class AuthTokenValidator(ApiModule):
         self._station.answer(request_id, ACCEPTED if self._accept_offline else None)
 
     def _expire(self, name: str) -> None:
-        self._decide_offline(self._pending.pop(name)[0])
+        self._decide_offline(self.pending.pop(name)[0])
 
     def tick(self, now: int) -> None:
         super().tick(now)
-        for name in [name for name in self._pending if now >= self._pending[name][1]]:
+        for name in [name for name in self.pending if now >= self.pending[name][1]]:
             self._expire(name)

@@ -69,7 +69,7 @@ class Taps:
         self._guarded_until = 0
         # [key, absent since or None]. Key: UID as hex, TWO_CARDS or the reason of a refusal - a
         # random UID is another one at each look, but the same reason.
-        self._known: list[list] = []
+        self.known: list[list] = []
         self.taps = 0
         self.refused: dict[str, int] = {}
         """Times that a card was not taken, by what was said; all wrong lengths are one."""
@@ -114,7 +114,7 @@ class Taps:
         """Note who is here and who is not; returns those of `keys` that are new."""
         new = list(keys)
         kept = []
-        for entry in self._known:
+        for entry in self.known:
             here = entry[0] in keys
             if entry[1] is None and not here:
                 entry[1] = since
@@ -128,12 +128,12 @@ class Taps:
             if len(kept) >= _TABLE:
                 kept.remove(next(entry for entry in kept if entry[1] is not None))
             kept.append([key, None])
-        self._known = kept
+        self.known = kept
         return new
 
     def blind(self) -> None:
         """The reader failed: whoever was absent must be seen to be absent anew."""
-        for entry in self._known:
+        for entry in self.known:
             entry[1] = None
 
     def started(self, token_value: str, now: int) -> None:

@@ -83,7 +83,7 @@ class Link:
         self._keepalive_ms = settings["keepalive_s"] * 1000
         self._clock = clock
         self._log = log
-        self._on_message = on_message
+        self.on_message = on_message
         self._on_up = on_up
         self._status_topic = status_topic.encode()
         self._frames = FrameSocket(settings["max_message_bytes"], _WINDOW + _RESERVE)
@@ -469,7 +469,7 @@ class Link:
         except UnicodeError:
             self.malformed += 1
             return
-        self._call(self._on_message, name, payload)
+        self._call(self.on_message, name, payload)
 
     def _call(self, function, *arguments) -> None:
         try:

@@ -27,7 +27,7 @@ class Credentials:
     """The devices in `table` (a records.Table of DIGESTS bytes), and the backend beside it."""
 
     def __init__(self, table, mac: Mac, backend: str, backend_key: str):
-        self._table = table
+        self.table = table
         self._mac = mac
         self._backend = backend
         self._backend_value = (
@@ -39,7 +39,7 @@ class Credentials:
 
     def current(self, name: str) -> bytes | None:
         """What is known of an ID: its digests, or None. Another value: other credentials."""
-        value = self._table.get(name.encode())
+        value = self.table.get(name.encode())
         return self._backend_value if name == self._backend else value
 
     def verify(self, name: str, psk: str | None, cert: str | None = None) -> bool:
@@ -66,8 +66,8 @@ class Credentials:
         value = (self._digest(name, psk) if psk else _NONE) + (
             fingerprint(cert) if cert else _NONE
         )
-        return self._table.put(name.encode(), value)
+        return self.table.put(name.encode(), value)
 
     def remove(self, name: str) -> None:
         """Forget a device. Raises OSError."""
-        self._table.remove(name.encode())
+        self.table.remove(name.encode())

@@ -111,7 +111,7 @@ class Table:
     def __init__(self, file: RecordFile, value_size: int, capacity: int):
         self._file = file
         self._size = value_size
-        self._capacity = capacity
+        self.capacity = capacity
         self._records = file.load()
 
     @property
@@ -142,7 +142,7 @@ class Table:
     def put(self, key: bytes, value: bytes) -> bool:
         """Set a value, on flash when this returns. False: no room. Raises OSError."""
         at = self._at(key)
-        if at < 0 and len(self._records) >= self._capacity:
+        if at < 0 and len(self._records) >= self.capacity:
             return False
         records = list(self._records)
         if at < 0:

@@ -67,16 +67,16 @@ class Service:
         self._backend = settings["backend_id"]
         self._tokens_backend_only = settings["tokens_backend_only"]
         self._tokens_as_psk = settings["tokens_as_psk"]
-        self._credentials = credentials
-        self._tokens = tokens
+        self.credentials = credentials
+        self.tokens = tokens
         self._clock = clock
         self._unix_time = unix_time
         self._log = log
         # Apart, so that who guesses at a device's key cannot stop the backend from asking for it.
         self._callers = Throttle()
-        self._asked_for = Throttle()
+        self.asked_for = Throttle()
         self._checks = _from_definitions("checks")
-        self._handlers = {
+        self.handlers = {
             "/v1/Auth.GenerateToken": self._generate_token,
             "/v1/Auth.GetToken": self._get_token,
             "/v1/Auth.ListToken": self._list_token,
@@ -156,7 +156,7 @@ class Service:
                 status, value = 400, "bad argument"
             except Exception as error:
                 self._log.error(
-                    "rpc", "{} failed: {}", name if name in self._handlers else "?", error
+                    "rpc", "{} failed: {}", name if name in self.handlers else "?", error
                 )
                 self._log.trace(error)
                 status, value = 500, "internal error"
@@ -182,7 +182,7 @@ class Service:
             return Refused(401, "connection of another ID")
         now = self._clock.now()
         # With new credentials, or none any more, a connection has to prove itself again.
-        if not peer.proof or peer.proof != self._credentials.current(source):
+        if not peer.proof or peer.proof != self.credentials.current(source):
             if type(frame.key) is not str or not source:
                 return Refused(401, "not authenticated")
             # The backend has a key that nobody guesses, and must not be locked out by who tries.
@@ -190,7 +190,7 @@ class Service:
             if guarded and self._callers.blocked(source, now):
                 return Refused(429, "too many failed authentications")
             try:
-                right = self._credentials.verify(source, frame.key)
+                right = self.credentials.verify(source, frame.key)
             except ValueError:  # text that UTF-8 cannot hold
                 right = False
             if not right:
@@ -199,7 +199,7 @@ class Service:
                 return Refused(401, "not authenticated")
             self._callers.passed(source)
             peer.name = source
-            peer.proof = self._credentials.current(source)
+            peer.proof = self.credentials.current(source)
         if self.rebooting:
             return Refused(418, "about to reboot")
         return None
@@ -220,7 +220,7 @@ class Service:
         error = check(command, args)
         if error:
             raise Refused(400, error)
-        return self._handlers[name](source, args, frame.version)
+        return self.handlers[name](source, args, frame.version)
 
     def _check_deadline(self, element: dict) -> None:
         for name in ("deadline", "timeout"):
@@ -240,20 +240,20 @@ class Service:
         return _from_definitions("services")
 
     def _generate_token(self, source, args, version):
-        token = self._tokens.generate(source, addresses.parse_host(args["host"]))
+        token = self.tokens.generate(source, addresses.parse_host(args["host"]))
         if token is None:
             raise Refused(507, "no room for another token")
         return {"token": token}
 
     def _get_token(self, source, args, version):
-        token = self._tokens.get(source, addresses.parse_host(args["host"]))
+        token = self.tokens.get(source, addresses.parse_host(args["host"]))
         return {"exist": False} if token is None else {"exist": True, "token": token}
 
     def _list_token(self, source, args, version):
-        return [{"host": host} for host in self._tokens.hosts(source)]
+        return [{"host": host} for host in self.tokens.hosts(source)]
 
     def _revoke_token(self, source, args, version):
-        self._tokens.revoke(source, addresses.parse_host(args["host"]))
+        self.tokens.revoke(source, addresses.parse_host(args["host"]))
 
     def _authenticate(self, source, args, version):
         name, _ = addresses.parse(args["id"])
@@ -264,15 +264,15 @@ class Service:
         if psk is None and cert is None:
             raise Refused(400, "psk or cert is missing")
         now = self._clock.now()
-        if self._asked_for.blocked(name, now):
+        if self.asked_for.blocked(name, now):
             raise Refused(429, "too many failed authentications")
-        right = self._credentials.verify(name, psk, cert)
+        right = self.credentials.verify(name, psk, cert)
         if self._tokens_as_psk and psk and not cert:
-            right = self._tokens.owns(name, psk) or right
+            right = self.tokens.owns(name, psk) or right
         if right:
-            self._asked_for.passed(name)
+            self.asked_for.passed(name)
         else:
-            self._asked_for.failed(name, now)
+            self.asked_for.failed(name, now)
         return right if version == 1 else {"success": right, "id": name}
 
     def _authorize_command(self, source, args, version):
@@ -288,8 +288,8 @@ class Service:
             raise Refused(400, "psk or cert is missing")
         if name == self._backend:
             raise Refused(400, "the backend's key is in the configuration")
-        if not self._credentials.put(name, psk, cert):
+        if not self.credentials.put(name, psk, cert):
             raise Refused(507, "no room for another device")
 
     def _delete_device(self, source, args, version):
-        self._credentials.remove(addresses.parse(args["deviceid"])[0])
+        self.credentials.remove(addresses.parse(args["deviceid"])[0])

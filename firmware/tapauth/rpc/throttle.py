@@ -13,10 +13,10 @@ class Throttle:
 
     def __init__(self):
         # [ID, failures, waiting until]; without a wait the last one is when it failed.
-        self._rows: list[list] = []
+        self.rows: list[list] = []
 
     def _row(self, name: str):
-        for row in self._rows:
+        for row in self.rows:
             if row[0] == name:
                 return row
         return None
@@ -26,18 +26,18 @@ class Throttle:
         row = self._row(name)
         if row:
             return now < row[2]
-        return len(self._rows) >= _ROWS and all(now < row[2] for row in self._rows)
+        return len(self.rows) >= _ROWS and all(now < row[2] for row in self.rows)
 
     def failed(self, name: str, now: int) -> None:
         """`name` presented wrong credentials. Only for one that is not blocked."""
         row = self._row(name)
         if not row:
-            if len(self._rows) >= _ROWS:
+            if len(self.rows) >= _ROWS:
                 # Who fills the table with names does not free one that it was guessing at.
-                free = [row for row in self._rows if now >= row[2]]
-                self._rows.remove(min(free, key=lambda row: (now - row[2] < _LAST_MS, row[1])))
+                free = [row for row in self.rows if now >= row[2]]
+                self.rows.remove(min(free, key=lambda row: (now - row[2] < _LAST_MS, row[1])))
             row = [name, 0, 0]
-            self._rows.append(row)
+            self.rows.append(row)
         row[1] += 1
         over = row[1] - _FREE
         row[2] = now + (min(_FIRST_MS << min(over, 5), _LAST_MS) if over >= 0 else 0)
@@ -46,4 +46,4 @@ class Throttle:
         """`name` presented the right credentials: its failures are forgotten."""
         row = self._row(name)
         if row:
-            self._rows.remove(row)
+            self.rows.remove(row)

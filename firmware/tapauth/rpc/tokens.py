@@ -21,7 +21,7 @@ class Tokens:
     def __init__(self, table, mac: Mac, random):
         self._table = table
         self._mac = mac
-        self._random = random
+        self.random = random
 
     def _token(self, key: bytes, serial: bytes) -> str:
         digest = self._mac(b"tok1\0", key, b"\0", serial)
@@ -38,7 +38,7 @@ class Tokens:
         key = (owner + "\0" + host).encode()
         serial = self._table.get(key)
         if serial is None:
-            serial = self._random(SERIAL)
+            serial = self.random(SERIAL)
             if len(self.hosts(owner)) >= PER_OWNER or not self._table.put(key, serial):
                 return None
         return self._token(key, serial)
