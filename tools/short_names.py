@@ -1,0 +1,115 @@
+"""Short names for what is private to a module, in the compiled firmware only.
+
+On a board every name costs RAM: its letters and an entry in MicroPython's table of names, which
+grows by doubling. Nobody else knows a private name (`_name`), so that every module can use the
+same few short ones for its own. Lines stay where they are: a traceback still leads to the right
+one.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from itertools import count
+
+PRIVATE = re.compile(r"_[A-Za-z]\w*")
+
+
+def _words(node: ast.AST) -> set[str]:
+    """Names that must stay, for something else than their own module's code knows them."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return set(re.findall(r"\w+", node.value))  # it may be for getattr()
+    if isinstance(node, ast.FormattedValue):
+        # Python's tokenizer sees what is in an f-string from 3.12 on only.
+        return set(re.findall(r"\w+", ast.unparse(node)))
+    if isinstance(node, ast.ImportFrom):
+        names = [alias.name for alias in node.names]
+        return {word for name in [node.module or "", *names] for word in name.split(".")}
+    if isinstance(node, ast.Import):
+        return {word for alias in node.names for word in alias.name.split(".")}
+    if (
+        isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Name)
+        and node.value.func.id == "const"
+    ):
+        return {node.targets[0].id}  # the compiler puts the value in its place: it costs nothing
+    return set()
+
+
+def _families(trees: dict[str, ast.Module]) -> dict[str, str]:
+    """Module to the name of its family: modules whose classes inherit from one another.
+
+    A class and its bases share the attributes of their instances, so that a family's private
+    names must differ wherever they stand.
+    """
+    family = {name: name for name in trees}
+    for name, tree in trees.items():
+        bases = {
+            node.id
+            for part in ast.walk(tree)
+            if isinstance(part, ast.ClassDef)
+            for base in part.bases
+            for node in ast.walk(base)
+            if isinstance(node, ast.Name)
+        }
+        for part in ast.walk(tree):
+            if (
+                isinstance(part, ast.ImportFrom)
+                and part.module in trees
+                and bases & {alias.asname or alias.name for alias in part.names}
+            ):
+                old, new = family[name], family[part.module]
+                family = {key: new if it == old else it for key, it in family.items()}
+    return family
+
+
+def _names(text: str) -> list[tokenize.TokenInfo]:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [token for token in tokens if token.type == tokenize.NAME]
+
+
+def _letters(number: int) -> str:
+    """0 to "a", 25 to "z", 26 to "aa"."""
+    text = ""
+    while number >= 0:
+        text = chr(ord("a") + number % 26) + text
+        number = number // 26 - 1
+    return text
+
+
+def short_names(sources: dict[str, str], kept: list[str]) -> dict[str, dict[str, str]]:
+    """Module to {private name: short name}.
+
+    `sources` maps a module's dotted name to its text. No name that occurs in `kept`, the texts of
+    modules that keep their names, is changed. Private names must be private: no module may use
+    those of another (ruff's rule SLF001).
+    """
+    trees = {name: ast.parse(text) for name, text in sources.items()}
+    stay = {word for text in kept for word in re.findall(r"\w+", text)}
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            stay |= _words(node)
+    used: dict[str, set[str]] = {}
+    family = _families(trees)
+    for name, text in sources.items():
+        used.setdefault(family[name], set()).update(token.string for token in _names(text))
+    taken = stay.union(*used.values())
+    tables = {}
+    for home, names in used.items():
+        free = (short for number in count() if (short := "_" + _letters(number)) not in taken)
+        own = sorted(name for name in names - stay if PRIVATE.fullmatch(name))
+        tables[home] = dict(zip(own, free, strict=False))
+    return {name: tables[family[name]] for name in sources}
+
+
+def rename(text: str, table: dict[str, str]) -> str:
+    """The source with its names replaced."""
+    lines = text.splitlines(keepends=True)
+    for token in reversed(_names(text)):
+        if token.string in table:
+            (row, begin), (_, end) = token.start, token.end
+            line = lines[row - 1]
+            lines[row - 1] = line[:begin] + table[token.string] + line[end:]
+    return "".join(lines)
