@@ -166,6 +166,13 @@ def put_in_place(names):
         os.rename("/" + name + ".new", "/" + name)
 
 
+def remove(names):
+    """Remove files of the root, those that are there."""
+    for name in names:
+        if exists("/" + name):
+            os.remove("/" + name)
+
+
 def activate(slot):
     """Start a slot on trial from the next start on. Returns "", or why not."""
     import tapauth_boot

@@ -1,0 +1,60 @@
+"""The first PIN or password of a board's local interface, as the firmware itself would keep it.
+
+Made by the firmware's own code: a new PBKDF2 record with a salt, never the secret.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from tapauth.conn.account import PASSWORD, PIN
+from tapauth.conn.kdf import protect
+from tapauth.conn.keeper import Keeper
+from tapauth.conn.params import MIN_PASSWORD
+from tapauth.conn.sessions import ADMIN, MAX_SECRET, fits, is_token_shaped
+from tapauth.conn.state_file import StateFile
+
+STATE = "conn"
+"""Where the firmware keeps it, in the root of the board's flash (firmware/tapauth/local.py)."""
+MIN_PIN = 6
+
+
+def kind_of(secret: str) -> int:
+    """PIN or PASSWORD. Raises ValueError, in words, for what the firmware would not take."""
+    if len(secret) < MIN_PIN:
+        raise ValueError(f"a PIN has {MIN_PIN} characters or more")
+    if not fits(secret) or is_token_shaped(secret):
+        raise ValueError(f"it must have {MAX_SECRET} bytes at most, and not look like a token")
+    if len(secret) >= MIN_PASSWORD:
+        return PASSWORD
+    if not secret.isascii() or not secret.isalnum():
+        raise ValueError(
+            f"a PIN is made of letters and digits; a password has {MIN_PASSWORD} characters"
+        )
+    return PIN
+
+
+def _run(steps):
+    """The outcome of one of the firmware's generators."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def state_with(secret: str) -> bytes:
+    """The state file of a board whose admin has this PIN or password.
+
+    The role user gets a random PIN that nobody knows: it is closed until admin gives it another.
+    The board derives a password anew at its first login, with as many iterations as it can bear.
+    Raises ValueError.
+    """
+    kind = kind_of(secret)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / STATE
+        keeper = Keeper(StateFile(str(path)), os.urandom, b"", False, lambda text: None, None)
+        _run(keeper.open(0))
+        admin = _run(protect(kind, secret, keeper.random))
+        keeper.keep({**keeper.accounts, ADMIN: admin})
+        return path.read_bytes()
