@@ -4,6 +4,8 @@ import ast
 import asyncio
 import json
 import re
+import sys
+import time
 
 import fake_chip
 import pytest
@@ -39,7 +41,7 @@ def limits(name):
 
 def test_the_boards_are_there():
     assert len(CHIPS) == 7
-    assert len(HAL) == 10 and len(BOOT_HAL) == 5
+    assert len(HAL) == 11 and len(BOOT_HAL) == 5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,6 +167,17 @@ def test_the_readme_shows_every_wire(name):
     wired.append(limits(name)["safe_mode_pin"])
     assert {str(pin) for pin in wired} == rows
     assert limits(name)["image"] in text
+
+
+@pytest.mark.parametrize("name", CHIPS)
+@pytest.mark.parametrize("epoch", (0, 946_684_800))
+def test_the_clock_is_set_by_which_certificates_are_checked(name, epoch, monkeypatch):
+    board = fake_chip.load(name)
+    chip = sys.modules[type(board._chip).__module__]
+    monkeypatch.setattr(chip, "gmtime", lambda seconds: time.gmtime(seconds + epoch))
+    board.set_clock(1_900_000_000)
+    # RTC.datetime() wants year, month, day, weekday, hour, minute, second, fraction.
+    assert fake_chip.RTC.now == (2030, 3, 17, 6, 17, 46, 40, 0)
 
 
 async def no_pause(_ms):
