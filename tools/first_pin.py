@@ -1,17 +1,17 @@
 """The first PIN or password of a board's local interface, as the firmware itself would keep it.
 
-Made by the firmware's own code: a new PBKDF2 record with a salt, never the secret.
+What is kept is a PBKDF2 record with a salt (firmware/tapauth/conn/kdf.py), never the secret.
 """
 
+import json
 import os
 import tempfile
 from pathlib import Path
 
 from tapauth.conn.account import PASSWORD, PIN
-from tapauth.conn.kdf import protect
-from tapauth.conn.keeper import Keeper
+from tapauth.conn.kdf import new_pin, protect
 from tapauth.conn.params import MIN_PASSWORD
-from tapauth.conn.sessions import ADMIN, MAX_SECRET, fits, is_token_shaped
+from tapauth.conn.sessions import MAX_SECRET, fits, is_token_shaped
 from tapauth.conn.state_file import StateFile
 
 STATE = "conn"
@@ -34,13 +34,14 @@ def kind_of(secret: str) -> int:
     return PIN
 
 
-def _run(steps):
-    """The outcome of one of the firmware's generators."""
+def _kept(kind: int, secret: str) -> list:
+    """What the firmware's keeper writes for a role (firmware/tapauth/conn/keeper.py)."""
+    steps = protect(kind, secret, os.urandom)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return end.value
+            return [kind, end.value.record, ""]
 
 
 def state_with(secret: str) -> bytes:
@@ -50,11 +51,10 @@ def state_with(secret: str) -> bytes:
     The board derives a password anew at its first login, with as many iterations as it can bear.
     Raises ValueError.
     """
-    kind = kind_of(secret)
+    kept: dict = {"seed": os.urandom(32).hex(), "failures": 0}
+    kept["admin"] = _kept(kind_of(secret), secret)
+    kept["user"] = _kept(PIN, new_pin(os.urandom))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / STATE
-        keeper = Keeper(StateFile(str(path)), os.urandom, b"", False, lambda text: None, None)
-        _run(keeper.open(0))
-        admin = _run(protect(kind, secret, keeper.random))
-        keeper.keep({**keeper.accounts, ADMIN: admin})
+        StateFile(str(path)).save(json.dumps(kept).encode())
         return path.read_bytes()
