@@ -57,7 +57,7 @@ format: $(VENV)/test.stamp  ## format the sources
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-size: build/lib.stamp  ## bytes per module and idle heap, held against tools/ceilings.json
+size: build/lib.stamp  ## bytes per module and board, idle heap, held against tools/ceilings.json
 	@$(PY) -m tools.size
 
 bench: build/lib.stamp  ## measure speed and memory, side by side

@@ -6,11 +6,15 @@ import json
 import re
 import sys
 import time
+from pathlib import Path
 
 import fake_chip
 import pytest
 
 from tapauth import config
+from tools.build import AS_SOURCE, sources
+from tools.deploy import blocks
+from tools.firmware import board_sources, build
 from tools.paths import BOARDS
 
 NAMES = sorted(path.parent.name for path in BOARDS.glob("*/board.py"))
@@ -150,9 +154,47 @@ def test_limits_hold_what_tools_need(name):
     assert it["micropython"] in it["image"]
     flash = it["flash"]
     assert flash["file_system_bytes"] < flash["bytes"]
-    # Two slots of 100 KB, the cards twice (while a full list is loaded) at 12 bytes, and air.
-    assert flash["file_system_bytes"] > 2 * 100_000 + 2 * 12 * it["cards"] + 64_000
+    # What an update wants, the cards twice (while a full list is loaded) at 12 bytes, and air.
+    assert flash["file_system_bytes"] > 2 * blocks(build(name).slot) + 24 * it["cards"] + 64_000
     assert it["heap_bytes"] >= 96 * 1024
+
+
+def _imported(source: Path) -> set[str]:
+    """Names that may be modules, of what a module imports, now or later."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_slot_holds_what_some_configuration_loads_and_nothing_else(name):
+    everything = {**sources(), **board_sources(name)}
+    modules = {}
+    for path in everything:
+        if path not in AS_SOURCE:
+            dotted = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            modules[dotted.removeprefix("lib.")] = path
+    reached: set[str] = set()
+    open_ = ["tapauth.app"]
+    while open_:
+        module = open_.pop()
+        while module:  # the packages that it is in are loaded too
+            if module in modules and module not in reached:
+                reached.add(module)
+                open_ += _imported(everything[modules[module]])
+            module = module.rpartition(".")[0]
+    assert "board" in reached and set(modules) == reached
+    packed = set()
+    for pack, data in build(name).slot.items():
+        folder = "" if pack == "-" else pack.replace(".", "/") + "/"
+        for line in data[: data.index(b"\n\n")].decode().splitlines():
+            packed.add(folder + line.split(" ")[2])
+    compiled = {path for path in packed if path.endswith(".mpy")}
+    assert compiled == {modules[module].replace(".py", ".mpy") for module in reached}
 
 
 @pytest.mark.parametrize("name", CHIPS)

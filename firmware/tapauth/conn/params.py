@@ -8,7 +8,7 @@ from tapauth.conn.sessions import ADMIN, HTTP, USER, fits, is_token_shaped
 
 _MONTH_S = const(2_592_000)
 _DAY_S = const(86_400)
-MIN_PASSWORD = const(8)
+_MIN_PASSWORD = const(8)
 _WAIT_MS = const(50)
 # Causes: see auth.py.
 _ADMIN_UNSECURED = const(2)
@@ -46,7 +46,7 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
     elif kind == PASSWORD:
         if not isinstance(secret, str) or not fits(secret) or is_token_shaped(secret):
             raise Refused("the password is not suitable")
-        if len(secret) < MIN_PASSWORD:
+        if len(secret) < _MIN_PASSWORD:
             raise Refused("the password is shorter than 8 characters")
     if not (yield from auth.take_turn()):
         raise Refused("busy")
