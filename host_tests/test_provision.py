@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import pty
-import struct
 import subprocess
 import sys
 import termios
@@ -18,10 +17,8 @@ from test_deploy import files_of, flash_image
 from tapauth import config
 from tapauth.conn import account
 from tapauth.link.tls import decoded
-from tools import flash, provision
-from tools.board_port import BoardError
+from tools import provision
 from tools.charger import DesktopCharger
-from tools.firmware import limits_of
 from tools.first_pin import state_with
 from tools.local_board import Client
 from tools.paths import ROOT
@@ -246,42 +243,3 @@ def test_a_first_password_is_derived_anew_by_the_board(tmp_path):
         client = Client(charger.config["server"]["port"])
         assert client.login(SECRET)["previleges"] == 2
         client.close()
-
-
-def uf2(family: int) -> bytes:
-    head = struct.pack("<8I", flash.UF2_MAGIC, 0x9E5D5157, 0x2000, 0, 256, 0, 1, family)
-    return head + bytes(512 - len(head))
-
-
-def esp(chip: int) -> bytes:
-    return bytes([flash.ESP_MAGIC]) + bytes(11) + bytes([chip]) + bytes(100)
-
-
-def test_an_image_for_another_chip_is_refused():
-    flash.check_image(uf2(0xE48BFF56), limits_of("pico-w"))
-    flash.check_image(uf2(0xE48BFF59), limits_of("pico2-w"))
-    flash.check_image(esp(0), limits_of("olimex-esp32-poe"))
-    flash.check_image(esp(9), limits_of("esp32s3"))
-    for data, board in (
-        (uf2(0xE48BFF59), "pico-w"),
-        (esp(0), "pico-w"),
-        (b"", "pico-w"),
-        (b"<html>" * 200, "w5100s-evb-pico"),
-        (esp(5), "esp32"),
-        (uf2(0xE48BFF56), "esp32c3"),
-        (b"", "esp32"),
-    ):
-        with pytest.raises(SystemExit, match=r"This board wants .* from https://micropython.org"):
-            flash.check_image(data, limits_of(board))
-
-
-def test_a_uf2_goes_to_the_drive(tmp_path, monkeypatch):
-    monkeypatch.setattr(flash, "find_drive", lambda: None)
-    (tmp_path / "image.uf2").write_bytes(uf2(0xE48BFF56))
-    with pytest.raises(BoardError, match="hold BOOTSEL"):
-        flash.copy_uf2(tmp_path / "image.uf2", "", print, seconds=0)
-    drive = tmp_path / "RPI-RP2"
-    drive.mkdir()
-    monkeypatch.setattr(flash, "find_drive", lambda: drive)
-    flash.copy_uf2(tmp_path / "image.uf2", "", print)
-    assert (drive / "image.uf2").read_bytes() == uf2(0xE48BFF56)

@@ -1,6 +1,7 @@
 """A board at a serial port, by the real mpremote. What goes wrong is said with what to do next."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,9 +27,15 @@ def _ports() -> str:
 
 def explain(port: str, text: str) -> str:
     """What mpremote said, in words that help."""
-    if "in use by another program" in text or "Device or resource busy" in text:
+    if "in use" in text or "Device or resource busy" in text or "Permission denied" in text:
         if not Path(port).exists() and port.startswith("/"):
             return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
+        if port.startswith("/") and not os.access(port, os.R_OK | os.W_OK):
+            group = Path(port).group()
+            return (
+                f"you may not use {port}: sudo usermod -aG {group} $USER, then log out and in "
+                "again"
+            )
         return f"{port} is in use: close the other program (mpremote, make logs, an IDE)"
     if "no device found" in text or "could not open port" in text or "No such file" in text:
         return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
