@@ -200,6 +200,7 @@ def remove_flat():
         for path in walk(folder):
             os.remove(path)
         remove_empty(folder)
+    remove(["digitalio.mpy"])
 
 
 def remove_empty(folder):
