@@ -65,6 +65,11 @@ def blocks(files: dict[str, bytes]) -> int:
     return sum(-(-len(data) // BLOCK) for data in files.values()) * BLOCK + 4 * BLOCK
 
 
+def boot_order(names) -> list[str]:
+    """In which order the boot part is put in place: main.py last, as it needs the others."""
+    return sorted(names, key=lambda name: (name in ("boot.py", "main.py"), name))
+
+
 class Deployment:
     """One board's way to an image. `say(text)` tells how it goes."""
 
@@ -131,8 +136,7 @@ class Deployment:
 
     def _install_boot_part(self) -> None:
         self._say("installing the boot part")
-        # main.py last: it needs the others.
-        names = sorted(self._image.boot, key=lambda name: (name in ("boot.py", "main.py"), name))
+        names = boot_order(self._image.boot)
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / "file"
             for name in names:

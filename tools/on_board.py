@@ -72,6 +72,15 @@ def free():
     return state[0] * state[3]
 
 
+def has_boot_part():
+    """Whether the whole boot part is there: its main.py is put in place last."""
+    try:
+        with open("/main.py") as file:
+            return "tapauth_slot" in file.read(1000)
+    except OSError:
+        return False
+
+
 def survey(nonce):
     """What a deployment must know of the board, as a dict."""
     implementation = sys.implementation
@@ -80,7 +89,7 @@ def survey(nonce):
         "micropython": ".".join([str(part) for part in implementation.version[:3]]),
         "mpy": getattr(implementation, "_mpy", 0) & 255,
         "free": free(),
-        "boot": exists("/tapauth_boot.py") and exists("/boot_hal.py"),
+        "boot": has_boot_part(),
         "flat": exists("/tapauth"),
         "key": "",
         "config": exists("/config.json"),
@@ -125,7 +134,7 @@ def log():
 
 def prepare():
     """The slot to fill: one whose loss leaves the board a firmware that works."""
-    if not exists("/tapauth_boot.py"):
+    if not has_boot_part():
         return "a"
     import tapauth_boot
 
