@@ -192,7 +192,7 @@ def test_back_to_the_version_before_and_forth(flash):
             board.wait_for("app " + name)
 
 
-def test_the_power_goes_while_a_deployment_runs(flash, capsys, monkeypatch):
+def test_the_power_goes_while_a_deployment_runs(flash, tell, monkeypatch):
     """Wherever that is, the old firmware starts, and the same deployment then goes through."""
     monkeypatch.setattr(BoardPort, "patience_s", 5.0)
     resumed = []
@@ -219,10 +219,34 @@ def test_the_power_goes_while_a_deployment_runs(flash, capsys, monkeypatch):
             old = new
     # The later ones found packs that were already there.
     assert resumed[-1] > resumed[0], resumed
-    with capsys.disabled():
-        print(
-            f"\n  {CUTS} power cuts in {whole} bytes from mpremote; packs found: {resumed}", end=""
-        )
+    tell(f"{CUTS} power cuts in {whole} bytes from mpremote; packs found again: {resumed}")
+
+
+def test_the_cable_is_pulled_while_a_deployment_runs(flash, tell, monkeypatch):
+    """The board is left at its console in the middle of something; the old firmware is whole."""
+    monkeypatch.setattr(BoardPort, "patience_s", 4.0)
+    with PtyBoard(flash) as board:
+        deploy(board, image("old"))
+        before = board.received
+        deploy(board, image("new", filler=3))
+        whole = board.received - before
+        old = "new"
+        for i in range(CUTS):
+            new = f"version {i}"
+            board.cable_pulled_after = whole * (2 * i + 1) // (2 * CUTS)
+            with pytest.raises(BoardError, match="does not answer"):
+                deploy(board, image(new, filler=4 + i), wait=0)
+            assert board.cable_pulled_after < 0, "the cable was not pulled"
+            if i % 2:
+                board.output = b""
+                board.kill()  # in the end the watchdog does that
+                board.wait_for("app " + old)
+            board.cable_pulled_after = None
+            deploy(board, image(new, filler=4 + i))
+            board.wait_for("app " + new)
+            own_files_are_untouched(flash)
+            old = new
+    tell(f"the cable pulled at {CUTS} points in {whole} bytes from mpremote")
 
 
 def test_two_boards_at_once(tmp_path, flash, capsys):
