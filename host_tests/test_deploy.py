@@ -269,7 +269,7 @@ def refusal(board, what: Image, key: bytes = KEY) -> str:
     return str(error.value)
 
 
-def test_refusals_come_before_anything_is_changed(tmp_path, flash):
+def test_refusals_come_before_anything_is_changed(tmp_path, flash, monkeypatch):
     with PtyBoard(flash_image(tmp_path / "new.img", {})) as board:
         assert "make provision BOARD=desktop" in refusal(board, image("x"))
     with PtyBoard(flash) as board:
@@ -281,6 +281,9 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash):
         huge = image("x")
         huge.slot = {**huge.slot, "huge": bytes(1_100_000)}
         assert "too little space" in refusal(board, huge)
+        with monkeypatch.context() as patch:
+            patch.setattr("tools.deploy.OLDEST", (99, 0))
+            assert "make flash BOARD=desktop IMAGE=" in refusal(board, image("x"))
         assert files_of(flash) == before
         # Signed for this site, but not what the manifest says.
         damaged = image("x")
@@ -288,6 +291,13 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash):
         assert "refuses the new firmware (tapauth is not what was signed)" in refusal(
             board, damaged
         )
+        # Whatever it was, the board is not left with its firmware stopped.
+        deploy(board, image("good"))
+        starts = board.starts
+        assert "another site" in refusal(board, image("x"), key=b"k" * 32)
+        board.output = b""
+        board.wait_for("app good")
+        assert board.starts == starts + 1
     own_files_are_untouched(flash)
 
 
@@ -302,6 +312,8 @@ def test_ports_that_do_not_serve(tmp_path, flash):
         BoardPort(board.port).call("1")
     with pytest.raises(SystemExit, match="PORT="):
         ports_of(" ")
+    with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):
+        BoardPort(board.port).run("exec", "raise MemoryError")
     master, slave = pty.openpty()
     with pytest.raises(BoardError, match="safe-mode pin"):
         BoardPort(os.ttyname(slave)).run("exec", "1", seconds=3)

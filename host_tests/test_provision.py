@@ -18,7 +18,9 @@ from tapauth import config
 from tapauth.conn import account
 from tapauth.link.tls import decoded
 from tools import provision
+from tools.board_port import BoardError
 from tools.charger import DesktopCharger
+from tools.firmware import limits_of
 from tools.first_pin import state_with
 from tools.local_board import Client
 from tools.paths import ROOT
@@ -147,6 +149,31 @@ def test_a_board_is_provisioned_and_keeps_what_it_has(tmp_path, monkeypatch, cap
     assert not [name for name in now if name.endswith(".new")]
     out = capsys.readouterr()
     assert SECRET not in out.out + out.err
+
+
+def test_a_board_of_another_site_is_not_taken_over_by_mistake(tmp_path):
+    image = flash_image(tmp_path / "flash.img", {"site.key": b"another's" * 4, "x": b"kept"})
+    before = files_of(image)
+    files = {"/site.key": bytes(32), "/config.json": b"{}"}
+    with PtyBoard(image) as board:
+        with pytest.raises(BoardError, match="another site .* --take-over"):
+            provision.install(board.port, print, limits_of("desktop"), files)
+        assert files_of(image) == before
+        provision.install(board.port, print, limits_of("desktop"), files, take_over=True)
+        assert files_of(image) == {"site.key": bytes(32), "config.json": b"{}", "x": b"kept"}
+        provision.install(board.port, print, limits_of("desktop"), files)
+
+
+def test_a_full_board_says_so(tmp_path):
+    most = 508 * 4096  # of 512 blocks, some of which the file system needs
+    image = flash_image(tmp_path / "flash.img", {"filler": bytes(most - 30_000)})
+    files = {"/site.key": bytes(32), "/large": bytes(60_000)}
+    with (
+        PtyBoard(image) as board,
+        pytest.raises(BoardError, match="flash is full: remove what is not needed"),
+    ):
+        provision.install(board.port, print, limits_of("desktop"), files)
+    assert sorted(files_of(image)) == ["filler", "site.key"]
 
 
 class Technician:

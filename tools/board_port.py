@@ -1,5 +1,6 @@
 """A board at a serial port, by the real mpremote. What goes wrong is said with what to do next."""
 
+import contextlib
 import json
 import os
 import re
@@ -37,7 +38,7 @@ def explain(port: str, text: str) -> str:
                 "again"
             )
         return f"{port} is in use: close the other program (mpremote, make logs, an IDE)"
-    if "no device found" in text or "could not open port" in text or "No such file" in text:
+    if "no device found" in text or "could not open port" in text:
         return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
     if "could not enter raw repl" in text or "timeout" in text.lower():
         return (
@@ -45,9 +46,12 @@ def explain(port: str, text: str) -> str:
             "low while it starts, see its README) and try again; if that does not help, flash "
             "MicroPython anew (make flash)"
         )
-    if "ENOSPC" in text or "Errno 28" in text or "OSError: 28" in text:
+    if "No space left" in text or "ENOSPC" in text or "OSError: 28" in text:
         return "the board's flash is full: remove what is not needed from it, and try again"
-    return "mpremote: " + (text.strip().splitlines() or ["failed without a word"])[-1]
+    if "MemoryError" in text:
+        return "the board has too little memory left: unplug it, plug it in, and try again"
+    lines = text.strip().splitlines() or ["failed without a word"]
+    return f"the board or the way to it failed ({lines[-1]}): unplug it, plug it in, and try again"
 
 
 class BoardPort:
@@ -70,7 +74,8 @@ class BoardPort:
         except subprocess.TimeoutExpired:
             raise BoardError(explain(self.port, "timeout")) from None
         if done.returncode:
-            raise BoardError(explain(self.port, done.stderr + done.stdout))
+            # What the board raised comes out as its output.
+            raise BoardError(explain(self.port, done.stdout + "\n" + done.stderr))
         return done.stdout
 
     def call(self, expression: str):
@@ -86,13 +91,23 @@ class BoardPort:
         """Copy a file to the board."""
         self.run("fs", "cp", str(source), ":" + target)
 
+    @contextlib.contextmanager
+    def visit(self):
+        """What goes wrong in here does not leave a charger with its firmware stopped."""
+        try:
+            yield
+        except BoardError:
+            with contextlib.suppress(BoardError):
+                self.restart()
+            raise
+
     def restart(self) -> None:
         """Restart the board, so that the firmware runs again."""
         code = (
             "try:\n import boot_hal as machine\nexcept ImportError:\n import machine\n"
             "machine.reset()"
         )
-        self.run("exec", "--no-follow", code)
+        self.run("exec", "--no-follow", code, seconds=min(10.0, self.patience_s))
 
 
 class Console:

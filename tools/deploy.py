@@ -83,15 +83,23 @@ class Deployment:
 
     def run(self) -> None:
         """Do it. Raises BoardError."""
-        image, board = self._image, self._board
+        board = self._board
         nonce = secrets.token_hex(8)
         survey = board.call(f"survey({nonce!r})")
-        check(survey, image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
+        with board.visit():
+            check(survey, self._image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
+            slot = self._update(survey)
+        board.restart()
+        if slot and self._wait:
+            self._watch(slot, survey["confirm_s"])
+
+    def _update(self, survey: dict) -> str:
+        """Make the image what starts next. Returns its slot, "" if it runs already."""
+        image, board = self._image, self._board
         record = survey["record"]
         if record and survey["builds"].get(record[0]) == image.build and record[1] == -1:
             self._say(f"build {image.build} runs already, confirmed; nothing to do")
-            board.restart()
-            return
+            return ""
         if record and record[1] == -1 and survey["flat"]:
             self._say("removing the files from before there were slots")
             board.call("remove_flat()")
@@ -111,9 +119,7 @@ class Deployment:
         if refusal:
             raise BoardError(f"the board refuses the new firmware ({refusal}): deploy again")
         self._say(f"restarting into slot {slot}, build {image.build}")
-        board.restart()
-        if self._wait:
-            self._watch(slot, survey["confirm_s"])
+        return slot
 
     def _fill(self, slot: str) -> None:
         packs = self._image.slot
@@ -192,12 +198,14 @@ def show_status(port: str, say) -> None:
 def roll_back(port: str, say) -> None:
     """Start the other slot's firmware."""
     board = BoardPort(port)
-    if not board.call("survey('')")["boot"]:
-        raise BoardError("this board has no slots yet: make deploy")
-    slot, refusal = board.call("rollback()")
+    survey = board.call("survey('')")
+    with board.visit():
+        if not survey["boot"]:
+            raise BoardError("this board has no slots yet: make deploy")
+        slot, refusal = board.call("rollback()")
+        if refusal:
+            raise BoardError(f"there is nothing to go back to ({refusal}); what ran runs on")
     board.restart()
-    if refusal:
-        raise BoardError(f"there is nothing to go back to ({refusal}); what ran runs on")
     say(f"slot {slot} runs again")
 
 

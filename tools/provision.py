@@ -1,7 +1,7 @@
 """Give boards what makes them a site's own: its key, their configuration, certificates, first PIN.
 
     python -m tools.provision BOARD PORT[,PORT...] [--answers FILE.json] [--pin]
-                              [--file LOCAL:/BOARD/PATH]
+                              [--file LOCAL:/BOARD/PATH] [--take-over]
 
 Asks for what it must know, secrets without showing them; nothing secret is ever a command's
 argument. The site's key is made in the site's folder (site/, or SITE=) if it is not there, and
@@ -11,6 +11,7 @@ A PIN is kept nowhere; the board gets what it can check it with.
 
 import argparse
 import getpass
+import hashlib
 import json
 import os
 import secrets
@@ -235,18 +236,33 @@ def named_files(pairs: list[str]) -> dict[str, bytes]:
     return found
 
 
-def install(port: str, say, limits: dict, files: dict[str, bytes]) -> None:
-    """Put files on a board, each whole or not at all. Raises BoardError."""
+def install(port: str, say, limits: dict, files: dict[str, bytes], take_over=False) -> None:
+    """Put files on a board, each whole or not at all. Raises BoardError.
+
+    A board of another site is refused, unless `take_over`.
+    """
     board = BoardPort(port)
-    survey = board.call("survey('')")
-    if not survey["machine"].endswith(limits["machine"]):
-        raise BoardError(f"this is another board: {survey['machine']}. Name the right BOARD")
-    with tempfile.TemporaryDirectory() as folder:
+    nonce = secrets.token_hex(8)
+    survey = board.call(f"survey({nonce!r})")
+    with board.visit(), tempfile.TemporaryDirectory() as folder:
+        if not survey["machine"].endswith(limits["machine"]):
+            raise BoardError(f"this is another board: {survey['machine']}. Name the right BOARD")
+        own = hashlib.sha256(nonce.encode() + files["/site.key"]).hexdigest()
+        if survey["key"] not in ("", own) and not take_over:
+            raise BoardError(
+                "the board belongs to another site (its site key differs): name that site's "
+                "folder with SITE=. To make it yours, which its cards and its firmware do not "
+                f"survive: .venv/bin/python -m tools.provision --take-over BOARD {port}"
+            )
         local = Path(folder) / "file"
         for path, data in files.items():
             write_secret(local, data)
             board.call(f"make_folders([{path!r}])")
-            board.copy(local, path + ".new")
+            try:
+                board.copy(local, path + ".new")
+            except BoardError:
+                board.call(f"remove([{path[1:] + '.new'!r}])")
+                raise
             if path == "/config.json":
                 board.call(f"remove({TRIALS!r})")
             board.call(f"put_in_place([{path[1:]!r}])")
@@ -267,6 +283,7 @@ def main() -> int:
     parser.add_argument("ports")
     parser.add_argument("--answers", type=Path, help="a configuration to use instead of asking")
     parser.add_argument("--pin", action="store_true", help="with --answers: ask for the first PIN")
+    parser.add_argument("--take-over", action="store_true", help="also a board of another site")
     parser.add_argument("--file", action="append", default=[], metavar="LOCAL:/PATH")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
@@ -298,7 +315,10 @@ def provision_all(arguments, limits: dict, given: dict[str, bytes]) -> int:
         write_secret(kept_as(settings["board_id"]), text.encode())
         files = {"/site.key": key.read_bytes(), **given, **interview.files}
         files["/config.json"] = text.encode()
-        failed |= on_each(port, lambda port, say, files=files: install(port, say, limits, files))
+        failed |= on_each(
+            port,
+            lambda port, say, files=files: install(port, say, limits, files, arguments.take_over),
+        )
     return failed
 
 
