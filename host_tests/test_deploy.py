@@ -14,7 +14,7 @@ import serial
 from pty_board import PtyBoard
 
 from tools.board_port import BoardError, BoardPort
-from tools.deploy import Deployment, roll_back, show_status
+from tools.deploy import Deployment, roll_back, show_logs, show_status
 from tools.firmware import (
     Image,
     board_names,
@@ -304,12 +304,13 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash, monkeypatch):
 def test_ports_that_do_not_serve(tmp_path, flash):
     with pytest.raises(BoardError, match="plug the board in"):
         BoardPort("/dev/ttyNOSUCH").call("1")
-    with (
-        PtyBoard(flash) as board,
-        serial.Serial(board.port, exclusive=True),
-        pytest.raises(BoardError, match="close the other program"),
-    ):
-        BoardPort(board.port).call("1")
+    with pytest.raises(BoardError, match="plug the board in"):
+        show_logs("/dev/ttyNOSUCH", print)
+    with PtyBoard(flash) as board, serial.Serial(board.port, exclusive=True):
+        with pytest.raises(BoardError, match="close the other program"):
+            BoardPort(board.port).call("1")
+        with pytest.raises(BoardError, match="close the other program"):
+            show_logs(board.port, print)
     with pytest.raises(SystemExit, match="PORT="):
         ports_of(" ")
     with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):

@@ -28,7 +28,8 @@ def _ports() -> str:
 
 def explain(port: str, text: str) -> str:
     """What mpremote said, in words that help."""
-    if "in use" in text or "Device or resource busy" in text or "Permission denied" in text:
+    busy = ("in use", "exclusively lock", "Device or resource busy", "Permission denied")
+    if any(words in text for words in busy):
         if not Path(port).exists() and port.startswith("/"):
             return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
         if port.startswith("/") and not os.access(port, os.R_OK | os.W_OK):
@@ -129,6 +130,13 @@ class Console:
             self._serial.close()
             self._serial = None
 
+    def open(self) -> None:
+        """Open the port now. Raises BoardError; lines() by itself waits for the port to come."""
+        try:
+            self._serial = serial.Serial(self._port, 115200, timeout=0.2, exclusive=True)
+        except (OSError, serial.SerialException) as error:
+            raise BoardError(explain(self._port, str(error))) from error
+
     def lines(self, seconds: float | None = None):
         """Yield lines for so long (None: for ever); "" now and then when none comes.
 
@@ -138,9 +146,10 @@ class Console:
         while deadline is None or time.monotonic() < deadline:
             try:
                 if self._serial is None:
-                    self._serial = serial.Serial(self._port, 115200, timeout=0.2, exclusive=True)
+                    self.open()
+                assert self._serial
                 self._text += self._serial.read(self._serial.in_waiting or 1)
-            except (OSError, serial.SerialException):
+            except (OSError, serial.SerialException, BoardError):
                 self._close()
                 time.sleep(0.2)
             *whole, self._text = self._text.split(b"\n")

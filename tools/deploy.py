@@ -212,6 +212,7 @@ def roll_back(port: str, say) -> None:
 def show_logs(port: str, say) -> None:
     """Say what a board prints, until interrupted."""
     with Console(port) as console:
+        console.open()
         for line in console.lines():
             if line:
                 say(line)
