@@ -119,7 +119,7 @@ def note(text: str) -> None:
         try:
             with open(LOG) as file:
                 lines = file.read(_LOG_BYTES).split("\n")[:-1]
-        except OSError:
+        except (OSError, ValueError):  # none yet, or damaged
             lines = []
         if lines and lines[-1] == text:
             return  # a crash that repeats must not wear out the flash

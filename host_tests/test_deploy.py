@@ -257,8 +257,10 @@ def test_two_boards_at_once(tmp_path, flash, capsys):
             lambda port, say: Deployment(image("x"), port, say, KEY, 30).run(),
         )
         one.wait_for("app x")
+        # What is no answer of a board is no success either.
+        assert on_each(one.port, lambda port, say: {}["a bug"]) == 1
     out = capsys.readouterr()
-    assert code == 1 and "1 of 2 boards went well" in out.err
+    assert code == 1 and "KeyError" in out.out and "1 of 2 boards went well" in out.err
     assert f"{two.port}: FAILED: the board belongs to another site" in out.out
     assert f"{one.port}: build" in out.out
 

@@ -84,9 +84,12 @@ class BoardPort:
         code = f"{SOURCE}\nkeep_alive()\nprint('ANSWER', json.dumps({expression}))"
         output = self.run("exec", code)
         found = re.search(r"^ANSWER (.*)$", output, re.M)
-        if not found:
-            raise BoardError(f"the board gave no answer but {output!r}")
-        return json.loads(found[1])
+        try:
+            return json.loads(found[1]) if found else json.loads("")
+        except ValueError:
+            raise BoardError(
+                f"the board gave no answer but {output!r}: unplug it, plug it in, and try again"
+            ) from None
 
     def copy(self, source: Path, target: str) -> None:
         """Copy a file to the board."""

@@ -83,22 +83,25 @@ def esptool(limits: dict, image: Path, port: str, say) -> None:
     say("done and verified; next: make provision")
 
 
-def find_drive() -> Path | None:
-    """Where the bootloader's drive is mounted."""
+def find_drives() -> dict[Path, str]:
+    """Where drives of bootloaders are mounted, and what each calls its board."""
+    found = {}
     for pattern in DRIVES:
         for path in Path("/").glob(pattern[1:]):
-            if (path / INFO).exists():
-                return path
-    return None
+            with contextlib.suppress(OSError):
+                name = re.search(r"^Board-ID: *(\S+)", (path / INFO).read_text(), re.M)
+                found[path] = name[1] if name else "nameless"
+    return found
 
 
 def copy_uf2(limits: dict, image: Path, port: str, say, seconds: float = DRIVE_SECONDS) -> None:
     """Copy an image to an RP2's drive, and see that the board takes it. Raises BoardError."""
-    if port and not find_drive():
+    wanted = UF2_DRIVES[chip_of(limits)]
+    if port and not find_drives():
         say("asking the board for its bootloader")
         BoardPort(port).run("bootloader")
     deadline = time.monotonic() + seconds
-    while not (drive := find_drive()):
+    while not (drives := find_drives()):
         if time.monotonic() > deadline:
             raise BoardError(
                 "no drive of a bootloader appeared: unplug the board, hold BOOTSEL while you plug "
@@ -106,13 +109,14 @@ def copy_uf2(limits: dict, image: Path, port: str, say, seconds: float = DRIVE_S
                 "without PORT"
             )
         time.sleep(0.5)
-    wanted = UF2_DRIVES[chip_of(limits)]
-    found = re.search(r"^Board-ID: *(\S+)", (drive / INFO).read_text(), re.M)
-    if not found or found[1] != wanted:
+    right = [path for path, name in drives.items() if name == wanted]
+    if len(right) != 1:
+        seen = ", ".join(f"{path} ({name})" for path, name in drives.items())
         raise BoardError(
-            f"{drive} is the drive of another board ({found[1] if found else 'nameless'}, not "
-            f"{wanted}): unplug it, or name the right BOARD; nothing was written"
+            f"one drive of a {wanted} is wanted, but there is {seen}: unplug the others, or name "
+            "the right BOARD; nothing was written"
         )
+    drive = right[0]
     say(f"copying to {drive}")
     try:
         with open(drive / image.name, "wb") as copy:

@@ -106,7 +106,7 @@ def survey(nonce):
         pass
     try:
         with open("/config.json") as file:
-            answer["confirm_s"] = json.load(file)["update"]["confirm_s"]
+            answer["confirm_s"] = int(json.load(file)["update"]["confirm_s"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     for slot in "ab":
