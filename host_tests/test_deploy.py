@@ -39,7 +39,11 @@ OWN = {
 }
 CUTS = int(os.environ.get("TAPAUTH_DEPLOY_CUTS", "4"))
 """At how many points a deployment is cut; more take longer."""
-GOOD = "import tapauth_slot, time\nprint('app', NAME)\ntapauth_slot.confirm()\ntime.sleep(999)"
+# As a real one it looks after the watchdog, and confirms itself when somebody may be watching.
+GOOD = (
+    "import boot_hal, tapauth_slot, time\nboot_hal.keep_alive()\nprint('app', NAME)\n"
+    "time.sleep(0.7)\ntapauth_slot.confirm()\ntime.sleep(999)"
+)
 CRASH = "raise ValueError('secret')"
 HANG = "import time\ntime.sleep(999)"
 NEVER = "import boot_hal, time\ntime.sleep(0.2)\nboot_hal.reset()"
