@@ -76,9 +76,11 @@ def has_boot_part():
     """Whether the whole boot part is there: its main.py is put in place last."""
     try:
         with open("/main.py") as file:
-            return "tapauth_slot" in file.read(1000)
+            is_ours = "tapauth_slot" in file.read(1000)
     except OSError:
         return False
+    is_whole = exists("/tapauth_boot.py") and exists("/boot_hal.py")
+    return is_ours and is_whole and not exists("/main.py.new")
 
 
 def survey(nonce):
