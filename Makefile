@@ -26,7 +26,7 @@ $(VENV)/run.stamp: tools/requirements-run.txt tools/constraints.txt | $(PY)
 	@$(PIP) install -r tools/requirements-run.txt -c tools/constraints.txt | $(PROGRESS)
 	@touch $@
 
-$(VENV)/test.stamp: tools/requirements-test.txt tools/constraints.txt $(VENV)/run.stamp
+$(VENV)/test.stamp: tools/requirements-test.txt tools/requirements-flash.txt tools/constraints.txt $(VENV)/run.stamp
 	@echo "[2/3] installing what the tests need"
 	@$(PIP) install -r tools/requirements-test.txt -c tools/constraints.txt | $(PROGRESS)
 	@touch $@
@@ -57,7 +57,7 @@ format: $(VENV)/test.stamp  ## format the sources
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-size: build/lib.stamp  ## bytes per module and idle heap, held against tools/ceilings.json
+size: build/lib.stamp  ## bytes per module and board, idle heap, held against tools/ceilings.json
 	@$(PY) -m tools.size
 
 bench: build/lib.stamp  ## measure speed and memory, side by side

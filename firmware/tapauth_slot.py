@@ -119,7 +119,7 @@ def note(text: str) -> None:
         try:
             with open(LOG) as file:
                 lines = file.read(_LOG_BYTES).split("\n")[:-1]
-        except OSError:
+        except (OSError, ValueError):  # none yet, or damaged
             lines = []
         if lines and lines[-1] == text:
             return  # a crash that repeats must not wear out the flash
@@ -201,13 +201,19 @@ def main() -> None:
             watchdog.feed()
             boot_hal.pause(2)  # a moment for a technician's Ctrl-C
             boot_hal.reset()
-        print("boot: the application ended; the board restarts in 15 minutes")
+        how = "the application ended"
     except KeyboardInterrupt:
-        print("boot: interrupted; the board restarts in 15 minutes")
-    boot_hal.keep_alive()
-    # The technician's tools need the memory, and modules of the root.
-    sys.path[:] = ["", ".frozen", "/lib"]
-    for name in list(sys.modules):
-        if name not in ("boot_hal", "tapauth_slot"):
-            del sys.modules[name]
-    gc.collect()
+        how = "interrupted"
+    while True:
+        try:
+            boot_hal.keep_alive()
+            # The technician's tools need the memory, and modules of the root.
+            sys.path[:] = ["", ".frozen", "/lib"]
+            for name in list(sys.modules):
+                if name not in ("boot_hal", "tapauth_slot"):
+                    del sys.modules[name]
+            gc.collect()
+            print(f"boot: {how}; the board restarts in 15 minutes")
+            return
+        except KeyboardInterrupt:
+            pass  # tools send more than one

@@ -45,6 +45,13 @@ class Bus:
         self.settings = {key: value for key, value in more.items() if not isinstance(value, Pin)}
 
 
+class RTC:
+    now: tuple = ()
+
+    def datetime(self, now):
+        RTC.now = now
+
+
 class Nic:
     """A network interface that is up after `after` looks; `code` is what status() says."""
 
@@ -74,7 +81,7 @@ def load(name: str):
     Nic.after = 0
     Nic.code = 1000
     machine = types.ModuleType("machine")
-    vars(machine).update(Pin=Pin, I2C=Bus, SPI=Bus, UART=Bus)
+    vars(machine).update(Pin=Pin, I2C=Bus, SPI=Bus, UART=Bus, RTC=RTC)
     vars(machine)["WDT"] = lambda timeout: ("watchdog", timeout)
     vars(machine)["unique_id"] = lambda: b"\x01\x02"
     vars(machine)["reset"] = lambda: None

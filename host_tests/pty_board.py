@@ -57,7 +57,8 @@ class PtyBoard:
     """A running board; `port` is the device to connect to, `output` what it printed. A context.
 
     `environment` adds to what boards/desktop/board.py reads; `received` counts the bytes that
-    came over the line, and after `power_cut_after` more the power goes for a moment, once.
+    came over the line, and after `power_cut_after` more the power goes for a moment, once; after
+    `cable_pulled_after` more nothing comes or goes any more, until that is None again.
     """
 
     def __init__(self, image: Path, environment: dict | None = None):
@@ -79,6 +80,7 @@ class PtyBoard:
         self.starts = 0
         self.received = 0
         self.power_cut_after: int | None = None
+        self.cable_pulled_after: int | None = None
         self._closing = False
         self._process: subprocess.Popen | None = None
         self.output = b""
@@ -98,12 +100,15 @@ class PtyBoard:
                     self.output += data
                 else:
                     self._count(len(data))
-                os.write(target, data)
+                if self.cable_pulled_after is None or self.cable_pulled_after >= 0:
+                    os.write(target, data)
         except OSError:
             pass  # the line was closed
 
     def _count(self, sent: int) -> None:
         self.received += sent
+        if self.cable_pulled_after is not None:
+            self.cable_pulled_after -= sent
         if self.power_cut_after is not None:
             self.power_cut_after -= sent
             if self.power_cut_after < 0:

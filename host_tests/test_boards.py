@@ -2,20 +2,27 @@
 
 import ast
 import asyncio
+import inspect
 import json
 import re
+import sys
+import time
+from pathlib import Path
 
 import fake_chip
 import pytest
 
 from tapauth import config
+from tools.build import AS_SOURCE, sources
+from tools.deploy import blocks
+from tools.firmware import board_sources, build
 from tools.paths import BOARDS
 
 NAMES = sorted(path.parent.name for path in BOARDS.glob("*/board.py"))
 CHIPS = [name for name in NAMES if name != "desktop"]
 _board_part, _boot_part = (BOARDS / "README.md").read_text().split("## What the boot part needs")
-HAL = re.findall(r"^\| `(\w+)\(", _board_part, re.M)
-BOOT_HAL = re.findall(r"^\| `(\w+)\(", _boot_part, re.M)
+HAL = dict(re.findall(r"^\| `(\w+)\((.*?)\)`", _board_part, re.M))
+BOOT_HAL = dict(re.findall(r"^\| `(\w+)\((.*?)\)`", _boot_part, re.M))
 PINS = {"esp32": 40, "esp32s3": 49, "esp32c3": 22, "olimex-esp32-poe": 40}
 # Flash and USB of the chip, or what the board itself uses.
 TAKEN = {
@@ -39,28 +46,39 @@ def limits(name):
 
 def test_the_boards_are_there():
     assert len(CHIPS) == 7
-    assert len(HAL) == 10 and len(BOOT_HAL) == 5
+    assert len(HAL) == 11 and len(BOOT_HAL) == 5
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_board_offers_the_whole_hal(name):
-    tree = ast.parse((BOARDS / name / "board.py").read_text())
-    offered = set()
-    for node in tree.body:
+def _functions(path: Path) -> dict[str, str]:
+    """Arguments of a module's functions, by name."""
+    found = {}
+    for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            offered.add(node.name)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            offered.add(node.targets[0].id)
-    assert set(HAL) <= offered
+            found[node.name] = ", ".join(argument.arg for argument in node.args.args)
+    return found
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_board_offers_the_whole_hal(name):
+    board = fake_chip.load(name)
+    for function, arguments in HAL.items():
+        made = getattr(board, function)
+        assert ", ".join(inspect.signature(made).parameters) == arguments
+        assert inspect.iscoroutinefunction(made) == (function == "connect_network")
+
+
+def test_the_desktop_offers_the_whole_hal():
+    offered = _functions(BOARDS / "desktop" / "board.py")
+    assert {name: offered.get(name) for name in HAL} == HAL
 
 
 @pytest.mark.parametrize("folder", ("common/boot", "desktop"))
 def test_the_boot_part_has_all_it_needs(folder):
-    text = (BOARDS / folder / "boot_hal.py").read_text()
-    offered = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
-    if "__all__" in text:
-        offered |= set(ast.literal_eval(re.search(r"__all__ = (\[.*\])", text)[1]))
-    assert set(BOOT_HAL) <= offered
+    path = BOARDS / folder / "boot_hal.py"
+    offered = _functions(path)
+    if re.search(r"^from machine import .*\breset\b", path.read_text(), re.M):
+        offered["reset"] = ""
+    assert {name: offered.get(name) for name in BOOT_HAL} == BOOT_HAL
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,9 +166,47 @@ def test_limits_hold_what_tools_need(name):
     assert it["micropython"] in it["image"]
     flash = it["flash"]
     assert flash["file_system_bytes"] < flash["bytes"]
-    # Two slots of 100 KB, the cards twice (while a full list is loaded) at 12 bytes, and air.
-    assert flash["file_system_bytes"] > 2 * 100_000 + 2 * 12 * it["cards"] + 64_000
+    # What an update wants, the cards twice (while a full list is loaded) at 12 bytes, and air.
+    assert flash["file_system_bytes"] > 2 * blocks(build(name).slot) + 24 * it["cards"] + 64_000
     assert it["heap_bytes"] >= 96 * 1024
+
+
+def _imported(source: Path) -> set[str]:
+    """Names that may be modules, of what a module imports, now or later."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_slot_holds_what_some_configuration_loads_and_nothing_else(name):
+    everything = {**sources(), **board_sources(name)}
+    modules = {}
+    for path in everything:
+        if path not in AS_SOURCE:
+            dotted = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            modules[dotted.removeprefix("lib.")] = path
+    reached: set[str] = set()
+    open_ = ["tapauth.app"]
+    while open_:
+        module = open_.pop()
+        while module:  # the packages that it is in are loaded too
+            if module in modules and module not in reached:
+                reached.add(module)
+                open_ += _imported(everything[modules[module]])
+            module = module.rpartition(".")[0]
+    assert "board" in reached and set(modules) == reached
+    packed = set()
+    for pack, data in build(name).slot.items():
+        folder = "" if pack == "-" else pack.replace(".", "/") + "/"
+        for line in data[: data.index(b"\n\n")].decode().splitlines():
+            packed.add(folder + line.split(" ")[2])
+    compiled = {path for path in packed if path.endswith(".mpy")}
+    assert compiled == {modules[module].replace(".py", ".mpy") for module in reached}
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -165,6 +221,62 @@ def test_the_readme_shows_every_wire(name):
     wired.append(limits(name)["safe_mode_pin"])
     assert {str(pin) for pin in wired} == rows
     assert limits(name)["image"] in text
+
+
+@pytest.mark.parametrize("name", CHIPS)
+@pytest.mark.parametrize("epoch", (0, 946_684_800))
+def test_the_clock_is_set_by_which_certificates_are_checked(name, epoch, monkeypatch):
+    board = fake_chip.load(name)
+    chip = sys.modules[type(board._chip).__module__]
+    monkeypatch.setattr(chip, "gmtime", lambda seconds: time.gmtime(seconds + epoch))
+    board.set_clock(1_900_000_000)
+    # RTC.datetime() wants year, month, day, weekday, hour, minute, second, fraction.
+    assert fake_chip.RTC.now == (2030, 3, 17, 6, 17, 46, 40, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_tells_the_board_s_limits(name):
+    it, flash = limits(name), limits(name)["flash"]
+    text = (BOARDS / name / "README.md").read_text()
+    rows = dict(re.findall(r"^\| ([\w -]+) \| (.*) \|$", text.split("## Wiring")[0], re.M))
+    assert it["micropython"] in rows["MicroPython"]
+    assert f"{flash['file_system_bytes'] // 1024} KB" in rows["flash"]
+    geometry = f"blocks of {flash['block_bytes']} bytes, programmed {flash['program_bytes']} at a"
+    assert geometry in rows["flash"]
+    assert rows["cards"].startswith(f"{it['cards']:,} (`cards.capacity`)")
+    assert settings(name)["cards"]["capacity"] == it["cards"]
+    assert f"`{settings(name)['reader']['bus']}` in" in rows["reader"]
+    if name == "desktop":
+        return
+    assert it["image"] in rows["MicroPython"] and it["image_page"] in rows["MicroPython"]
+    assert rows["flash"].startswith(f"{flash['bytes'] >> 20} MB, ")
+    assert rows["heap"] == f"about {it['heap_bytes'] // 1024} KB"
+    assert rows["network"] == {"wifi": "WiFi", "lan": "Ethernet"}[it["network"]]
+    wires = dict(re.findall(r"^\| GPIO(\d+) \| (.*) \|$", text, re.M))
+    assert wires[str(it["safe_mode_pin"])].startswith("safe mode: low")
+    chip = fake_chip.load(name)._chip
+    for number, triple in enumerate(chip._evses):
+        for pin, what in zip(triple, ("plugged, in", "enable, out", "fault, in"), strict=True):
+            assert wires[str(pin)].startswith(f"EVSE {number + 1}: {what}")
+    for pin, what in zip(chip._lamp, ("green lamp", "red lamp", "buzzer"), strict=True):
+        assert pin is None or wires[str(pin.number)] == what + ", out"
+    words = {"spi": ("SCK", "MOSI", "MISO", "NSS"), "uart": ("TX", "RX"), "i2c": ("SDA", "SCL")}
+    for bus, wiring in chip._wiring.items():
+        for pin, what in zip(wiring[1:], words[bus], strict=True) if wiring else ():
+            assert f"reader, {bus.upper()}: {what}" in wires[str(pin)]
+
+
+def test_the_table_of_boards_is_right():
+    text = (BOARDS.parent / "docs" / "boards.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*?) \| (.*?) \| ([\d,]+) \| \[", text, re.M)
+    assert sorted(row[0] for row in rows) == NAMES
+    for name, chip, network, cards in rows:
+        it = limits(name)
+        assert int(cards.replace(",", "")) == it["cards"]
+        if name != "desktop":
+            assert network == {"wifi": "WiFi", "lan": "Ethernet"}[it["network"]]
+            assert chip.endswith(f", {it['flash']['bytes'] >> 20} MB")
+            assert it["machine"].endswith(chip.split(",")[0].replace("-", ""))
 
 
 async def no_pause(_ms):

@@ -14,7 +14,7 @@ import serial
 from pty_board import PtyBoard
 
 from tools.board_port import BoardError, BoardPort
-from tools.deploy import Deployment, roll_back, show_status
+from tools.deploy import Deployment, roll_back, show_logs, show_status
 from tools.firmware import (
     Image,
     board_names,
@@ -39,7 +39,11 @@ OWN = {
 }
 CUTS = int(os.environ.get("TAPAUTH_DEPLOY_CUTS", "4"))
 """At how many points a deployment is cut; more take longer."""
-GOOD = "import tapauth_slot, time\nprint('app', NAME)\ntapauth_slot.confirm()\ntime.sleep(999)"
+# As a real one it looks after the watchdog, and confirms itself when somebody may be watching.
+GOOD = (
+    "import boot_hal, tapauth_slot, time\nboot_hal.keep_alive()\nprint('app', NAME)\n"
+    "time.sleep(0.7)\ntapauth_slot.confirm()\ntime.sleep(999)"
+)
 CRASH = "raise ValueError('secret')"
 HANG = "import time\ntime.sleep(999)"
 NEVER = "import boot_hal, time\ntime.sleep(0.2)\nboot_hal.reset()"
@@ -192,7 +196,7 @@ def test_back_to_the_version_before_and_forth(flash):
             board.wait_for("app " + name)
 
 
-def test_the_power_goes_while_a_deployment_runs(flash, capsys, monkeypatch):
+def test_the_power_goes_while_a_deployment_runs(flash, tell, monkeypatch):
     """Wherever that is, the old firmware starts, and the same deployment then goes through."""
     monkeypatch.setattr(BoardPort, "patience_s", 5.0)
     resumed = []
@@ -219,10 +223,34 @@ def test_the_power_goes_while_a_deployment_runs(flash, capsys, monkeypatch):
             old = new
     # The later ones found packs that were already there.
     assert resumed[-1] > resumed[0], resumed
-    with capsys.disabled():
-        print(
-            f"\n  {CUTS} power cuts in {whole} bytes from mpremote; packs found: {resumed}", end=""
-        )
+    tell(f"{CUTS} power cuts in {whole} bytes from mpremote; packs found again: {resumed}")
+
+
+def test_the_cable_is_pulled_while_a_deployment_runs(flash, tell, monkeypatch):
+    """The board is left at its console in the middle of something; the old firmware is whole."""
+    monkeypatch.setattr(BoardPort, "patience_s", 4.0)
+    with PtyBoard(flash) as board:
+        deploy(board, image("old"))
+        before = board.received
+        deploy(board, image("new", filler=3))
+        whole = board.received - before
+        old = "new"
+        for i in range(CUTS):
+            new = f"version {i}"
+            board.cable_pulled_after = whole * (2 * i + 1) // (2 * CUTS)
+            with pytest.raises(BoardError, match="does not answer"):
+                deploy(board, image(new, filler=4 + i), wait=0)
+            assert board.cable_pulled_after < 0, "the cable was not pulled"
+            if i % 2:
+                board.output = b""
+                board.kill()  # in the end the watchdog does that
+                board.wait_for("app " + old)
+            board.cable_pulled_after = None
+            deploy(board, image(new, filler=4 + i))
+            board.wait_for("app " + new)
+            own_files_are_untouched(flash)
+            old = new
+    tell(f"the cable pulled at {CUTS} points in {whole} bytes from mpremote")
 
 
 def test_two_boards_at_once(tmp_path, flash, capsys):
@@ -233,8 +261,10 @@ def test_two_boards_at_once(tmp_path, flash, capsys):
             lambda port, say: Deployment(image("x"), port, say, KEY, 30).run(),
         )
         one.wait_for("app x")
+        # What is no answer of a board is no success either.
+        assert on_each(one.port, lambda port, say: {}["a bug"]) == 1
     out = capsys.readouterr()
-    assert code == 1 and "1 of 2 boards went well" in out.err
+    assert code == 1 and "KeyError" in out.out and "1 of 2 boards went well" in out.err
     assert f"{two.port}: FAILED: the board belongs to another site" in out.out
     assert f"{one.port}: build" in out.out
 
@@ -245,7 +275,7 @@ def refusal(board, what: Image, key: bytes = KEY) -> str:
     return str(error.value)
 
 
-def test_refusals_come_before_anything_is_changed(tmp_path, flash):
+def test_refusals_come_before_anything_is_changed(tmp_path, flash, monkeypatch):
     with PtyBoard(flash_image(tmp_path / "new.img", {})) as board:
         assert "make provision BOARD=desktop" in refusal(board, image("x"))
     with PtyBoard(flash) as board:
@@ -257,6 +287,9 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash):
         huge = image("x")
         huge.slot = {**huge.slot, "huge": bytes(1_100_000)}
         assert "too little space" in refusal(board, huge)
+        with monkeypatch.context() as patch:
+            patch.setattr("tools.deploy.OLDEST", (99, 0))
+            assert "make flash BOARD=desktop IMAGE=" in refusal(board, image("x"))
         assert files_of(flash) == before
         # Signed for this site, but not what the manifest says.
         damaged = image("x")
@@ -264,20 +297,30 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash):
         assert "refuses the new firmware (tapauth is not what was signed)" in refusal(
             board, damaged
         )
+        # Whatever it was, the board is not left with its firmware stopped.
+        deploy(board, image("good"))
+        starts = board.starts
+        assert "another site" in refusal(board, image("x"), key=b"k" * 32)
+        board.output = b""
+        board.wait_for("app good")
+        assert board.starts == starts + 1
     own_files_are_untouched(flash)
 
 
 def test_ports_that_do_not_serve(tmp_path, flash):
     with pytest.raises(BoardError, match="plug the board in"):
         BoardPort("/dev/ttyNOSUCH").call("1")
-    with (
-        PtyBoard(flash) as board,
-        serial.Serial(board.port, exclusive=True),
-        pytest.raises(BoardError, match="close the other program"),
-    ):
-        BoardPort(board.port).call("1")
+    with pytest.raises(BoardError, match="plug the board in"):
+        show_logs("/dev/ttyNOSUCH", print)
+    with PtyBoard(flash) as board, serial.Serial(board.port, exclusive=True):
+        with pytest.raises(BoardError, match="close the other program"):
+            BoardPort(board.port).call("1")
+        with pytest.raises(BoardError, match="close the other program"):
+            show_logs(board.port, print)
     with pytest.raises(SystemExit, match="PORT="):
         ports_of(" ")
+    with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):
+        BoardPort(board.port).run("exec", "raise MemoryError")
     master, slave = pty.openpty()
     with pytest.raises(BoardError, match="safe-mode pin"):
         BoardPort(os.ttyname(slave)).run("exec", "1", seconds=3)

@@ -58,8 +58,8 @@ def test_a_pico_is_provisioned_updated_and_falls_back(port, tmp_path, monkeypatc
     monkeypatch.setattr(BoardPort, "patience_s", 300.0)
     said: list[str] = []
     key: Path = make_key(tmp_path / "site")
-    text = json.dumps(CONFIG)
-    install(port, said.append, limits_of("pico-w"), text, key, [])
+    files = {"/site.key": key.read_bytes(), "/config.json": json.dumps(CONFIG).encode()}
+    install(port, said.append, limits_of("pico-w"), files)
     for name in ("one", "two"):
         Deployment(image(name), port, said.append, key.read_bytes(), 240).run()
     # A firmware that hangs: the chip's own watchdog ends it, three times.

@@ -1,39 +1,111 @@
 """Provisioning and flashing: what is asked, what lands where, and which images are refused."""
 
+import fcntl
 import json
-import struct
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import pytest
+from certificates import Authority
 from pty_board import PtyBoard
 from test_deploy import files_of, flash_image
 
-from tools import flash, provision
+from tapauth import config
+from tapauth.conn import account
+from tapauth.link.tls import decoded
+from tools import provision
 from tools.board_port import BoardError
+from tools.charger import DesktopCharger
 from tools.firmware import limits_of
+from tools.first_pin import state_with
+from tools.local_board import Client
+from tools.paths import ROOT
 
 SECRET = "correct horse"
 
 
-def answers(*given):
-    left = list(given)
-    return lambda prompt: left.pop(0)
+PIN = "blue42"
+
+
+def interview(settings, network, said, secret):
+    """Run one; every answer must have been asked for."""
+    said, secret = list(said), list(secret)
+    it = provision.Interview(
+        settings, network, lambda prompt: said.pop(0), lambda prompt: secret.pop(0)
+    )
+    it.run()
+    assert not said and not secret
+    return it.files
 
 
 def test_passwords_are_asked_without_showing_them():
     settings = {"board_id": "x", "mqtt": {"host": "old"}}
-    provision.ask(settings, "wifi", answers("net", "", "me"), answers(SECRET, "broker pass"))
+    interview(settings, "wifi", ["net", "", "no", "me", "no"], [SECRET, "broker pass"])
     assert settings["network"] == {"ssid": "net", "password": SECRET}
     assert settings["mqtt"] == {"host": "old", "user": "me", "password": "broker pass"}
     # The second time everything is offered again, and no user means no password.
     again = json.loads(json.dumps(settings))
-    provision.ask(again, "wifi", answers("", "", ""), answers("", ""))
+    assert interview(again, "wifi", ["", "", "", "", ""], ["", ""]) == {}
     assert again == settings
 
 
 def test_a_wired_board_is_not_asked_for_wifi():
     settings = {"board_id": "x", "mqtt": {"host": "old"}}
-    provision.ask(settings, "lan", answers("broker", ""), answers())
+    interview(settings, "lan", ["broker", "", "", ""], [])
     assert settings == {"board_id": "x", "mqtt": {"host": "broker"}}
+
+
+def test_tls_gets_what_the_configuration_wants(tmp_path, capsys):
+    authority = Authority(tmp_path, "ca")
+    certificate, key = authority.issue("client")
+    _, other_key = authority.issue("other", use_rsa=True)
+    page, page_key = authority.issue("page", kind="der", use_rsa=True)
+    (tmp_path / "locked.pem").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    settings = {"board_id": "x", "mqtt": {"host": "b"}}
+    said = ["", "yes", "", key, "/no/such", authority.pem, certificate, other_key, certificate]
+    said += [str(tmp_path / "locked.pem"), certificate, key, "10.0.0.9", ""]
+    said += ["y", page, page_key, "443"]
+    files = interview(settings, "lan", said, [""])
+    out = capsys.readouterr().out
+    assert "a file is needed" in out and "holds no certificate" in out and "No such file" in out
+    assert "is not the private key" in out and "openssl pkey" in out
+    parsed = config.parse(json.dumps(settings))
+    assert parsed["mqtt"]["port"] == 8883 and parsed["server"]["port"] == 443
+    # By the broker's clock its own certificate cannot be checked.
+    assert parsed["clock"] == {"source": "ntp", "ntp_host": "10.0.0.9"}
+    tls = parsed["mqtt"]["tls"]
+    assert files[tls["ca_file"]] == Path(authority.pem).read_bytes()
+    named = [tls["cert_file"], tls["key_file"]]
+    named += [parsed["server"]["tls_cert"], parsed["server"]["tls_key"]]
+    assert sorted(files) == sorted([tls["ca_file"], *named])
+    for name, path in zip(named, (certificate, key, page, page_key), strict=True):
+        assert files[name] == decoded(path)[-1], "DER, which every board can read"
+    # Again: everything is there, so nothing is sent.
+    again = json.loads(json.dumps(settings))
+    assert interview(again, "lan", ["", "", "", "", "", "", "", ""], [""]) == {}
+    assert again == settings
+    interview(again, "lan", ["", "no", "", "no"], [])
+    assert "tls" not in again["mqtt"]
+
+
+def test_a_first_pin_is_asked_for_until_it_will_do(capsys):
+    for secret, kind in ((PIN, account.PIN), (SECRET, account.PASSWORD)):
+        settings = {"board_id": "x", "mqtt": {"host": "b"}}
+        tried = ["short", "a b,cd", "x" * 129, "1*" + "a" * 16 + "*1*" + "A" * 64]
+        tried += [secret, "not the same", secret, secret]
+        files = interview(settings, "lan", ["", "", "", "yes", "", ""], tried)
+        assert settings["server"] == {"enabled": True}
+        kept = json.loads(files["/conn"][:-4])
+        assert kept["admin"][0] == kind and kept["admin"][2] == ""
+        assert kept["user"][0] == account.PIN, "not open to everybody"
+        assert secret.encode() not in files["/conn"]
+    out = capsys.readouterr().out
+    assert "6 characters or more" in out and "letters and digits" in out
+    assert "look like a token" in out and "not the same" in out
 
 
 def test_a_configuration_that_would_be_refused_does_not_go_out():
@@ -79,40 +151,122 @@ def test_a_board_is_provisioned_and_keeps_what_it_has(tmp_path, monkeypatch, cap
     assert SECRET not in out.out + out.err
 
 
-def uf2(family: int) -> bytes:
-    head = struct.pack("<8I", flash.UF2_MAGIC, 0x9E5D5157, 0x2000, 0, 256, 0, 1, family)
-    return head + bytes(512 - len(head))
+def test_a_board_of_another_site_is_not_taken_over_by_mistake(tmp_path):
+    image = flash_image(tmp_path / "flash.img", {"site.key": b"another's" * 4, "x": b"kept"})
+    before = files_of(image)
+    files = {"/site.key": bytes(32), "/config.json": b"{}"}
+    with PtyBoard(image) as board:
+        with pytest.raises(BoardError, match="another site .* --take-over"):
+            provision.install(board.port, print, limits_of("desktop"), files)
+        assert files_of(image) == before
+        provision.install(board.port, print, limits_of("desktop"), files, take_over=True)
+        assert files_of(image) == {"site.key": bytes(32), "config.json": b"{}", "x": b"kept"}
+        provision.install(board.port, print, limits_of("desktop"), files)
 
 
-def esp(chip: int) -> bytes:
-    return bytes([flash.ESP_MAGIC]) + bytes(11) + bytes([chip]) + bytes(100)
-
-
-def test_an_image_for_another_chip_is_refused():
-    flash.check_image(uf2(0xE48BFF56), limits_of("pico-w"))
-    flash.check_image(uf2(0xE48BFF59), limits_of("pico2-w"))
-    flash.check_image(esp(0), limits_of("olimex-esp32-poe"))
-    flash.check_image(esp(9), limits_of("esp32s3"))
-    for data, board in (
-        (uf2(0xE48BFF59), "pico-w"),
-        (esp(0), "pico-w"),
-        (b"", "pico-w"),
-        (b"<html>" * 200, "w5100s-evb-pico"),
-        (esp(5), "esp32"),
-        (uf2(0xE48BFF56), "esp32c3"),
-        (b"", "esp32"),
+def test_a_full_board_says_so(tmp_path):
+    most = 508 * 4096  # of 512 blocks, some of which the file system needs
+    image = flash_image(tmp_path / "flash.img", {"filler": bytes(most - 30_000)})
+    files = {"/site.key": bytes(32), "/large": bytes(60_000)}
+    with (
+        PtyBoard(image) as board,
+        pytest.raises(BoardError, match="flash is full: remove what is not needed"),
     ):
-        with pytest.raises(SystemExit, match=r"This board wants .* from https://micropython.org"):
-            flash.check_image(data, limits_of(board))
+        provision.install(board.port, print, limits_of("desktop"), files)
+    assert sorted(files_of(image)) == ["filler", "site.key"]
 
 
-def test_a_uf2_goes_to_the_drive(tmp_path, monkeypatch):
-    monkeypatch.setattr(flash, "find_drive", lambda: None)
-    (tmp_path / "image.uf2").write_bytes(uf2(0xE48BFF56))
-    with pytest.raises(BoardError, match="hold BOOTSEL"):
-        flash.copy_uf2(tmp_path / "image.uf2", "", print, seconds=0)
-    drive = tmp_path / "RPI-RP2"
-    drive.mkdir()
-    monkeypatch.setattr(flash, "find_drive", lambda: drive)
-    flash.copy_uf2(tmp_path / "image.uf2", "", print)
-    assert (drive / "image.uf2").read_bytes() == uf2(0xE48BFF56)
+class Technician:
+    """Types at the prompts of a command with a terminal; `screen` is what is to be seen."""
+
+    def __init__(self, *command: str, environment: dict):
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, **environment},
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.screen = ""
+        self._seen = 0
+
+    def answer(self, prompt: str, text: str) -> None:
+        while prompt not in self.screen[self._seen :]:
+            assert self._read(), self.screen
+        self._seen = len(self.screen)
+        os.write(self._master, text.encode() + b"\n")
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._master, 1000)
+        except OSError:
+            return False  # it has ended
+        self.screen += data.decode()
+        return True
+
+    def finish(self) -> int:
+        while self._read():
+            pass
+        os.close(self._master)
+        return self._process.wait(60)
+
+
+def test_the_first_pin_opens_the_board_and_is_nowhere_to_be_read(tmp_path):
+    """Typed at a terminal, sent by the real mpremote, checked by the firmware on MicroPython."""
+    trials = {"config.try": b"{}", "config.prev": b"{}", "config.new": b"{}"}
+    image = flash_image(tmp_path / "flash.img", {"conn": b"damaged", **trials})
+    site = tmp_path / "site"
+    with PtyBoard(image) as board:
+        command = [sys.executable, "-m", "tools.provision", "desktop", board.port]
+        technician = Technician(*command, environment={"SITE": str(site)})
+        for prompt, text in (
+            ("name of this board: ", "c7"),
+            ("MQTT broker [127.0.0.1]: ", ""),
+            ("TLS to the broker", ""),
+            ("MQTT user", "me"),
+            ("MQTT password", SECRET),
+            ("local interface", "yes"),
+            ("certificate of the console page", ""),
+            ("port [80]", ""),
+            ("first PIN of admin", PIN),
+            ("again", PIN),
+        ):
+            technician.answer(prompt, text)
+        assert technician.finish() == 0, technician.screen
+    assert "user is closed" in technician.screen
+    assert PIN not in technician.screen and SECRET not in technician.screen
+    assert PIN.encode() not in image.read_bytes()
+    assert not any(PIN.encode() in path.read_bytes() for path in site.iterdir())
+    now = files_of(image)
+    assert sorted(now) == ["config.json", "conn", "site.key"], "no trial of an old configuration"
+    assert now["site.key"] == (site / "site.key").read_bytes()
+
+    local = {"address": "127.0.0.1"}
+    with DesktopCharger(flash=image, overrides={"server": local}, server=True) as charger:
+        charger.wait_until_up()
+        client = Client(charger.config["server"]["port"])
+        assert client.login("blue43")["resultCode"] == 8
+        assert client.login(PIN.upper())["previleges"] == 2
+        assert client.ask("getAuthInfo")["adminAuth"] == {"security": "pin"}
+        assert client.ask("auth", type="unsecured")["resultCode"] == 4
+        client.close()
+
+
+def test_a_first_password_is_derived_anew_by_the_board(tmp_path):
+    image = flash_image(tmp_path / "flash.img", {"conn": state_with(SECRET)})
+    with DesktopCharger(flash=image, server=True) as charger:
+        charger.wait_until_up()
+        client = Client(charger.config["server"]["port"])
+        assert client.login(SECRET.upper())["resultCode"] == 8
+        assert client.login(SECRET)["previleges"] == 2
+        client.close()
+        kept = json.loads(files_of(image)["conn"][:-4])
+        assert int(kept["admin"][1].split("$")[1]) > 1000
+        client = Client(charger.config["server"]["port"])
+        assert client.login(SECRET)["previleges"] == 2
+        client.close()

@@ -14,7 +14,7 @@ import sys
 import vfs
 from flash_sim import SETTINGS, Cut, Flash
 from update_rig import (
-    BOOT_FILES,
+    NEW,
     OLD_FLAT,
     OWN,
     confirmed,
@@ -95,18 +95,17 @@ def check(builds):
     for path, data in OWN.items():
         with open(path, "rb") as file:
             assert file.read() == data, path
-    for name in ("main.py", "boot.py"):
-        if on_board.exists("/" + name):
-            with open("/" + name, "rb") as file:
+    for path, new in NEW.items():
+        if on_board.exists(path):
+            with open(path, "rb") as file:
                 text = file.read()
-            assert text in (b"# old", b"# new " + name.encode()), text
-            # A new main.py needs the rest of the boot part.
-            if text != b"# old":
-                for other in BOOT_FILES[:4]:
-                    assert on_board.exists("/" + other)
+            assert text in (b"# old", new), text
+    # A new main.py needs the rest of the boot part.
+    if on_board.has_boot_part():
+        for path in NEW:
+            assert on_board.exists(path), path
     first = start()
     assert first in builds, f"started {first!r}"
-    # Whatever was cut, a deployment works afterwards.
     return first
 
 
@@ -130,9 +129,10 @@ def main():
             vfs.mount(vfs.VfsLfs2(Cut(base, torn), **settings), "/")
             try:
                 build = check(builds)
-                if points % 16 == 0:
+                # Whatever was cut, a deployment works afterwards.
+                if points % 16 == 0 or sys.argv[2] == "first":
                     deploy("repair")
-                    assert start() == "repair"
+                    assert on_board.has_boot_part() and start() == "repair"
             except Exception:
                 print(f"cut {i} of {len(log)}, torn: {torn is not None}")
                 raise

@@ -133,6 +133,17 @@ def main():
     deploy("repair")
     assert start() == "repair"
 
+    # A damaged log or record is no reason not to start.
+    copy(tapauth_slot.LOG, b"\xff\xfe\n")
+    tapauth_slot.note("after damage")
+    assert read(tapauth_slot.LOG) == b"after damage\n"
+    record = boot.read_record()
+    for data in (b"", b"\xff" * 30, b"a", b"a 3 00000000\n", b"c -1 x\n", b"x" * 300):
+        copy("/slot", data)
+        assert boot.read_record() is None
+        assert start() == "repair", data
+    boot.write_record(*record)
+
     # The log keeps its size, and says a thing once however often it happens.
     for i in range(200):
         tapauth_slot.note("line {} {}".format(i, "x" * (i % 50)))

@@ -1,6 +1,8 @@
 """A board at a serial port, by the real mpremote. What goes wrong is said with what to do next."""
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,11 +28,18 @@ def _ports() -> str:
 
 def explain(port: str, text: str) -> str:
     """What mpremote said, in words that help."""
-    if "in use by another program" in text or "Device or resource busy" in text:
+    busy = ("in use", "exclusively lock", "Device or resource busy", "Permission denied")
+    if any(words in text for words in busy):
         if not Path(port).exists() and port.startswith("/"):
             return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
+        if port.startswith("/") and not os.access(port, os.R_OK | os.W_OK):
+            group = Path(port).group()
+            return (
+                f"you may not use {port}: sudo usermod -aG {group} $USER, then log out and in "
+                "again"
+            )
         return f"{port} is in use: close the other program (mpremote, make logs, an IDE)"
-    if "no device found" in text or "could not open port" in text or "No such file" in text:
+    if "no device found" in text or "could not open port" in text:
         return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
     if "could not enter raw repl" in text or "timeout" in text.lower():
         return (
@@ -38,9 +47,12 @@ def explain(port: str, text: str) -> str:
             "low while it starts, see its README) and try again; if that does not help, flash "
             "MicroPython anew (make flash)"
         )
-    if "ENOSPC" in text or "Errno 28" in text or "OSError: 28" in text:
+    if "No space left" in text or "ENOSPC" in text or "OSError: 28" in text:
         return "the board's flash is full: remove what is not needed from it, and try again"
-    return "mpremote: " + (text.strip().splitlines() or ["failed without a word"])[-1]
+    if "MemoryError" in text:
+        return "the board has too little memory left: unplug it, plug it in, and try again"
+    lines = text.strip().splitlines() or ["failed without a word"]
+    return f"the board or the way to it failed ({lines[-1]}): unplug it, plug it in, and try again"
 
 
 class BoardPort:
@@ -63,7 +75,8 @@ class BoardPort:
         except subprocess.TimeoutExpired:
             raise BoardError(explain(self.port, "timeout")) from None
         if done.returncode:
-            raise BoardError(explain(self.port, done.stderr + done.stdout))
+            # What the board raised comes out as its output.
+            raise BoardError(explain(self.port, done.stdout + "\n" + done.stderr))
         return done.stdout
 
     def call(self, expression: str):
@@ -71,13 +84,26 @@ class BoardPort:
         code = f"{SOURCE}\nkeep_alive()\nprint('ANSWER', json.dumps({expression}))"
         output = self.run("exec", code)
         found = re.search(r"^ANSWER (.*)$", output, re.M)
-        if not found:
-            raise BoardError(f"the board gave no answer but {output!r}")
-        return json.loads(found[1])
+        try:
+            return json.loads(found[1]) if found else json.loads("")
+        except ValueError:
+            raise BoardError(
+                f"the board gave no answer but {output!r}: unplug it, plug it in, and try again"
+            ) from None
 
     def copy(self, source: Path, target: str) -> None:
         """Copy a file to the board."""
         self.run("fs", "cp", str(source), ":" + target)
+
+    @contextlib.contextmanager
+    def visit(self):
+        """What goes wrong in here does not leave a charger with its firmware stopped."""
+        try:
+            yield
+        except BoardError:
+            with contextlib.suppress(BoardError):
+                self.restart()
+            raise
 
     def restart(self) -> None:
         """Restart the board, so that the firmware runs again."""
@@ -85,7 +111,7 @@ class BoardPort:
             "try:\n import boot_hal as machine\nexcept ImportError:\n import machine\n"
             "machine.reset()"
         )
-        self.run("exec", "--no-follow", code)
+        self.run("exec", "--no-follow", code, seconds=min(10.0, self.patience_s))
 
 
 class Console:
@@ -107,6 +133,13 @@ class Console:
             self._serial.close()
             self._serial = None
 
+    def open(self) -> None:
+        """Open the port now. Raises BoardError; lines() by itself waits for the port to come."""
+        try:
+            self._serial = serial.Serial(self._port, 115200, timeout=0.2, exclusive=True)
+        except (OSError, serial.SerialException) as error:
+            raise BoardError(explain(self._port, str(error))) from error
+
     def lines(self, seconds: float | None = None):
         """Yield lines for so long (None: for ever); "" now and then when none comes.
 
@@ -116,9 +149,10 @@ class Console:
         while deadline is None or time.monotonic() < deadline:
             try:
                 if self._serial is None:
-                    self._serial = serial.Serial(self._port, 115200, timeout=0.2, exclusive=True)
+                    self.open()
+                assert self._serial
                 self._text += self._serial.read(self._serial.in_waiting or 1)
-            except (OSError, serial.SerialException):
+            except (OSError, serial.SerialException, BoardError):
                 self._close()
                 time.sleep(0.2)
             *whole, self._text = self._text.split(b"\n")

@@ -65,6 +65,11 @@ def blocks(files: dict[str, bytes]) -> int:
     return sum(-(-len(data) // BLOCK) for data in files.values()) * BLOCK + 4 * BLOCK
 
 
+def boot_order(names) -> list[str]:
+    """In which order the boot part is put in place: main.py last, as it needs the others."""
+    return sorted(names, key=lambda name: (name in ("boot.py", "main.py"), name))
+
+
 class Deployment:
     """One board's way to an image. `say(text)` tells how it goes."""
 
@@ -78,15 +83,23 @@ class Deployment:
 
     def run(self) -> None:
         """Do it. Raises BoardError."""
-        image, board = self._image, self._board
+        board = self._board
         nonce = secrets.token_hex(8)
         survey = board.call(f"survey({nonce!r})")
-        check(survey, image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
+        with board.visit():
+            check(survey, self._image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
+            slot = self._update(survey)
+        board.restart()
+        if slot and self._wait:
+            self._watch(slot, survey["confirm_s"])
+
+    def _update(self, survey: dict) -> str:
+        """Make the image what starts next. Returns its slot, "" if it runs already."""
+        image, board = self._image, self._board
         record = survey["record"]
         if record and survey["builds"].get(record[0]) == image.build and record[1] == -1:
             self._say(f"build {image.build} runs already, confirmed; nothing to do")
-            board.restart()
-            return
+            return ""
         if record and record[1] == -1 and survey["flat"]:
             self._say("removing the files from before there were slots")
             board.call("remove_flat()")
@@ -106,9 +119,7 @@ class Deployment:
         if refusal:
             raise BoardError(f"the board refuses the new firmware ({refusal}): deploy again")
         self._say(f"restarting into slot {slot}, build {image.build}")
-        board.restart()
-        if self._wait:
-            self._watch(slot, survey["confirm_s"])
+        return slot
 
     def _fill(self, slot: str) -> None:
         packs = self._image.slot
@@ -131,8 +142,7 @@ class Deployment:
 
     def _install_boot_part(self) -> None:
         self._say("installing the boot part")
-        # main.py last: it needs the others.
-        names = sorted(self._image.boot, key=lambda name: (name in ("boot.py", "main.py"), name))
+        names = boot_order(self._image.boot)
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / "file"
             for name in names:
@@ -188,18 +198,21 @@ def show_status(port: str, say) -> None:
 def roll_back(port: str, say) -> None:
     """Start the other slot's firmware."""
     board = BoardPort(port)
-    if not board.call("survey('')")["boot"]:
-        raise BoardError("this board has no slots yet: make deploy")
-    slot, refusal = board.call("rollback()")
+    survey = board.call("survey('')")
+    with board.visit():
+        if not survey["boot"]:
+            raise BoardError("this board has no slots yet: make deploy")
+        slot, refusal = board.call("rollback()")
+        if refusal:
+            raise BoardError(f"there is nothing to go back to ({refusal}); what ran runs on")
     board.restart()
-    if refusal:
-        raise BoardError(f"there is nothing to go back to ({refusal}); what ran runs on")
     say(f"slot {slot} runs again")
 
 
 def show_logs(port: str, say) -> None:
     """Say what a board prints, until interrupted."""
     with Console(port) as console:
+        console.open()
         for line in console.lines():
             if line:
                 say(line)

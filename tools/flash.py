@@ -8,14 +8,16 @@ in, and give no PORT), and copies the image to the drive that then appears; file
 """
 
 import argparse
-import shutil
+import contextlib
+import os
+import re
 import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tools.board_port import BoardError, BoardPort
+from tools.board_port import BoardError, BoardPort, explain
 from tools.firmware import limits_of
 from tools.fleet import on_each
 
@@ -24,6 +26,9 @@ ESP_CHIPS = {"ESP32": 0, "ESP32C3": 5, "ESP32S3": 9}
 ESP_MAGIC = 0xE9
 UF2_MAGIC = 0x0A324655
 UF2_FAMILIES = {"RP2040": 0xE48BFF56, "RP2350": 0xE48BFF59}
+# What the bootloader's drive calls its board.
+UF2_DRIVES = {"RP2040": "RPI-RP2", "RP2350": "RP2350"}
+INFO = "INFO_UF2.TXT"
 DRIVES = ("/media/*/*", "/run/media/*/*", "/media/*", "/mnt/*", "/Volumes/*")
 DRIVE_SECONDS = 60.0
 
@@ -49,42 +54,54 @@ def check_image(data: bytes, limits: dict) -> None:
         raise SystemExit("this board has no MicroPython image: it is the desktop's")
 
 
+def explain_esptool(port: str, text: str) -> str:
+    """What esptool said, in words that help."""
+    found = re.search(r"(?:A fatal error occurred|Error): (.*)", text)
+    what = found[1] if found else (text.strip().splitlines() or ["failed without a word"])[-1]
+    if "Could not open" in what:
+        return explain(port, "could not open port" if not Path(port).exists() else "in use")
+    if re.search(r"This chip is|chip ID|wrong --chip|not .* wrong", what):
+        return f"this is another chip ({what}). Name the right BOARD; nothing was written"
+    return (
+        f"esptool: {what} Hold BOOT, press and release RESET, release BOOT, and try again; close "
+        "whatever else uses the port"
+    )
+
+
 def esptool(limits: dict, image: Path, port: str, say) -> None:
-    """Erase and write an ESP32. Raises BoardError."""
+    """Erase and write an ESP32, in one go. Raises BoardError."""
     chip = chip_of(limits).lower()
-    call = [sys.executable, "-m", "esptool", "--chip", chip, "--port", port, "--baud", "460800"]
     offset = f"{limits['flash']['image_offset']:#x}"
-    for what, step in (
-        ("erasing", ["erase-flash"]),
-        ("writing", ["write-flash", offset, str(image)]),
-    ):
-        say(f"{what} (half a minute)")
-        done = subprocess.run([*call, *step], capture_output=True, text=True)
-        if done.returncode:
-            last = (done.stderr + done.stdout).strip().splitlines()[-1:]
-            raise BoardError(
-                f"esptool: {' '.join(last)}. Hold BOOT, press and release RESET, release BOOT, "
-                "and try again; close whatever else uses the port"
-            )
-    say("done; next: make provision")
+    call = [sys.executable, "-m", "esptool", "--chip", chip, "--port", port, "--baud", "460800"]
+    say("erasing and writing (a minute)")
+    # Two runs would reset the chip in between, out of the bootloader that somebody led it into.
+    done = subprocess.run(
+        [*call, "write-flash", "--erase-all", offset, str(image)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise BoardError(explain_esptool(port, done.stdout + done.stderr))
+    say("done and verified; next: make provision")
 
 
-def find_drive() -> Path | None:
-    """Where the bootloader's drive is mounted."""
+def find_drives() -> dict[Path, str]:
+    """Where drives of bootloaders are mounted, and what each calls its board."""
+    found = {}
     for pattern in DRIVES:
         for path in Path("/").glob(pattern[1:]):
-            if (path / "INFO_UF2.TXT").exists():
-                return path
-    return None
+            with contextlib.suppress(OSError):
+                name = re.search(r"^Board-ID: *(\S+)", (path / INFO).read_text(), re.M)
+                found[path] = name[1] if name else "nameless"
+    return found
 
 
-def copy_uf2(image: Path, port: str, say, seconds: float = DRIVE_SECONDS) -> None:
-    """Copy an image to an RP2's drive. Raises BoardError."""
-    if port and not find_drive():
+def copy_uf2(limits: dict, image: Path, port: str, say, seconds: float = DRIVE_SECONDS) -> None:
+    """Copy an image to an RP2's drive, and see that the board takes it. Raises BoardError."""
+    wanted = UF2_DRIVES[chip_of(limits)]
+    if port and not find_drives():
         say("asking the board for its bootloader")
         BoardPort(port).run("bootloader")
     deadline = time.monotonic() + seconds
-    while not (drive := find_drive()):
+    while not (drives := find_drives()):
         if time.monotonic() > deadline:
             raise BoardError(
                 "no drive of a bootloader appeared: unplug the board, hold BOOTSEL while you plug "
@@ -92,8 +109,36 @@ def copy_uf2(image: Path, port: str, say, seconds: float = DRIVE_SECONDS) -> Non
                 "without PORT"
             )
         time.sleep(0.5)
+    right = [path for path, name in drives.items() if name == wanted]
+    if len(right) != 1:
+        seen = ", ".join(f"{path} ({name})" for path, name in drives.items())
+        raise BoardError(
+            f"one drive of a {wanted} is wanted, but there is {seen}: unplug the others, or name "
+            "the right BOARD; nothing was written"
+        )
+    drive = right[0]
     say(f"copying to {drive}")
-    shutil.copy(image, drive)
+    try:
+        with open(drive / image.name, "wb") as copy:
+            copy.write(image.read_bytes())
+            copy.flush()
+            with contextlib.suppress(OSError):
+                os.fsync(copy.fileno())  # the drive may go with the last block
+    except OSError as error:
+        if drive.exists():
+            raise BoardError(
+                f"{drive}: {error.strerror}. Unplug the board, hold BOOTSEL while you plug it in, "
+                "and try again"
+            ) from error
+    # A board that has a whole image for it restarts, and its drive goes.
+    deadline = time.monotonic() + seconds
+    while (drive / INFO).exists():
+        if time.monotonic() > deadline:
+            raise BoardError(
+                "the board did not take the image: download it anew, unplug the board, hold "
+                "BOOTSEL while you plug it in, and try again"
+            )
+        time.sleep(0.2)
     say("done, the board restarts; next: make provision")
 
 
@@ -119,7 +164,7 @@ def main() -> int:
     # One after the other: each copy needs the only drive.
     for port in arguments.ports.replace(",", " ").split() or [""]:
         try:
-            copy_uf2(arguments.image, port, print)
+            copy_uf2(limits, arguments.image, port, print)
         except BoardError as error:
             print(f"FAILED: {error}", file=sys.stderr)
             return 1

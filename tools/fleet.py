@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import traceback
 
 from tools.board_port import BoardError
 
@@ -46,6 +47,11 @@ def on_each(text: str, job) -> int:
         except BoardError as error:
             failed[port] = str(error)
             reporter.say(f"FAILED: {error}")
+        except Exception as error:
+            # An error of ours: not to be taken for a success.
+            failed[port] = str(error)
+            traceback.print_exc()
+            reporter.say(f"FAILED: {type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=work, args=(port,), daemon=True) for port in ports]
     for thread in threads:

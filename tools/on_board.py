@@ -72,6 +72,17 @@ def free():
     return state[0] * state[3]
 
 
+def has_boot_part():
+    """Whether the whole boot part is there: its main.py is put in place last."""
+    try:
+        with open("/main.py") as file:
+            is_ours = "tapauth_slot" in file.read(1000)
+    except OSError:
+        return False
+    is_whole = exists("/tapauth_boot.py") and exists("/boot_hal.py")
+    return is_ours and is_whole and not exists("/main.py.new")
+
+
 def survey(nonce):
     """What a deployment must know of the board, as a dict."""
     implementation = sys.implementation
@@ -80,7 +91,7 @@ def survey(nonce):
         "micropython": ".".join([str(part) for part in implementation.version[:3]]),
         "mpy": getattr(implementation, "_mpy", 0) & 255,
         "free": free(),
-        "boot": exists("/tapauth_boot.py") and exists("/boot_hal.py"),
+        "boot": has_boot_part(),
         "flat": exists("/tapauth"),
         "key": "",
         "config": exists("/config.json"),
@@ -97,7 +108,7 @@ def survey(nonce):
         pass
     try:
         with open("/config.json") as file:
-            answer["confirm_s"] = json.load(file)["update"]["confirm_s"]
+            answer["confirm_s"] = int(json.load(file)["update"]["confirm_s"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     for slot in "ab":
@@ -125,7 +136,7 @@ def log():
 
 def prepare():
     """The slot to fill: one whose loss leaves the board a firmware that works."""
-    if not exists("/tapauth_boot.py"):
+    if not has_boot_part():
         return "a"
     import tapauth_boot
 
@@ -166,6 +177,13 @@ def put_in_place(names):
         os.rename("/" + name + ".new", "/" + name)
 
 
+def remove(names):
+    """Remove files of the root, those that are there."""
+    for name in names:
+        if exists("/" + name):
+            os.remove("/" + name)
+
+
 def activate(slot):
     """Start a slot on trial from the next start on. Returns "", or why not."""
     import tapauth_boot
@@ -193,6 +211,7 @@ def remove_flat():
         for path in walk(folder):
             os.remove(path)
         remove_empty(folder)
+    remove(["digitalio.mpy"])
 
 
 def remove_empty(folder):

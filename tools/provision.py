@@ -1,14 +1,17 @@
-"""Give boards what makes them a site's own: its key, their configuration, certificates.
+"""Give boards what makes them a site's own: its key, their configuration, certificates, first PIN.
 
-    python -m tools.provision BOARD PORT[,PORT...] [--answers FILE.json] [--file LOCAL:/BOARD/PATH]
+    python -m tools.provision BOARD PORT[,PORT...] [--answers FILE.json] [--pin]
+                              [--file LOCAL:/BOARD/PATH] [--take-over]
 
-Asks for what it must know, passwords without showing them; nothing secret is ever a command's
+Asks for what it must know, secrets without showing them; nothing secret is ever a command's
 argument. The site's key is made in the site's folder (site/, or SITE=) if it is not there, and
 the configuration of each board is kept there too. Keep that folder safe: it is not part of git.
+A PIN is kept nowhere; the board gets what it can check it with.
 """
 
 import argparse
 import getpass
+import hashlib
 import json
 import os
 import secrets
@@ -17,8 +20,10 @@ import tempfile
 from pathlib import Path
 
 from tapauth import config
+from tools import tls_files
 from tools.board_port import BoardError, BoardPort
 from tools.firmware import limits_of
+from tools.first_pin import STATE, kind_of, state_with
 from tools.fleet import on_each, ports_of
 from tools.paths import BOARDS, SITE
 
@@ -30,6 +35,10 @@ QUESTIONS = (
     ("mqtt.user", "MQTT user, empty for none", False),
     ("mqtt.password", "MQTT password", True),
 )
+# Where certificates lie on the board.
+FOLDER = "/certificates/"
+# What a configuration leaves behind that is on trial; it would come back in place of a new one.
+TRIALS = ("config.new", "config.prev", "config.try")
 
 
 def make_key(folder: Path) -> Path:
@@ -50,11 +59,11 @@ def write_secret(path: Path, data: bytes) -> None:
     new.replace(path)
 
 
-def put(settings: dict, key: str, value: str) -> None:
+def put(settings: dict, key: str, value: object) -> None:
     """Set a key such as mqtt.host; an empty value removes it."""
     *sections, name = key.split(".")
     for section in sections:
-        settings = settings.setdefault(section, {})
+        settings = settings.setdefault(section, {}) if value else settings.get(section, {})
     if value:
         settings[name] = value
     else:
@@ -62,36 +71,145 @@ def put(settings: dict, key: str, value: str) -> None:
 
 
 def get(settings: dict, key: str) -> str:
-    """The value of a key such as mqtt.host, or ""."""
+    """The value of a key such as mqtt.host as text, or ""."""
     value: object = settings
     for name in key.split("."):
         value = value.get(name, "") if isinstance(value, dict) else ""
     return str(value)
 
 
-def ask(settings: dict, network: str, read=input, read_secret=getpass.getpass) -> None:
-    """Ask for what belongs to one board; what is there already is offered."""
-    for key, what, is_secret in QUESTIONS:
-        if key.startswith("network.") and network != "wifi":
-            continue
-        if key == "mqtt.password" and not get(settings, "mqtt.user"):
-            put(settings, key, "")
-            continue
-        old = get(settings, key)
+class Interview:
+    """Asks for what belongs to one board; what is there already is offered.
+
+    `files` becomes what goes onto the board beside the configuration, by path there.
+    """
+
+    def __init__(self, settings: dict, network: str, read=input, read_secret=getpass.getpass):
+        self.settings = settings
+        self.files: dict[str, bytes] = {}
+        self._network = network
+        self._read = read
+        self._read_secret = read_secret
+
+    def run(self) -> None:
+        """Ask everything."""
+        for key, what, is_secret in QUESTIONS:
+            if key.startswith("network.") and self._network != "wifi":
+                continue
+            if key == "mqtt.password" and not get(self.settings, "mqtt.user"):
+                put(self.settings, key, "")
+                continue
+            self._ask(key, what, is_secret)
+            if key == "mqtt.host":
+                self._ask_tls()
+        self._ask_server()
+
+    def _ask(self, key: str, what: str, is_secret: bool) -> None:
+        old = get(self.settings, key)
         if is_secret:
             kept = ", empty keeps the one of last time" if old else ""
-            answer = read_secret(f"{what} (not shown{kept}): ")
+            answer = self._read_secret(f"{what} (not shown{kept}): ")
         else:
-            answer = read(f"{what} [{old}]: ").strip()
+            answer = self._read(f"{what} [{old}]: ").strip()
         if answer:
-            put(settings, key, answer)
+            put(self.settings, key, answer)
+
+    def _wants(self, key: str, what: str) -> bool:
+        """Ask for yes or no, and set the key to it."""
+        was = get(self.settings, key) == "True"
+        answer = self._read(f"{what} (yes or no) [{'yes' if was else 'no'}]: ").strip().lower()
+        wanted = answer.startswith("y") if answer else was
+        put(self.settings, key, wanted)
+        return wanted
+
+    def _ask_file(self, what: str, old: str) -> str:
+        kept = f", empty keeps {old}" if old else ""
+        return os.path.expanduser(self._read(f"{what} (a file here{kept}): ").strip())
+
+    def _ask_pair(self, what: str, certificate: str, key: str, name: str) -> None:
+        """Ask for a certificate and its key, for two keys of the configuration."""
+        while path := self._ask_file(what + ", empty for none", get(self.settings, certificate)):
+            try:
+                made = tls_files.pair(path, self._ask_file("its private key", ""))
+            except ValueError as error:
+                print(error)
+                continue
+            for setting, end, data in zip((certificate, key), (".crt", ".key"), made, strict=True):
+                self.files[FOLDER + name + end] = data
+                put(self.settings, setting, FOLDER + name + end)
+            return
+
+    def _ask_tls(self) -> None:
+        if not self._wants("mqtt.tls.enabled", "TLS to the broker"):
+            self.settings["mqtt"].pop("tls", None)
+            return
+        what = "certificate of the authority that signed the broker's"
+        old = get(self.settings, "mqtt.tls.ca_file")
+        while (path := self._ask_file(what, old)) or not old:
+            try:
+                self.files[FOLDER + "broker-ca"] = tls_files.authority(path)
+                put(self.settings, "mqtt.tls.ca_file", FOLDER + "broker-ca")
+                break
+            except ValueError as error:
+                print(error)
+        what = "certificate of the board itself"
+        self._ask_pair(what, "mqtt.tls.cert_file", "mqtt.tls.key_file", "client")
+        clock = self.settings.setdefault("clock", {})
+        if clock.get("source", "mqtt") == "mqtt":
+            # From a broker that is reached by TLS the time comes too late to check certificates.
+            clock["source"] = "ntp"
+            self._ask("clock.ntp_host", "NTP server", False)
+
+    def _ask_server(self) -> None:
+        if not self._wants("server.enabled", "local interface: console page and commands"):
+            return
+        what = "certificate of the console page"
+        self._ask_pair(what, "server.tls_cert", "server.tls_key", "server")
+        port = self._read(f"port [{get(self.settings, 'server.port') or 80}]: ").strip()
+        if port:
+            put(self.settings, "server.port", int(port) if port.isdigit() else port)
+        self.ask_pin()
+
+    def ask_pin(self) -> None:
+        """Ask for the first PIN, until there is a good one or none."""
+        while True:
+            secret = self._read_secret(
+                "first PIN of admin, 6 or 7 letters and digits, or a password of 8 characters or "
+                "more\n(not shown; empty: the board keeps its own, or makes one): "
+            )
+            if not secret:
+                return
+            try:
+                kind_of(secret)
+            except ValueError as error:
+                print(error)
+                continue
+            if self._read_secret("again: ") == secret:
+                self.files["/" + STATE] = state_with(secret)
+                return
+            print("these were not the same")
+
+
+def kept_as(name: str) -> Path:
+    """Where the configuration of the board of this name is kept."""
+    return SITE / (name.replace("/", "_") + ".json")
 
 
 def settings_for(board: str, name: str) -> dict:
     """Where a board's configuration begins: what it got last time, or its board's defaults."""
-    kept = SITE / f"{name}.json"
+    kept = kept_as(name)
     source = kept if name and kept.exists() else BOARDS / board / "config.json"
     return json.loads(source.read_text())
+
+
+def read_answers(path: Path) -> dict:
+    """A configuration from a file. Raises SystemExit."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise SystemExit(f"--answers {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise SystemExit(f"--answers {path} is not JSON: {error}") from error
 
 
 def checked(settings: dict) -> str:
@@ -104,55 +222,102 @@ def checked(settings: dict) -> str:
     return text
 
 
-def install(port: str, say, limits: dict, text: str, key: Path, files: list[str]) -> None:
-    """Put everything on a board. Raises BoardError."""
+def named_files(pairs: list[str]) -> dict[str, bytes]:
+    """What --file LOCAL:/PATH names, by path on the board. Raises SystemExit."""
+    found = {}
+    for pair in pairs:
+        source, _, target = pair.rpartition(":")
+        if not source or not target.startswith("/"):
+            raise SystemExit(f"--file {pair}: write LOCAL:/PATH/ON/THE/BOARD")
+        try:
+            found[target] = Path(source).read_bytes()
+        except OSError as error:
+            raise SystemExit(f"--file {pair}: {error.strerror}") from error
+    return found
+
+
+def install(port: str, say, limits: dict, files: dict[str, bytes], take_over=False) -> None:
+    """Put files on a board, each whole or not at all. Raises BoardError.
+
+    A board of another site is refused, unless `take_over`.
+    """
     board = BoardPort(port)
-    survey = board.call("survey('')")
-    if not survey["machine"].endswith(limits["machine"]):
-        raise BoardError(f"this is another board: {survey['machine']}. Name the right BOARD")
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "config.json"
-        write_secret(local, text.encode())
-        pairs = [(local, "config.json"), (key, "site.key")]
-        for pair in files:
-            source, _, target = pair.partition(":")
-            if not target.startswith("/"):
-                raise BoardError(f"--file {pair}: write LOCAL:/PATH/ON/THE/BOARD")
-            pairs.append((Path(source), target.strip("/")))
-        for source_path, name in pairs:
-            board.call(f"make_folders(['/{name}'])")
-            board.copy(source_path, f"/{name}.new")
-            board.call(f"put_in_place([{name!r}])")
-            say(f"  /{name}")
+    nonce = secrets.token_hex(8)
+    survey = board.call(f"survey({nonce!r})")
+    with board.visit(), tempfile.TemporaryDirectory() as folder:
+        if not survey["machine"].endswith(limits["machine"]):
+            raise BoardError(f"this is another board: {survey['machine']}. Name the right BOARD")
+        own = hashlib.sha256(nonce.encode() + files["/site.key"]).hexdigest()
+        if survey["key"] not in ("", own) and not take_over:
+            raise BoardError(
+                "the board belongs to another site (its site key differs): name that site's "
+                "folder with SITE=. To make it yours, which its cards and its firmware do not "
+                f"survive: .venv/bin/python -m tools.provision --take-over BOARD {port}"
+            )
+        local = Path(folder) / "file"
+        for path, data in files.items():
+            write_secret(local, data)
+            board.call(f"make_folders([{path!r}])")
+            try:
+                board.copy(local, path + ".new")
+            except BoardError:
+                board.call(f"remove([{path[1:] + '.new'!r}])")
+                raise
+            if path == "/config.json":
+                board.call(f"remove({TRIALS!r})")
+            board.call(f"put_in_place([{path[1:]!r}])")
+            say("  " + path)
     board.restart()
+    if "/" + STATE in files:
+        say("the role user is closed until admin gives it a PIN")
     say("provisioned; next: make deploy")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make provision", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make provision",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("board")
     parser.add_argument("ports")
     parser.add_argument("--answers", type=Path, help="a configuration to use instead of asking")
+    parser.add_argument("--pin", action="store_true", help="with --answers: ask for the first PIN")
+    parser.add_argument("--take-over", action="store_true", help="also a board of another site")
     parser.add_argument("--file", action="append", default=[], metavar="LOCAL:/PATH")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
-    key = make_key(SITE)
+    given = named_files(arguments.file)
+    try:
+        return provision_all(arguments, limits, given)
+    except (EOFError, KeyboardInterrupt):
+        raise SystemExit("\nstopped: this board was not provisioned") from None
+
+
+def provision_all(arguments, limits: dict, given: dict[str, bytes]) -> int:
+    """Ask for and install what belongs to each board. Returns the exit code."""
     failed = 0
     # One after the other: each has a name of its own, and somebody answers.
     for port in ports_of(arguments.ports):
         if arguments.answers:
-            settings = json.loads(arguments.answers.read_text())
+            interview = Interview(read_answers(arguments.answers), limits["network"])
+            if arguments.pin:
+                interview.ask_pin()
         else:
             print(f"-- {port} --")
             name = input("name of this board: ").strip()
-            settings = settings_for(arguments.board, name)
-            settings["board_id"] = name or settings["board_id"]
-            ask(settings, limits["network"])
+            interview = Interview(settings_for(arguments.board, name), limits["network"])
+            interview.settings["board_id"] = name or interview.settings["board_id"]
+            interview.run()
+        settings = interview.settings
         text = checked(settings)
-        write_secret(SITE / f"{settings['board_id']}.json", text.encode())
+        key = make_key(SITE)
+        write_secret(kept_as(settings["board_id"]), text.encode())
+        files = {"/site.key": key.read_bytes(), **given, **interview.files}
+        files["/config.json"] = text.encode()
         failed |= on_each(
             port,
-            lambda port, say, text=text: install(port, say, limits, text, key, arguments.file),
+            lambda port, say, files=files: install(port, say, limits, files, arguments.take_over),
         )
     return failed
 

@@ -4,9 +4,11 @@
 
 Every file of the firmware and its libraries is compiled for both architectures of our boards;
 the idle heap is what a started firmware holds, measured in MicroPython's 64-bit Unix port, where
-objects weigh about twice what they weigh on a board. Rows also go to build/size.json. Ends with 1
-when something is over its ceiling. A ceiling goes down (--lower brings all of them down to what
-is measured, and gives one to what has none), or the commit that raises it says why.
+objects weigh about twice what they weigh on a board. For each board: its slot, what that takes of
+its flash, and the .mpy that it has loaded by its own configuration when it is idle. Rows also go
+to build/size.json. Ends with 1 when something is over its ceiling. A ceiling goes down (--lower
+brings all of them down to what is measured, and gives one to what has none), or the commit that
+raises it says why.
 """
 
 import argparse
@@ -15,8 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tools.board_size import BoardSize, measure
 from tools.build import AS_SOURCE, compile_file, sources
 from tools.charger import DesktopCharger
+from tools.firmware import board_names
 from tools.paths import BUILD
 from tools.rows import row, write_rows
 
@@ -52,6 +56,49 @@ def idle_heap() -> dict[str, int]:
             it.wait_until_up()
             it.wait_for(lambda: len(reports) >= 3, 10)
     return reports[-1]
+
+
+# Columns of a board's line: what it is, and whether ceilings.json holds it.
+BOARD_COLUMNS = (("slot", True), ("flash", True), ("idle", True), ("free", False))
+
+
+def board_rows(sizes: dict[str, BoardSize], ceilings: dict, rows: list[dict]) -> list[str]:
+    """Print and collect what was measured of the boards. Returns what is over its ceiling."""
+    print(
+        f"\n{'bytes, by board':20}{'slot':>9}{'on flash':>10}{'% of free':>11}{'slots fit':>11}"
+        f"{'idle .mpy':>11}   ceilings: slot, flash, idle"
+        "\n(free: beside the boot part and a full list of cards)"
+    )
+    failed = []
+    for board, size in sizes.items():
+        allowed = ceilings["boards"].get(board, {})
+        share = 100 * size.flash / size.free
+        print(
+            f"{board:20}{size.slot:9}{size.flash:10}{share:11.1f}{size.slots:11}{size.idle:11}   "
+            + " ".join(str(allowed.get(name, "-")) for name, held in BOARD_COLUMNS if held)
+        )
+        for name, held in BOARD_COLUMNS:
+            value = getattr(size, name)
+            rows.append(row("size", board, name, value, "bytes"))
+            if held and value > allowed.get(name, 0):
+                failed.append(f"{board}: {name} is {value}, its ceiling {allowed.get(name, 0)}")
+        rows.append(row("size", board, "slots", size.slots, ""))
+        if size.slots < 2:
+            failed.append(f"{board}: two slots do not fit beside a full list of cards")
+    return failed
+
+
+def lower_boards(ceilings: dict, sizes: dict[str, BoardSize]) -> None:
+    """Bring the boards' ceilings down to what was measured."""
+    old = ceilings["boards"]
+    ceilings["boards"] = {
+        board: {
+            name: min(getattr(size, name), old.get(board, {}).get(name, getattr(size, name)))
+            for name, held in BOARD_COLUMNS
+            if held
+        }
+        for board, size in sizes.items()
+    }
 
 
 def lower(ceilings: dict, measured: dict[str, int], heap: int) -> None:
@@ -103,8 +150,11 @@ def main() -> int:
     rows.append(row("size", "idle firmware, 64-bit heap", "heap_used", used, "bytes"))
     if used > ceiling:
         failed.append(f"the idle firmware uses {used} bytes of heap, its ceiling is {ceiling}")
+    sizes = measure(board_names())
+    failed += board_rows(sizes, ceilings, rows)
     write_rows(BUILD / "size.json", rows)
     if arguments.lower:
+        lower_boards(ceilings, sizes)
         lower(ceilings, measured, used)
         return 0
     for line in failed:

@@ -18,8 +18,20 @@ FOLDER = "/store"
 KEY = "/site.key"
 UPLOAD = "/upload.new"
 
+# The first lines find the firmware of a board with slots, whose modules are in packs.
 SCRIPT = """
 import json
+try:
+    import sys, tapauth_slot, vfs
+    slot = tapauth_slot.read_record()
+    if slot:
+        try:
+            vfs.mount(tapauth_slot.Packs("/" + slot[0]), tapauth_slot.MOUNT)
+        except OSError:
+            pass  # it still is, without a soft reset
+        sys.path[:0] = [tapauth_slot.MOUNT, tapauth_slot.MOUNT + "/lib"]
+except ImportError:
+    pass
 from tapauth.store import Store, files, finish
 try:
     store = Store(files, {folder!r}, open({key!r}, "rb").read(), capacity={capacity})
@@ -108,6 +120,8 @@ class BoardTarget:
     def _mpremote(self, *commands: str) -> str:
         call = [sys.executable, "-m", "mpremote", "connect", self._port, *self._begin, *commands]
         done = subprocess.run(call, capture_output=True, text=True)
+        if "no module named 'tapauth" in done.stderr + done.stdout:
+            raise Refused("this board has no firmware yet: make deploy")
         if done.returncode:
             raise Refused(f"mpremote: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

@@ -20,6 +20,7 @@ watchdog = _chip.watchdog
 lamp = _chip.lamp
 evse_lines = _chip.evse_lines
 unique_id = _chip.unique_id
+set_clock = _chip.set_clock
 reset = _chip.reset
 connect_network = _nic.connect_network
 network_up = _nic.network_up

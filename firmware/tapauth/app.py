@@ -309,6 +309,7 @@ class App:
 
     def _time_known(self, unix_seconds: int, now: int) -> None:
         self._clock_unset(False)
+        board.set_clock(unix_seconds)
         self.time_known(unix_seconds, now)
 
 

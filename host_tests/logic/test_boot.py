@@ -1,6 +1,7 @@
 """Which slot starts: every record, with every state of the slots, and whole histories."""
 
 import os
+import sys
 
 import tapauth_boot as boot
 import tapauth_slot
@@ -106,3 +107,43 @@ def test_records_are_kept_and_damage_is_seen():
     finally:
         tapauth_slot.RECORD = old
         os.remove(SCRATCH)
+
+
+class Interrupted:
+    """A boot_hal whose user presses Ctrl-C at the start, and twice while that is dealt with."""
+
+    def __init__(self):
+        self.kept_alive = 0
+
+    def safe_mode(self):
+        return False
+
+    def start_watchdog(self, timeout_ms):
+        raise KeyboardInterrupt
+
+    def keep_alive(self):
+        self.kept_alive += 1
+        if self.kept_alive < 3:
+            raise KeyboardInterrupt
+
+
+class System:
+    def __init__(self):
+        self.path = ["/run"]
+        self.modules = {"tapauth_slot": 1, "boot_hal": 2, "tapauth.app": 3}
+
+
+def test_more_than_one_ctrl_c_leaves_the_console_ready():
+    hal = Interrupted()
+    system = System()
+    before = tapauth_slot.sys
+    sys.modules["boot_hal"] = hal  # type: ignore[assignment]
+    tapauth_slot.sys = system  # type: ignore[assignment]
+    try:
+        tapauth_slot.main()
+    finally:
+        tapauth_slot.sys = before
+        del sys.modules["boot_hal"]
+    assert hal.kept_alive == 3
+    assert system.path == ["", ".frozen", "/lib"]
+    assert sorted(system.modules) == ["boot_hal", "tapauth_slot"]

@@ -3,7 +3,7 @@
 What each function must do: boards/README.md. A pin is its GPIO number; None is not wired.
 """
 
-from time import sleep_us  # type: ignore[attr-defined]
+from time import gmtime, sleep_us  # type: ignore[attr-defined]
 
 import machine
 from machine import I2C, SPI, UART, WDT, Pin
@@ -71,6 +71,12 @@ class Chip:
 
     def unique_id(self) -> bytes:
         return machine.unique_id()
+
+    def set_clock(self, unix_seconds: int):
+        # ESP32 counts from the year 2000, RP2 from 1970.
+        epoch = 0 if gmtime(0)[0] == 1970 else 946_684_800
+        year, month, day, hour, minute, second, weekday = gmtime(unix_seconds - epoch)[:7]
+        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
     def reset(self):
         machine.reset()

@@ -104,8 +104,7 @@ class Scanner:
         """
         try:
             delay = self._advance(now)
-        except (OSError, RuntimeError, IndexError, ValueError, AttributeError) as error:
-            # AttributeError: of a bus that the board could not set up.
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
             delay = self._failed(str(error), now)
         # Out here, so that an error of the receiver is not taken for one of the reader.
         while self._events:
@@ -206,7 +205,8 @@ class Scanner:
         self._failures += 1
         self._taps.blind()
         if self._failures < _FAILURES:
-            self._phase = _WAKE
+            if self._phase != _RELEASE:  # there the board could not set the bus up
+                self._phase = _WAKE
             return _RETRY_MS
         self._phase = _RESET
         self.resets += 1

@@ -1,0 +1,45 @@
+"""A bus that the board cannot set up is tried again, and the reason is told."""
+
+from tapauth.reader import scanner
+from tapauth.reader.service import open_reader
+
+SETTINGS = {
+    "address": 36,
+    "removal_ms": 2000,
+    "restart_guard_ms": 3000,
+    "uppercase": False,
+    "poll_ms": 50,
+    "heartbeat_ms": 2000,
+}
+
+
+class Board:
+    def __init__(self):
+        self.attempts = 0
+        self.events = []
+
+    def take(self, event, value, now):
+        self.events.append((event, value))
+
+    def reader_bus(self, config):
+        self.attempts += 1
+        raise OSError(19, "this board has no " + config["bus"] + " for the reader")
+
+    def reset_pin(self, config):
+        return None
+
+    irq_pin = reset_pin
+
+
+def test_the_reason_is_the_board_s_and_it_is_tried_again():
+    for bus in ("spi", "uart", "i2c"):
+        settings = dict(SETTINGS)
+        settings["bus"] = bus
+        board = Board()
+        made, _ = open_reader(board, settings, board.take)
+        now = 0
+        while now < 20_000:
+            now += made.step(now)
+        assert [event[0] for event in board.events] == [scanner.LOST]
+        assert "no " + bus + " for the reader" in board.events[0][1]
+        assert board.attempts > 5, "no way to go on but to set it up again"
