@@ -19,7 +19,15 @@ KEY = "/site.key"
 UPLOAD = "/upload.new"
 
 SCRIPT = """
-import json
+import json, sys
+try:
+    # The firmware lies in a slot, which nobody has mounted when the firmware does not run.
+    import vfs
+    from tapauth_slot import MOUNT, Packs, read_record
+    vfs.mount(Packs("/" + read_record()[0]), MOUNT)
+    sys.path[:] = [MOUNT, MOUNT + "/lib", ".frozen"]
+except (ImportError, OSError, TypeError):
+    pass
 from tapauth.store import Store, files, finish
 try:
     store = Store(files, {folder!r}, open({key!r}, "rb").read(), capacity={capacity})
