@@ -1,8 +1,8 @@
 """The emulated board as the rest of the project sees it: a process, a serial port, and wires.
 
-    with EmulatedPico(image(), Path("build/emulator/flash"), Path("port")) as board:
-        subprocess.run(["mpremote", "connect", board.port, "exec", "print(1)"])
-        board.place("04a1b2c3d4e5f6")
+with EmulatedPico(image(), Path("build/emulator/flash"), Path("port")) as board:
+    subprocess.run(["mpremote", "connect", board.port, "exec", "print(1)"])
+    board.place("04a1b2c3d4e5f6")
 """
 
 import json
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.emulator.install import PYTHON
-from tools.firmware import limits_of
 from tools.paths import BOARDS, ROOT
 
 BOARD = "pico-w"
@@ -69,7 +68,8 @@ class EmulatedPico:
     reader's, `broker_port` the port here that the board finds at GUEST_BROKER, and `wifi=False`
     leaves the radio out, which makes its starts faster. `on_line(text)` gets what the board
     prints, `on_pin(pin, level)` what becomes of the pins in `watch`; both in a thread of their
-    own.
+    own. With a `speed` above 1 the board does not wait so long where it only waits; not for what
+    speaks with others over the network.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class EmulatedPico:
         bus: str = "i2c",
         broker_port: int = GUEST_BROKER[1],
         watch: tuple[int, ...] = (),
+        speed: float = 1.0,
         on_line: Callable[[str], object] | None = None,
         on_pin: Callable[[int, int], object] | None = None,
     ):
@@ -97,6 +98,7 @@ class EmulatedPico:
             "reader": reader_wiring(bus),
             "ports": {str(GUEST_BROKER[1]): broker_port},
             "watch": list(watch),
+            "speed": speed,
         }
         self._process: subprocess.Popen | None = None
         self._ready = threading.Event()

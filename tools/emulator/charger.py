@@ -9,6 +9,8 @@ import fcntl
 import io
 import json
 import os
+import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ from tools.firmware import Image, build, limits_of
 from tools.flash_image import LfsFiles, UserContext
 from tools.paths import BOARDS, BUILD
 from tools.provision import checked, install, make_key
-from tools.store_target import BoardTarget
+from tools.store_target import BoardTarget, ImageTarget
 
 FOLDER = BUILD / "emu"
 CONFIRM_S = 10
@@ -47,10 +49,12 @@ def config_for(bus: str) -> dict:
     return config
 
 
-def on_flash(flash: Path) -> tuple[str, str]:
-    """(configuration, confirmed build) that a flash file holds; "" for what it does not."""
+def on_flash(flash: Path) -> tuple[str, str, bool]:
+    """(configuration, confirmed build, whether there are cards) of a flash file; "" for what it
+    does not hold.
+    """
     if not flash.exists():
-        return "", ""
+        return "", "", False
     files = LfsFiles(UserContext(buffer=bytearray(flash.read_bytes())))
 
     def read(name: str) -> str:
@@ -63,10 +67,17 @@ def on_flash(flash: Path) -> tuple[str, str]:
     try:
         files.mount()
     except OSError:
-        return "", ""
+        return "", "", False
     slot, left, *_ = (read("/slot") + " - -").split(" ")
     first = read(f"/{slot}/manifest").partition("\n")[0] if left == "-1" else ""
-    return read("/config.json"), first.removeprefix("build ")
+    cards = False
+    if first:
+        # A copy: to open a store may mean to mend it.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copy(flash, folder)
+            status = ImageTarget(Path(copy), limits_of(BOARD)["cards"]).ask("store.status()")
+            cards = status["version"] > 0
+    return read("/config.json"), first.removeprefix("build "), cards
 
 
 class PluggedCars:
@@ -116,15 +127,15 @@ class EmulatedCharger:
         on_board_line=None,
     ):
         self._embedded = EmbeddedBroker() if broker_port is None else None
-        self._broker_port = self._embedded.port if self._embedded else broker_port
+        self.broker_port = self._embedded.port if self._embedded else broker_port
         self._say = say
         self._folder = folder
         self.on_message = on_message or (lambda topic, payload: None)
         self.on_board_line = on_board_line or (lambda line: None)
         self.config = config_for(bus)
         self.base = "tapauth/" + self.config["board_id"]
-        self.enabled: set[int] = set()
-        """EVSEs whose enable line is on."""
+        self.switched: list[tuple[int, str]] = []
+        """What the board did with the enable lines: EVSE and "on" or "off"."""
         self._enable_pins = {lines[1]: i + 1 for i, lines in enumerate(wiring()["evses"])}
         folder.mkdir(parents=True, exist_ok=True)
         self.board = EmulatedPico(
@@ -132,9 +143,9 @@ class EmulatedCharger:
             folder / "flash",
             folder / "tty",
             bus=bus,
-            broker_port=self._broker_port or 0,
+            broker_port=self.broker_port or 0,
             watch=tuple(self._enable_pins),
-            on_line=lambda line: self.on_board_line(line),
+            on_line=self._board_line,
             on_pin=self._pin,
         )
         self.chip = self.board
@@ -142,6 +153,7 @@ class EmulatedCharger:
         self.flash = folder / "flash"
         self.site = folder / "site"
         self._up = threading.Event()
+        self._quiet = True
 
     def _lock(self) -> TextIO:
         lock = (self._folder / "lock").open("w")
@@ -158,30 +170,30 @@ class EmulatedCharger:
             kept = on_flash(self.flash)
             if self._embedded:
                 undo.enter_context(self._embedded)
-            assert self._broker_port
-            self.observer = Observer("127.0.0.1", self._broker_port, self._message)
+            assert self.broker_port
+            self.observer = Observer("127.0.0.1", self.broker_port, self._message)
             undo.callback(self.observer.close)
             undo.enter_context(self.board)
             self.evses = PluggedCars(self.board)
             self._bring_up(*kept)
+            self._quiet = False
             self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *_) -> None:
         self._undo.close()
 
-    def _bring_up(self, config: str, running: str) -> None:
+    def _bring_up(self, config: str, running: str, has_cards: bool) -> None:
         """Give the board what it has not. Raises BoardError."""
         key = make_key(self.site)
         text = checked(self.config)
-        new = not running
         if config != text:
             self._say(f"provisioning it (make provision BOARD={BOARD} PORT={self._tty()})")
             install(self.board.port, self._say, limits_of(BOARD), text, key, [])
         image = build(BOARD)
         if running != image.build:
             self._deploy(image, key.read_bytes())
-        if new:
+        if not has_cards:
             self._say(f"putting the cards of {os.path.relpath(DESKTOP / 'cards.csv')} on it")
             self._put_cards(key.read_bytes())
         self.board.save()
@@ -201,23 +213,29 @@ class EmulatedCharger:
             builder.add(*card(fields))
         data = io.BytesIO()
         builder.write(data, 1, int.from_bytes(os.urandom(4), "little") or 1)
-        self._up.clear()
         BoardTarget(self.board.port, limits_of(BOARD)["cards"], False).install(data.getvalue())
 
     def _message(self, topic: str, payload: bytes) -> None:
+        if self._quiet:
+            return
         if topic.endswith("/e2m/heartbeat"):
             self._up.set()
         self.on_message(topic, payload)
 
-    def _pin(self, pin: int, level: int) -> None:
-        evse_id = self._enable_pins[pin]
-        if level:
-            self.enabled.add(evse_id)
-        else:
-            self.enabled.discard(evse_id)
-        self.on_board_line(f"(EVSE {evse_id}: enable {'on' if level else 'off'})")
+    def _board_line(self, line: str) -> None:
+        # What mpremote and the board say to each other is not for people.
+        if not self._quiet:
+            self.on_board_line(line)
 
-    def wait_until_up(self, seconds: float = 120) -> None:
+    def _pin(self, pin: int, level: int) -> None:
+        self.switched.append((self._enable_pins[pin], "on" if level else "off"))
+        self.on_board_line("(EVSE {}: enable {})".format(*self.switched[-1]))
+
+    def seconds(self) -> float:
+        """The board's time: it is slower than ours."""
+        return self.board.state()["seconds"]
+
+    def wait_until_up(self, seconds: float = 300) -> None:
         """Wait for the firmware's heartbeat. Raises RuntimeError when none comes in time."""
         if not self._up.wait(seconds):
             raise RuntimeError(f"no heartbeat of the firmware within {seconds:.0f} s")

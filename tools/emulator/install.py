@@ -29,7 +29,7 @@ REQUIREMENTS = ROOT / "tools" / "requirements-emu.txt"
 IMAGE_REQUIREMENTS = ROOT / "tools" / "requirements-emu-image.txt"
 IMAGE_MEMBER = "micrOS/micropython/rpi-pico-w-20251209-v1.27.0.uf2"
 IMAGE_SHA256 = "4df75d3f740536322ac4c03c107550c0557dda40008834195ba47e8a89a2d2f7"
-COMPILE = "-O3 -fno-strict-aliasing -fwrapv -DNDEBUG -w -fPIC -shared".split()
+COMPILE = ["-O3", "-fno-strict-aliasing", "-fwrapv", "-DNDEBUG", "-w", "-fPIC", "-shared"]
 UNAVAILABLE = 69
 """Exit status: what is needed cannot be had on this machine."""
 
@@ -39,7 +39,7 @@ class Unavailable(Exception):
 
 
 def _pip(*arguments: str, python: Path | str = sys.executable) -> str:
-    """Run pip. Returns what went wrong, or "". Raises SystemExit for what is not what was pinned."""
+    """Run pip. Returns what went wrong, or "". Raises SystemExit for what differs from the pin."""
     call = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     done = subprocess.run(call, capture_output=True, text=True)
     if done.returncode == 0:

@@ -11,12 +11,13 @@ SLOW_S = 0.25
 
 
 class Pacing:
-    """Drives a Simulator in the place of its own execute(). `lost_s` counts the seconds by which
-    the board was slower than the chip.
+    """Drives a Simulator in the place of its own execute(). `speed` is how many of the board's
+    seconds may pass in one of ours, `lost_s` counts the seconds by which the board was slower.
     """
 
-    def __init__(self, simulator, clock):
+    def __init__(self, simulator, clock, speed: float):
         self.lost_s = 0.0
+        self._speed = speed
         self._simulator = simulator
         self._clock = clock
         self._wall = 0.0
@@ -30,7 +31,8 @@ class Pacing:
         self._wall, self._board = time.monotonic(), self._clock.nanos
 
     def _ahead_s(self) -> float:
-        return (self._clock.nanos - self._board) / 1e9 - (time.monotonic() - self._wall)
+        board = (self._clock.nanos - self._board) / 1e9
+        return board / self._speed - (time.monotonic() - self._wall)
 
     def _look(self) -> None:
         self._alarm.schedule(SLICE_NS)

@@ -56,7 +56,7 @@ class Pico:
         if radio:
             confine(radio, self._loopback)
         self._console = UsbConsole(device.cdc, self._printed)
-        self._pacing = Pacing(device.simulator, device.mcu.clock)
+        self._pacing = Pacing(device.simulator, device.mcu.clock, settings["speed"])
         self._reader = Reader(device.mcu, settings["reader"]) if settings["reader"] else None
         self._input = b""
         for pin in settings["watch"]:

@@ -7,6 +7,7 @@ works by interrupts, never leaves its handler.
 from collections import deque
 
 from rp2040py.peripherals.uart import (
+    RPUART,
     RXFE,
     RXFF,
     TXFE,
@@ -14,7 +15,6 @@ from rp2040py.peripherals.uart import (
     UARTFR,
     UARTRXINTR,
     UARTTXINTR,
-    RPUART,
 )
 
 BUSY, TXFF = 1 << 3, 1 << 5
@@ -30,6 +30,7 @@ class Pl011(RPUART):
 
     def __init__(self, rp2040, name, irq, dreq):
         super().__init__(rp2040, name, irq, dreq)
+        self._interrupt_status = 0
         self._waiting: deque[int] = deque()
         self._shifting: int | None = None
         self._sent = rp2040.clock.create_alarm(self._byte_is_out)

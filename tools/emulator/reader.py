@@ -86,9 +86,7 @@ class SPIReader:
         self._port = SPIPort(chip)
         self._spi = mcu.spi[number]
         self._spi.on_transmit = self._transmit
-        mcu.gpio[select_pin].add_listener(
-            lambda new, old: self._port.cs(0 if is_low(new) else 1)
-        )
+        mcu.gpio[select_pin].add_listener(lambda new, old: self._port.cs(0 if is_low(new) else 1))
 
     def _transmit(self, value: int) -> None:
         answer = self._port.exchange(bytes((value & 0xFF,)))[0]
@@ -152,5 +150,3 @@ class Reader:
         if level != self._level:
             self._level = level
             self._irq.set_input_value(bool(level))
-
-
