@@ -93,7 +93,7 @@ class Bench:
         config = {**self.config, **sections}
         install(self.board.port, print, limits_of(BOARD), checked(config), self.key, [])
 
-    def health(self, count: int = 3) -> dict:
+    def health(self, count: int = 2) -> dict:
         """A health report of the board as it is now, some after it has connected."""
         start = len(self.listener.payloads(BASE + "/health"))
         self.listener.wait_for(
