@@ -180,6 +180,7 @@ def test_it_speaks_tls_to_the_broker(bench, tmp_path_factory):
     context = server_side(ours.issue("server", host, kind="pem"))
     BoardPort(bench.board.port).run("fs", "cp", ours.der, ":/ca.der")
     with HostileProxy(bench.broker.port, tls=context) as proxy:
+        proxy.handshake_s = START_S
         since = len(bench.lines)
         tls = {"enabled": True, "ca_file": "/ca.der"}
         bench.configure(
