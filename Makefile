@@ -11,10 +11,10 @@ SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format size bench firmware flash provision deploy status rollback logs \
-	build clean distclean
+	build emu test-emu clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(PY):
 	@echo "[1/3] creating $(VENV)"
@@ -47,6 +47,14 @@ test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
 	@$(PY) -m tools.mosquitto
 	@$(PY) -m tools.build
 	@$(PY) -m pytest -n 2 --dist loadfile
+
+emu: build/lib.stamp  ## start the firmware on an emulated Pico W (DEMO=1, BUS=i2c|spi|uart, UF2=image, BROKER=port)
+	@$(PY) -m tools.emulator $(if $(DEMO),--demo) $(if $(BUS),--bus $(BUS)) $(if $(BROKER),--broker-port $(BROKER))
+
+test-emu: build/lib.stamp $(VENV)/test.stamp  ## test and measure on an emulated Pico W, some minutes (UF2=image)
+	@$(PY) -m tools.emulator.install
+	@$(PY) -m tools.mosquitto
+	@$(PY) -m pytest -s host_tests/emulated
 
 lint: $(VENV)/test.stamp  ## check format, style and types
 	@$(VENV)/bin/ruff format --check .
@@ -91,4 +99,4 @@ clean:  ## remove what was built, the desktop charger's flash included
 	rm -rf build
 
 distclean: clean  ## remove the installed tools too
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-emu

@@ -37,3 +37,41 @@ def test_a_silent_server_is_given_up(monkeypatch):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         assert asyncio.run(ntp.ask("127.0.0.1", silent.getsockname()[1])) is None
+
+
+def test_without_a_network_it_is_tried_again_soon_and_the_chips_clock_is_set(monkeypatch):
+    attempts = iter([OSError(113), OSError(113), OSError(113), 1_900_000_000])
+    waited, clocks = [], []
+
+    async def ask(_host, _port):
+        came = next(attempts)
+        if isinstance(came, OSError):
+            raise came
+        return came
+
+    class Known(Exception):
+        pass
+
+    class Wallclock:
+        def set(self, seconds):
+            clocks.append(("ours", seconds))
+            return True
+
+    class Log:
+        def warning(self, *_):
+            waited.append(0)
+
+    async def sleep_ms(milliseconds):
+        if len(clocks) == 2:
+            raise Known
+        waited[-1] += milliseconds
+
+    monkeypatch.setattr(ntp, "ask", ask)
+    monkeypatch.setattr(ntp, "sleep_ms", sleep_ms)
+    monkeypatch.setattr(ntp, "set_system_clock", lambda s: clocks.append(("chip's", s)))
+    try:
+        asyncio.run(ntp.keep_time("server", Wallclock(), Log(), lambda: None))
+    except Known:
+        pass
+    assert waited == [1000, 2000, 4000]
+    assert clocks == [("ours", 1_900_000_000), ("chip's", 1_900_000_000)]

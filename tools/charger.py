@@ -307,6 +307,9 @@ class DesktopCharger:
         if self._process:
             self._process.kill()
 
+    seconds = staticmethod(time.monotonic)
+    """The board's time."""
+
     def wait_until_up(self, seconds: float = 20) -> None:
         """Wait for the firmware's heartbeat. Raises RuntimeError when none comes in time."""
         if not self._up.wait(seconds):

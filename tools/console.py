@@ -87,7 +87,7 @@ def obey(charger, line: str) -> None:
         raise ValueError("type `help` for what can be typed")
 
 
-def converse(charger, screen: Screen) -> int:
+def converse(charger, screen: Screen, help_text: str = HELP) -> int:
     """Take commands from the terminal until `quit`. Returns the exit code."""
     screen.say("type `help` for what you can do, for example: tap 04a1b2c3d4e5f6")
     while True:
@@ -103,7 +103,7 @@ def converse(charger, screen: Screen) -> int:
         if line.strip().lower() in ("quit", "exit"):
             return 0
         if line.strip().lower() == "help":
-            print(HELP)
+            print(help_text)
             continue
         try:
             obey(charger, line)

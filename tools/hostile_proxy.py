@@ -31,12 +31,13 @@ class HostileProxy:
 
     `down` and `up` are the rules for packets to and from the firmware: each gets a whole packet
     and yields what to forward, sleeping or raising Cut as it likes; when `raw`, they get bytes as
-    they come. `tls`, an ssl.SSLContext,
-    makes the firmware's side TLS. `connections` counts them. `port` is a free one unless given.
+    they come. `tls`, an ssl.SSLContext, makes the firmware's side TLS, for which it has
+    `handshake_s` seconds. `connections` counts them. `port` is a free one unless given.
     """
 
     def __init__(self, target: int, tls: ssl.SSLContext | None = None, port: int = 0):
         self.target = target
+        self.handshake_s = 10.0
         self.down: Rule = lambda packet: (packet,)
         self.up: Rule = lambda packet: (packet,)
         self.raw = False
@@ -73,7 +74,7 @@ class HostileProxy:
     def _serve(self, client: socket.socket) -> None:
         try:
             if self._tls:
-                client.settimeout(10)
+                client.settimeout(self.handshake_s)
                 client = self._tls.wrap_socket(client, server_side=True)
                 client.settimeout(None)
             broker = socket.create_connection(("127.0.0.1", self.target))

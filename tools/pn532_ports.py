@@ -75,7 +75,8 @@ class I2CPort(Port):
         """Nine clock pulses: a chip in the middle of a byte lets go of the data line."""
         self.chip.stuck = False
 
-    def _select(self, address: int, count: int) -> None:
+    def select(self, address: int, count: int = 0) -> None:
+        """The host begins a transfer of so many bytes. Raises Nack, or OSError on a held bus."""
         if self.chip.stuck:
             self._spend(0, STUCK_MS)
             raise OSError(110, "the bus is held")
@@ -90,14 +91,14 @@ class I2CPort(Port):
     def writeto(self, address: int, data) -> int:
         """One write transaction. Raises Nack (an OSError), as machine.I2C does."""
         with self.chip.lock:
-            self._select(address, len(data))
+            self.select(address, len(data))
             self.chip.receive(bytes(data))
             return len(data)
 
     def readfrom(self, address: int, count: int) -> bytes:
         """One read transaction of `count` bytes. Raises Nack."""
         with self.chip.lock:
-            self._select(address, count)
+            self.select(address, count)
             if not self.chip.ready():
                 if self.nack_busy:
                     raise Nack

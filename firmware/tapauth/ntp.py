@@ -6,10 +6,11 @@ Only the look-up of the server's name blocks; an address instead of a name avoid
 import os
 import socket
 
-from tapauth.compat import const, sleep_ms
+from tapauth.compat import const, set_system_clock, sleep_ms
 
 _PERIOD_MS = const(3_600_000)
 _RETRY_MS = const(30_000)
+_NO_NETWORK_MS = const(1000)
 _TIMEOUT_MS = const(3000)
 _LOOK_MS = const(20)
 _EPOCH = 2_208_988_800  # 1970-01-01 in NTP's seconds since 1900
@@ -57,7 +58,8 @@ async def ask(host: str, port: int = 123) -> int | None:
 
 
 async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
-    """Set `wallclock` from the server, every hour, for ever."""
+    """Set `wallclock` and the system's clock from the server, every hour, for ever."""
+    soon = _NO_NETWORK_MS
     while True:
         wait = _RETRY_MS
         try:
@@ -65,11 +67,16 @@ async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
             if seconds is None:
                 log.warning("clock", "no answer from the NTP server")
             elif wallclock.set(seconds):
+                set_system_clock(seconds)
                 wait = _PERIOD_MS
+                soon = _NO_NETWORK_MS
             else:
                 log.warning("clock", "the NTP server's time cannot be right")
         except OSError as error:
+            # At the start there is no network yet, and TLS waits for the time.
             log.warning("clock", "NTP server not reached ({})", error)
+            wait = soon
+            soon = min(2 * soon, _RETRY_MS)
         while wait > 0:
             beat()
             await sleep_ms(1000)

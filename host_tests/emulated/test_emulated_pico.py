@@ -1,0 +1,200 @@
+"""The whole firmware on an emulated Pico W: MicroPython's own image, deployed by the real
+mpremote, on WiFi, with the simulated reader on the chip's pins and a broker on loopback.
+
+The tests are one board's life and build on each other. They take the time of a slow board; what
+they measure is its own, in bytes of its own heap.
+"""
+
+import time
+
+import pytest
+from brokers import BROKERS, Listener
+from certificates import Authority, server_side
+
+from tools import cards
+from tools.board_port import BoardPort
+from tools.deploy import Deployment
+from tools.emulator.board import BOARD, GUEST_BROKER, EmulatedPico, wiring
+from tools.emulator.charger import config_for
+from tools.emulator.install import image as micropython_image
+from tools.firmware import build, limits_of
+from tools.hostile_proxy import HostileProxy
+from tools.paths import BUILD
+from tools.provision import checked, install, make_key
+from tools.rows import row, write_rows
+
+CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
+BASE = "tapauth/pico-w"
+START_S = 240
+TAP_S = 90
+HEAP = ("heap_free", "heap_used_after_gc", "heap_largest_block", "heap_min_free")
+SOCKET = """
+def outside():
+    import socket
+    found = []
+    for address in (("192.0.2.1", 80), ("1.1.1.1", 53)):
+        sock = socket.socket()
+        sock.settimeout(20)
+        try:
+            sock.connect(address)
+            found.append("reached")
+        except OSError as error:
+            found.append(str(error))
+        sock.close()
+    return found
+"""
+
+
+class Bench:
+    """The board, its broker, and an MQTT client that is apart from both."""
+
+    def __init__(self, folder, tell_rows):
+        self.folder = folder
+        self.lines: list[str] = []
+        self.switched: list[tuple[int, int]] = []
+        self.rows = tell_rows
+        name = "mosquitto" if "mosquitto" in BROKERS else "embedded"
+        self.broker = BROKERS[name]()
+        self.key = make_key(folder / "site")
+        self.config = config_for("i2c")
+        self.config["health_interval_s"] = 1
+
+    def __enter__(self):
+        self.broker.start()
+        self.listener = Listener(self.broker.port)
+        self.board = EmulatedPico(
+            micropython_image(),
+            self.folder / "flash",
+            self.folder / "tty",
+            broker_port=self.broker.port,
+            watch=tuple(lines[1] for lines in wiring()["evses"]),
+            on_line=self.lines.append,
+            on_pin=lambda pin, level: self.switched.append((pin, level)),
+        )
+        self.board.__enter__()
+        for _, _, fault in wiring()["evses"]:
+            self.board.drive(fault, 0)
+        return self
+
+    def __exit__(self, *_):
+        self.board.__exit__()
+        self.listener.__exit__()
+        self.broker.stop()
+
+    def printed(self, text: str, seconds: float, since: int = 0) -> None:
+        """Wait until the board has printed this."""
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in self.lines[since:]):
+            assert time.monotonic() < deadline, self.lines[-30:]
+            time.sleep(0.1)
+
+    def configure(self, **sections) -> None:
+        """Give the board another configuration, and restart it."""
+        config = checked({**self.config, **sections})
+        files = {"/site.key": self.key.read_bytes(), "/config.json": config.encode()}
+        install(self.board.port, print, limits_of(BOARD), files)
+
+    def health(self, count: int = 2) -> dict:
+        """A health report of the board as it is now, some after it has connected."""
+        start = len(self.listener.payloads(BASE + "/health"))
+        self.listener.wait_for(
+            lambda it: len(it.payloads(BASE + "/health")) >= start + count, START_S
+        )
+        return self.listener.payloads(BASE + "/health")[-1]
+
+    def measured(self, case: str, report: dict) -> None:
+        """Keep the heap's figures of a report, and show them."""
+        for name in HEAP:
+            self.rows.append(row("emu", case, name, report[name], "bytes"))
+        print(f"{case}: " + ", ".join(f"{name} {report[name]}" for name in HEAP))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    rows: list[dict] = []
+    patience, BoardPort.patience_s = BoardPort.patience_s, 300.0
+    try:
+        with Bench(tmp_path_factory.mktemp("pico"), rows) as it:
+            yield it
+    finally:
+        BoardPort.patience_s = patience
+        write_rows(BUILD / "emu.json", rows)
+
+
+def test_it_is_provisioned_and_deployed_and_finds_its_broker(bench):
+    started = time.monotonic()
+    bench.configure()
+    image = build(BOARD)
+    port = bench.board.port
+    Deployment(image, port, print, bench.key.read_bytes(), 0).run()
+    print(f"provisioned and deployed in {time.monotonic() - started:.0f} s")
+    cards.main(["add", CARD, "--parent-id", "FLEET-7", "--port", port])
+    bench.listener.wait_for(lambda it: it.payloads("/e2m/heartbeat"), START_S)
+    bench.printed("cards: 1 cards", 1)
+    bench.rows.append(row("emu", "slot", "packs", sum(map(len, image.slot.values())), "bytes"))
+
+
+def test_a_tap_starts_a_plugged_in_car_and_the_next_stops_it(bench):
+    board, listener = bench.board, bench.listener
+    plugged, enable, _ = wiring()["evses"][0]
+    board.drive(plugged, 0)
+    bench.printed("EVSE 1: SessionStarted", TAP_S)
+    for statuses, level in ((["Accepted", "UsedToStart"], 1), (["UsedToStop"], 0)):
+        start = len(listener.messages)
+        tapped = board.state()["seconds"]
+        board.place(CARD)
+        wanted = [(CARD, status) for status in ["Processing", *statuses]]
+        listener.wait_for(lambda it, n=start, w=wanted: it.statuses(n) == w, TAP_S)
+        bench.rows.append(
+            row("emu", "tap", "to_last_status", board.state()["seconds"] - tapped, "s, board's")
+        )
+        board.lift()
+        # Past reader.removal_ms and restart_guard_ms.
+        while board.state()["seconds"] < tapped + 3.5:
+            time.sleep(0.2)
+        assert bench.switched[-1] == (enable, level)
+    board.drive(plugged, None)
+    bench.printed("EVSE 1: SessionFinished", TAP_S)
+    start = len(listener.messages)
+    board.place(STRANGER)
+    refused = [(STRANGER, "Processing"), (STRANGER, "Rejected")]
+    listener.wait_for(lambda it: it.statuses(start) == refused, TAP_S)
+    board.lift()
+
+
+def test_its_firmware_is_confirmed_and_its_heap_is_known(bench):
+    bench.printed("slot a confirmed", TAP_S)
+    bench.measured("WiFi and MQTT up", bench.health())
+
+
+def test_it_reaches_nothing_but_this_machine(bench):
+    answer = BoardPort(bench.board.port).run("exec", SOCKET + "print(outside())")
+    assert "reached" not in answer and answer.count("Errno") == 2, answer
+    refused = bench.board.state()["refused"]
+    assert refused == [["192.0.2.1", 80], ["1.1.1.1", 53]]
+
+
+def test_it_speaks_tls_to_the_broker(bench, tmp_path_factory):
+    """With the time of day from NTP, without which no certificate can be checked."""
+    ours = Authority(tmp_path_factory.mktemp("ours"), "ours")
+    host = GUEST_BROKER[0]
+    context = server_side(ours.issue("server", host, kind="pem"))
+    BoardPort(bench.board.port).run("fs", "cp", ours.der, ":/ca.der")
+    with HostileProxy(bench.broker.port, tls=context) as proxy:
+        proxy.handshake_s = START_S
+        since = len(bench.lines)
+        tls = {"enabled": True, "ca_file": "/ca.der"}
+        bench.configure(
+            mqtt={"host": host, "port": proxy.port, "timeout_ms": 30000, "tls": tls},
+            clock={"source": "ntp", "ntp_host": host},
+        )
+        bench.printed("mqtt: connected to", START_S, since)
+        bench.measured("TLS to the broker", bench.health())
+
+
+def test_with_the_local_server(bench):
+    """A Pico W may be too small for it: then it must say so, not run into the ground."""
+    since = len(bench.lines)
+    bench.configure(server={"enabled": True})
+    bench.printed("mqtt: connected to", START_S, since)
+    bench.measured("local server, WiFi and MQTT up", bench.health())

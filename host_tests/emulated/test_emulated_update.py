@@ -1,0 +1,50 @@
+"""Updates on the chip's real MicroPython, in an emulator, with its real watchdog and timers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_deploy import CONFIG, GOOD, HANG, compiled
+
+from tools.board_port import BoardError, BoardPort
+from tools.deploy import Deployment, roll_back, show_status
+from tools.emulator.board import EmulatedPico
+from tools.emulator.install import image as micropython_image
+from tools.firmware import Image, boot_part, limits_of, make_manifest, make_packs
+from tools.provision import install, make_key
+
+SPEED = 4.0
+"""The board mostly waits here, for its watchdog above all."""
+
+
+def image(name: str, at_import: str = "") -> Image:
+    """A small firmware with a real Pico W's board.py behind it."""
+    lines = "\n ".join(GOOD.splitlines())
+    app = f"NAME = {name!r}\n{at_import}\ndef main():\n {lines}\n"
+    modules = {"tapauth/__init__.mpy": compiled(""), "tapauth/app.mpy": compiled(app)}
+    limits = limits_of("pico-w")
+    slot = make_packs(modules)
+    build, manifest = make_manifest("pico-w", limits, slot)
+    return Image("pico-w", limits, build, manifest, slot, boot_part("pico-w", limits))
+
+
+def test_a_pico_is_provisioned_updated_and_falls_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(BoardPort, "patience_s", 300.0)
+    said: list[str] = []
+    key: Path = make_key(tmp_path / "site")
+    files = {"/site.key": key.read_bytes(), "/config.json": json.dumps(CONFIG).encode()}
+    with EmulatedPico(
+        micropython_image(), tmp_path / "flash", tmp_path / "tty", wifi=False, speed=SPEED
+    ) as board:
+        install(board.port, said.append, limits_of("pico-w"), files)
+        for name in ("one", "two"):
+            Deployment(image(name), board.port, said.append, key.read_bytes(), 240).run()
+        # A firmware that hangs: the chip's own watchdog ends it, three times.
+        with pytest.raises(BoardError, match="failed three times"):
+            Deployment(image("bad", HANG), board.port, said.append, key.read_bytes(), 240).run()
+        roll: list[str] = []
+        show_status(board.port, roll.append)
+        assert any("slot a failed: back to b" in line for line in roll), roll
+        with pytest.raises(BoardError, match="nothing to go back to"):
+            BoardPort(board.port).call("os.remove('/a/manifest')")
+            roll_back(board.port, said.append)

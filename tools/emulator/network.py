@@ -1,0 +1,74 @@
+"""The air around the board: one access point, and behind it nothing but this machine's loopback.
+
+The emulator's own network lets the board out to any host. It must not: the board's firmware is
+under test, and its passwords are for nobody. So the one address that answers is the gateway's:
+over TCP it means 127.0.0.1 here; over UDP it is a DHCP server and an NTP server, both in this
+process. There is no name look-up.
+"""
+
+import asyncio
+import struct
+import time
+
+from rp2040py.external.cyw43 import Cyw43439, net
+from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC
+
+GATEWAY = "10.0.0.1"
+SSID = "RP2040PY-GUEST"
+"""The access point's name, which the emulator fixes; any password will do."""
+
+
+NTP_PORT = 123
+NTP_EPOCH = 2_208_988_800
+"""1970-01-01 in NTP's seconds since 1900."""
+
+
+class TimeServer:
+    """Answers NTP requests to the gateway, and nothing else. `send(frame)` is the way back."""
+
+    def __init__(self, send):
+        self._send = send
+
+    def maybe_handle(self, eth) -> bool:
+        """Take an Ethernet frame with a datagram."""
+        ip = net.parse_ipv4(eth.payload)
+        udp = ip and net.parse_udp(ip.payload)
+        if udp and ip.dst_ip == GATEWAY_IP and udp.dst_port == NTP_PORT:
+            answer = self.answer(udp.payload)
+            datagram = net.pack_udp(GATEWAY_IP, ip.src_ip, NTP_PORT, udp.src_port, answer)
+            packet = net.pack_ipv4(GATEWAY_IP, ip.src_ip, net.IP_PROTO_UDP, datagram)
+            self._send(net.pack_ethernet(eth.src_mac, GATEWAY_MAC, net.ETHERTYPE_IPV4, packet))
+        return True
+
+    @staticmethod
+    def answer(request: bytes) -> bytes:
+        """This machine's time, for a request of RFC 4330."""
+        now = time.time() + NTP_EPOCH
+        stamp = struct.pack("!II", int(now) & 0xFFFFFFFF, int(now % 1 * (1 << 32)))
+        head = struct.pack("!BBbb8x4s", 0x24, 1, 6, -20, b"LOCL")
+        return head + stamp + request[40:48].ljust(8, b"\0") + stamp + stamp
+
+
+class Loopback:
+    """What the board can reach. `ports` maps a port that the board connects to to one here."""
+
+    def __init__(self, ports: dict[int, int]):
+        self.ports = ports
+        self.refused: list[tuple[str, int]] = []
+        """What the board tried to reach beside it."""
+
+    async def connect(self, host: str, port: int):
+        """As asyncio.open_connection. Raises OSError for every host but the gateway."""
+        if host != GATEWAY:
+            self.refused.append((host, port))
+            raise ConnectionRefusedError(f"{host} is out of the emulated board's reach")
+        return await asyncio.open_connection("127.0.0.1", self.ports.get(port, port))
+
+
+def confine(radio: Cyw43439, loopback: Loopback) -> None:
+    """Leave an attached radio nothing but the loopback."""
+    bridge = radio.bus.nat_bridge
+    if not hasattr(bridge._tcp, "_connect_fn") or not hasattr(bridge, "_udp"):
+        raise SystemExit("this rp2040py is not 0.3.6: the board would reach other hosts")
+    bridge._tcp._connect_fn = loopback.connect
+    bridge._udp = TimeServer(radio.bus.queue_rx_ethernet_frame)
