@@ -64,31 +64,12 @@ UNUSED = {
         "_read_data",
         "_write_data",
     ),
-    "lib/microdot/__init__.py": (
-        "AsyncBytesIO",
-        "URLPattern",
-        "abort",
-        "iscoroutine",
-        "redirect",
-        "send_file",
-    ),
+    "lib/microdot/__init__.py": ("*",),
     "lib/microdot/microdot.py": (
         "AsyncBytesIO",
-        "Microdot.__init__",
-        "Microdot.after_*",
-        "Microdot.before_request",
-        "Microdot.default_options_handler",
-        "Microdot.delete",
-        "Microdot.dispatch_request",
-        "Microdot.error*",
-        "Microdot.find_route",
-        "Microdot.get",
-        "Microdot.handle_request",
-        "Microdot.mount",
-        "Microdot.p*",
-        "Microdot.query",
-        "Microdot.r*",
-        "Microdot.s*",
+        "HTTPException",
+        "abort",
+        "Microdot",
         "MultiDict.getlist",
         "Request.after_request",
         "Request.body",
@@ -108,6 +89,10 @@ UNUSED = {
         "urlencode",
     ),
     "lib/microdot/websocket.py": (
+        "MUTED_SOCKET_ERRORS",
+        "Request",  # for a limit of messages that is not set
+        "Response",
+        "print_exception",
         "websocket_upgrade",
         "websocket_wrapper",
         "with_websocket",
@@ -203,6 +188,11 @@ def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
         raise SystemExit(f"mpy-cross refused {source}:\n{done.stdout}{done.stderr}")
 
 
+def packed_page(name: str) -> bytes:
+    """One of PAGES, compressed."""
+    return gzip.compress((FIRMWARE / name).read_bytes(), 9, mtime=0)
+
+
 def build(image: Path = IMAGE) -> int:
     """Bring `image` up to date. Returns how many files were written."""
     missing = [source for source in sources().values() if not source.exists()]
@@ -234,7 +224,7 @@ def build(image: Path = IMAGE) -> int:
         wanted.add(target)
         if not is_fresh(target):
             written += 1
-            target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
+            target.write_bytes(packed_page(name))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:
         stale.unlink()
     return written

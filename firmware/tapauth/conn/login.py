@@ -95,7 +95,7 @@ def _prove(auth, connection, wanted, secret: str, reply: dict):
             if account.kind and auth.pro and (yield from matches(account, secret)):
                 opened[role] = auth.session(role, True, False)
         if auth.boot_pin:
-            given = auth.boot_mac(secret.upper().encode())
+            given = auth.sessions.digest(secret.upper().encode())
             if equal(given, auth.boot_pin):
                 opened[ADMIN] = auth.session(ADMIN, True, True)
         if not opened:

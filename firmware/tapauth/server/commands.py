@@ -25,9 +25,11 @@ class Ports:
     `config`: trial.Trial, and `parse(text)`, which raises ValueError
     `tail`:   tail.Tail
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense
+    `rpc`:    the cloud auth service and the function that makes a Peer of it, as a tuple
     """
 
     def __init__(self, board=None, cards=None, config=None, parse=None, tail=None, bench=None):
+        self.rpc = None
         self.board = board
         self.cards = cards
         self.config = config

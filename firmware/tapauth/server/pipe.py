@@ -22,6 +22,8 @@ class Pipe:
         self.task = task
         self.began = began
         self.deadline = deadline
+        self.sock = (self, self)
+        """Its two directions, as a WebSocket looks for them."""
         self.settled = False
         """Whether it is authorized, and so not given up for another."""
         self.address = str(writer.get_extra_info("peername")[0])
