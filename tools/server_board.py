@@ -55,6 +55,7 @@ class Cards:
         from tapauth.store import export
 
         compat.unload("tapauth.store.export")
+        compat.unload("tapauth.store.writer")
         return export.export(self._store)
 
 

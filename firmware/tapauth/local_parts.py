@@ -40,6 +40,7 @@ class Cards:
         from tapauth.store import export
 
         unload("tapauth.store.export")  # what is under way lives as long as it runs
+        unload("tapauth.store.writer")
         return export.export(self._vault.store)
 
 

@@ -113,9 +113,7 @@ class Server:
         if self.commands.restart_at and now >= self.commands.restart_at:
             self.commands.restart_at = 0
             self.ports.board.restart()
-        if self._asking:
-            self._asked = now
-        elif now - self._asked >= _HTTP_MS:
+        if not self._asking and now - self._asked >= _HTTP_MS:
             unload_http()
 
     # Connections.
@@ -195,15 +193,20 @@ class Server:
 
     # Requests.
 
-    async def _serve(self, pipe: Pipe) -> None:
-        """Answer the request that a connection begins with."""
+    async def _begin(self, pipe: Pipe):
+        # A function of its own: a name for the module would keep it in memory.
+        from tapauth.server import http
+
         self._asking += 1
         try:
-            from tapauth.server import http
-
-            opened = await http.begin(self, pipe)
+            return await http.begin(self, pipe)
         finally:
             self._asking -= 1
+            self._asked = self.clock.now()
+
+    async def _serve(self, pipe: Pipe) -> None:
+        """Answer the request that a connection begins with, and what comes after it."""
+        opened = await self._begin(pipe)
         if not opened:
             return
         path, socket = opened
