@@ -92,12 +92,10 @@ class Board:
         from tapauth.conn.state_file import StateFile
         from tapauth.server.commands import Ports
         from tapauth.server.service import Server
-        from tapauth.trial import Trial
 
-        for name in ("conn.memory", "conn.opening", "conn.state_file", "trial"):
+        for name in ("conn.memory", "conn.opening", "conn.state_file"):
             compat.unload("tapauth." + name)
-        trial = Trial(self.folder + "/config.json")
-        ports = Ports(self, Cards(self.store), trial, self.parse, self.tail, self.bench)
+        ports = Ports(self, Cards(self.store), self.trial, self.parse, self.tail, self.bench)
         ports.rpc = (self, RpcPeer)
         file = StateFile(self.folder + "/conn")
         common = (self.settings, self.clock, self.log)
@@ -113,6 +111,12 @@ class Board:
                 return ConnectionAuth(self.settings, keeper, self.clock, self.log, on_lost)
 
         return Server(self.settings, ports, make_auth, self.clock, self.log, counts)
+
+    def trial(self):
+        from tapauth.trial import Trial
+
+        compat.unload("tapauth.trial")
+        return Trial(self.folder + "/config.json")
 
     def handle(self, data, peer):
         """In the place of the cloud auth service: who says its name is believed."""

@@ -7,7 +7,6 @@ from tapauth.conn.auth import ConnectionAuth
 from tapauth.conn.state_file import StateFile
 from tapauth.server.commands import Ports
 from tapauth.server.service import Server
-from tapauth.trial import Trial
 
 import board
 
@@ -20,6 +19,14 @@ def _parse(text: str) -> dict:
         return config.parse(text)
     finally:
         unload("tapauth.config")
+
+
+def _trial():
+    """The trial of a new configuration: all of it is in files."""
+    from tapauth.trial import Trial
+
+    unload("tapauth.trial")
+    return Trial()
 
 
 class Cards:
@@ -89,15 +96,14 @@ def _auth(kept, settings: dict, app):
 
 def make(local, kept, counts: dict):
     """The Server of a Local, as door.Door wants it. A generator. Raises OSError."""
-    for name in ("conn.state_file", "trial"):
-        unload("tapauth." + name)
+    unload("tapauth.conn.state_file")
     app = local.app
     settings = app.settings["server"]
     make_auth = yield from _auth(kept, settings, app)
     ports = Ports(
         Board(local),
         Cards(app.vault) if app.vault.store else None,
-        Trial(),
+        _trial,
         _parse,
         app.tail,
         getattr(board, "bench", None),

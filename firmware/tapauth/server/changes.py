@@ -130,12 +130,12 @@ def _editor(commands):
 
 
 def _get_config(commands, connection, request: dict, reply: dict) -> None:
-    reply["config"] = _editor(commands).shown(commands.ports.config.read())
+    reply["config"] = _editor(commands).shown(commands.ports.config().read())
 
 
 def _set_config(commands, connection, request: dict, reply: dict) -> None:
     editor = _editor(commands)
-    config = commands.ports.config
+    config = commands.ports.config()
     changes = request.get("config")
     if not isinstance(changes, dict):
         raise Refused("config: an object")
@@ -146,7 +146,7 @@ def _set_config(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _confirm_config(commands, connection, request: dict, reply: dict) -> None:
-    if not commands.ports.config or not commands.ports.config.confirm():
+    if not commands.ports.config or not commands.ports.config().confirm():
         raise Refused("no configuration is on trial")
     commands.log.info("server", "the new configuration is confirmed")
 

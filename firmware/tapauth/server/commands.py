@@ -22,7 +22,7 @@ class Ports:
     `cards`:  put(id_token, info) and delete(id_token), generators as those of store.Store;
               find(id_token) -> ValidationResult or None; status() -> dict;
               load() -> store.load.Load or like it; export() -> (bytes in all, generator)
-    `config`: trial.Trial, and `parse(text)`, which raises ValueError
+    `config`: a function that makes a trial.Trial; `parse(text)`, which raises ValueError
     `tail`:   tail.Tail
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense
     `rpc`:    the cloud auth service and the function that makes a Peer of it, as a tuple
@@ -113,9 +113,9 @@ def _get_status(commands, connection, request: dict, reply: dict) -> None:
     reply["status"] = commands.ports.board.status()
     if commands.ports.cards:
         reply["cards"] = commands.ports.cards.status()
-    config = commands.ports.config
     reply["configuration"] = "in force"
-    if config:
+    if commands.ports.config:
+        config = commands.ports.config()
         if config.pending:
             reply["configuration"] = "waits for a restart"
         elif config.on:

@@ -13,9 +13,9 @@ from tapauth.compat import const, is_scarce, sleep_ms, unload
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
 _MAX_LINE = const(140)
-_RESERVE = const(2048)
+RESERVE = const(2048)
 """Words of free heap that are left to the rest of the firmware."""
-_BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
 _PARTS = (
     "tapauth.mac",
@@ -82,7 +82,7 @@ class Door:
         """Load the server, unless it is there. Raises MemoryError, OSError."""
         while self._loading:
             await sleep_ms(_TICK_MS)
-        if is_scarce(_RESERVE):
+        if is_scarce(RESERVE):
             raise MemoryError
         if self.server:
             return
@@ -93,10 +93,11 @@ class Door:
                     self._loaded.append(name)
                     __import__(name)
                     await sleep_ms(0)
-                    if is_scarce(_RESERVE):
+                    if is_scarce(RESERVE):
                         raise MemoryError
             self._empty_since = self._clock.now()
             self.server = await finish(self._make(self._kept, self.counts))
+            self._kept = None
         finally:
             self._loading = False
             if not self.server:
@@ -129,7 +130,7 @@ class Door:
         self._inside += 1
         try:
             if not self.server and self._inside > self._settings["max_connections"]:
-                raise MemoryError
+                raise OSError
             await self._open()
             await self.server.accept(reader, writer)  # type: ignore
         except (MemoryError, OSError) as error:
@@ -182,7 +183,7 @@ async def finish(steps):
 async def turn_away(writer) -> None:
     """There is no room for a connection."""
     try:
-        writer.write(_BUSY)
+        writer.write(BUSY)
         await writer.drain()
         writer.close()
         await writer.wait_closed()

@@ -1,9 +1,8 @@
-"""HTTP: the request that a connection begins with, the page, card lists, the log.
+"""HTTP: the request that a connection begins with, the page, the log, the card list down.
 
 In memory only while a request is being read or answered.
 """
 
-import json
 import os
 
 from microdot.microdot import Request, Response
@@ -11,7 +10,6 @@ from microdot.websocket import WebSocket
 
 from tapauth.compat import const
 from tapauth.conn.sessions import ADMIN, USER
-from tapauth.server.door import finish
 
 _MAX_UPLOAD = const(2_097_152)
 _CHUNK = const(512)
@@ -45,7 +43,9 @@ class _App:
 
 
 async def begin(server, pipe):
-    """Answer a request; for one that opens a WebSocket (path, WebSocket) to go on with."""
+    """Answer a request. What is to go on with: (path, WebSocket), ("/cards", bytes to come), or
+    None when all is said.
+    """
     # Bodies are streams, and there are none where none is wanted.
     Request.max_body_length = 0
     try:
@@ -59,6 +59,8 @@ async def begin(server, pipe):
                 return request.path, socket
         elif request:
             response = await _respond(server, request)
+            if not response:
+                return request.path, request.content_length
     except (ValueError, IndexError):
         response = Response("bad request", 400, _HEADERS)
     if response:
@@ -81,8 +83,6 @@ async def _respond(server, request):
     route = _ROUTES.get(f"{request.method} {request.path}")
     if not route:
         return Response("not found", 404, _HEADERS)
-    if request.content_length > _MAX_UPLOAD:
-        return Response("too large", 413, _HEADERS)
     return await route(server, request)
 
 
@@ -149,30 +149,16 @@ async def _upload(server, request):
         return Response("token of an admin needed", 403, _HEADERS)
     if not server.ports.cards:
         return Response("no card store", 404, _HEADERS)
-    left = request.content_length
-    if left <= 0:
+    if request.content_length > _MAX_UPLOAD:
+        return Response("too large", 413, _HEADERS)
+    if request.content_length <= 0:
         return Response("Content-Length needed", 411, _HEADERS)
-    pipe = request.sock[0]
-    pipe.settled = True
-    try:
-        load = server.ports.cards.load()
-        try:
-            while left:
-                pipe.deadline = server.clock.now() + _CHUNK_MS
-                data = await pipe.readexactly(min(left, _CHUNK))
-                left -= len(data)
-                await finish(load.write(data))
-            pipe.deadline = server.clock.now() + 6 * _CHUNK_MS
-            await finish(load.commit())
-        finally:
-            load.abort()
-    except OSError:
-        raise
-    except Exception as error:
-        server.log.warning("server", "card list refused: {}", error)
-        return Response("refused: " + str(error), 422, _HEADERS)
-    server.log.info("server", "card list taken, version {}", load.version)
-    return Response(json.dumps({"version": load.version}), 200, _HEADERS)
+    return None
+
+
+async def answer(pipe, status: int, text: str) -> None:
+    """Answer what was gone on with."""
+    await Response(text, status, _HEADERS).write(pipe)
 
 
 _SOCKETS = ("/api", "/rpc")

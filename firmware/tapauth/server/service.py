@@ -6,13 +6,14 @@ connections in all and by address, sizes, rates, and time.
 
 import asyncio
 import json
+import sys
 
 from microdot.websocket import WebSocket, WebSocketError
 
-from tapauth.compat import const, sleep_ms, unload
+from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
 from tapauth.server.commands import Commands
-from tapauth.server.door import finish, turn_away
+from tapauth.server.door import BUSY, RESERVE, finish, turn_away
 from tapauth.server.pipe import Pipe
 
 MAX_MESSAGE = const(4096)
@@ -23,6 +24,7 @@ _GRACE_MS = const(2000)  # a connection this young is not given up for another
 _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # messages at once
 _REFILL_MS = const(50)  # one more message each; who sends faster is read later
+_HTTP = ("microdot.microdot", "tapauth.server.http")
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 
 
@@ -152,6 +154,8 @@ class Server:
             if self._context:
                 await pipe.secure(self._context)
             await self._serve(pipe)
+        except MemoryError as error:
+            self.log.warning("server", "connection ended: {}", error)
         except (OSError, WebSocketError, asyncio.CancelledError) as error:
             self.log.debug("server", "connection ended: {}", error)
         except Exception as error:
@@ -194,26 +198,52 @@ class Server:
     # Requests.
 
     async def _begin(self, pipe: Pipe):
-        # A function of its own: a name for the module would keep it in memory.
-        from tapauth.server import http
-
         self._asking += 1
         try:
-            return await http.begin(self, pipe)
+            for name in _HTTP:
+                if name not in sys.modules:
+                    __import__(name)
+                    await sleep_ms(0)
+            if is_scarce(RESERVE):
+                raise MemoryError
+            return await sys.modules[_HTTP[-1]].begin(self, pipe)  # type: ignore
+        except MemoryError as error:
+            self.log.warning("server", "a request was turned away: {}", error)
+            self._counts["server_refused"] += 1
+            await pipe.awrite(BUSY)
+            return None
         finally:
             self._asking -= 1
             self._asked = self.clock.now()
+
+    async def _upload(self, pipe: Pipe, size: int) -> None:
+        from tapauth.server import upload
+
+        unload("tapauth.server.upload")
+        if not self._asking:
+            unload_http()
+        status, text = await upload.take(self, pipe, size)
+        self._asking += 1
+        try:
+            from tapauth.server import http
+
+            await http.answer(pipe, status, text)
+        finally:
+            self._asking -= 1
 
     async def _serve(self, pipe: Pipe) -> None:
         """Answer the request that a connection begins with, and what comes after it."""
         opened = await self._begin(pipe)
         if not opened:
             return
-        path, socket = opened
+        path, rest = opened
+        if path == "/cards":
+            await self._upload(pipe, rest)
+            return
         # The request has done its work, and what is left of it would keep its code in memory.
-        socket.request = pipe
+        rest.request = pipe
         pipe.deadline = self.clock.now() + STRANGER_MS
-        peer = Peer(pipe, socket, self.clock.now())
+        peer = Peer(pipe, rest, self.clock.now())
         if path == "/api":
             await self._api(peer)
             return
@@ -261,7 +291,7 @@ class Server:
 
 def unload_http() -> None:
     """Forget what only requests need; it comes back with the next one."""
-    for name in ("tapauth.server.http", "microdot.microdot"):
+    for name in _HTTP:
         unload(name)
 
 
