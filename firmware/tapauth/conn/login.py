@@ -1,9 +1,9 @@
 """The command auth: the order of its checks, and its result codes."""
 
 from tapauth.compat import const
-from tapauth.conn.account import PASSWORD, UNSECURED
 from tapauth.conn.auth import ROLES
 from tapauth.conn.kdf import best_iterations, matches, protect
+from tapauth.conn.keeper import PASSWORD, UNSECURED
 from tapauth.conn.lockout import FOREVER
 from tapauth.conn.sessions import ADMIN, API, USER, fits, is_token_shaped
 from tapauth.mac import equal

@@ -1,8 +1,7 @@
 """What connection auth remembers while it is not loaded: plain values, so that no code stays."""
 
-from tapauth.conn.account import Account
 from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.keeper import Keeper, Random
+from tapauth.conn.keeper import Account, Keeper, Random
 from tapauth.conn.lockout import Lockout
 from tapauth.conn.sessions import Session
 

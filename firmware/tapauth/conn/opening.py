@@ -4,8 +4,7 @@ import binascii
 import json
 
 from tapauth.compat import unload
-from tapauth.conn.account import PIN, Account
-from tapauth.conn.keeper import Keeper, Random
+from tapauth.conn.keeper import PIN, Account, Keeper, Random
 from tapauth.conn.lockout import FREE, Lockout
 from tapauth.conn.sessions import ADMIN, USER
 from tapauth.mac import Mac

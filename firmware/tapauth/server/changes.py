@@ -2,8 +2,8 @@
 
 from tapauth.compat import const, unload
 from tapauth.conn.auth import Refused
-from tapauth.server.commands import RESTART_MS
 
+_RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _MAX_ID = const(36)
 _TYPES = ("ISO14443", "ISO15693", "MacAddress", "eMAID", "KeyCode", "Central", "Local")
 _LEAST_WINDOW_S = const(5)
@@ -153,7 +153,7 @@ def _confirm_config(commands, connection, request: dict, reply: dict) -> None:
 
 def _restart(commands, connection, request: dict, reply: dict) -> None:
     commands.log.info("server", "restart by command")
-    commands.restart_at = commands.clock.now() + RESTART_MS
+    commands.restart_at = commands.clock.now() + _RESTART_MS
 
 
 def _bench(commands, connection, request: dict, reply: dict) -> None:

@@ -4,13 +4,10 @@ A command is a method of the request, as in the auth document: a user reads, an 
 What stands behind them comes as ports, objects with the methods named here.
 """
 
-from tapauth.compat import const, unload
+from tapauth.compat import unload
 from tapauth.conn.auth import Refused, reply_to
 from tapauth.conn.sessions import ADMIN
 from tapauth.server.learn import Learner
-
-RESTART_MS = const(500)
-"""How long a reply has to get out before the board restarts."""
 
 
 class Ports:

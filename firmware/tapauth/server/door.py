@@ -13,13 +13,10 @@ from tapauth.compat import const, is_scarce, sleep_ms, unload
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
 _MAX_LINE = const(140)
-RESERVE = const(2048)
-"""Words of free heap that are left to the rest of the firmware."""
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
 _PARTS = (
     "tapauth.mac",
-    "tapauth.conn.account",
     "tapauth.conn.lockout",
     "tapauth.conn.sessions",
     "tapauth.conn.auth",
@@ -82,7 +79,7 @@ class Door:
         """Load the server, unless it is there. Raises MemoryError, OSError."""
         while self._loading:
             await sleep_ms(_TICK_MS)
-        if is_scarce(RESERVE):
+        if is_scarce():
             raise MemoryError
         if self.server:
             return
@@ -93,7 +90,7 @@ class Door:
                     self._loaded.append(name)
                     __import__(name)
                     await sleep_ms(0)
-                    if is_scarce(RESERVE):
+                    if is_scarce():
                         raise MemoryError
             self._empty_since = self._clock.now()
             self.server = await finish(self._make(self._kept, self.counts))

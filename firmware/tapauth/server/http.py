@@ -13,6 +13,8 @@ from tapauth.conn.sessions import ADMIN, USER
 
 _MAX_UPLOAD = const(2_097_152)
 _CHUNK = const(512)
+_REST = const(2048)  # bytes of a refused body that are waited for
+_REST_MS = const(500)
 _CHUNK_MS = const(10_000)  # for the next piece of an upload or a download
 
 _HEADERS = {
@@ -48,6 +50,7 @@ async def begin(server, pipe):
     """
     # Bodies are streams, and there are none where none is wanted.
     Request.max_body_length = 0
+    request = None
     try:
         request = await Request.create(_App, pipe, pipe, None)
         response = None
@@ -62,9 +65,13 @@ async def begin(server, pipe):
             if not response:
                 return request.path, request.content_length
     except (ValueError, IndexError):
-        response = Response("bad request", 400, _HEADERS)
+        response = Response(b"bad request", 400, _HEADERS)
     if response:
         await response.write(pipe)
+        if request and request.content_length > 0:
+            # A connection that is closed with bytes unread takes the response with it.
+            pipe.deadline = server.clock.now() + _REST_MS
+            await pipe.read(min(request.content_length, _REST))
     return None
 
 
@@ -73,16 +80,16 @@ def _refusal(server, request):
     # A page of another host may open one in its visitor's name.
     origin = request.headers.get("Origin")
     if origin and origin.split("://")[-1] != request.headers.get("Host"):
-        return Response("other origin", 403, _HEADERS)
+        return Response(b"other origin", 403, _HEADERS)
     if request.path == "/rpc" and not server.ports.rpc:
-        return Response("not found", 404, _HEADERS)
+        return Response(b"not found", 404, _HEADERS)
     return None
 
 
 async def _respond(server, request):
-    route = _ROUTES.get(f"{request.method} {request.path}")
-    if not route:
-        return Response("not found", 404, _HEADERS)
+    route = (_POST if request.method == "POST" else _GET).get(request.path)
+    if not route or request.method not in ("GET", "POST"):
+        return Response(b"not found", 404, _HEADERS)
     return await route(server, request)
 
 
@@ -100,7 +107,7 @@ async def _get_page(server, request):
         size = os.stat(_PAGE)[6]
         file = open(_PAGE, "rb")
     except OSError:
-        return Response("no page", 404, _HEADERS)
+        return Response(b"no page", 404, _HEADERS)
     headers = dict(_HEADERS)
     headers.update(_PAGE_HEADERS)
     headers["Content-Length"] = str(size)
@@ -121,15 +128,15 @@ def _read(file, left: int):
 
 async def _get_log(server, request):
     if not _allow(server, request, USER):
-        return Response("token needed", 403, _HEADERS)
+        return Response(b"token needed", 403, _HEADERS)
     return Response("\n".join(server.ports.tail.lines()) + "\n", 200, _HEADERS)
 
 
 async def _download(server, request):
     if not _allow(server, request, USER):
-        return Response("token needed", 403, _HEADERS)
+        return Response(b"token needed", 403, _HEADERS)
     if not server.ports.cards:
-        return Response("no card store", 404, _HEADERS)
+        return Response(b"no card store", 404, _HEADERS)
     size, pieces = server.ports.cards.export()
     headers = dict(_HEADERS)
     headers["Content-Type"] = "application/octet-stream"
@@ -146,13 +153,13 @@ def _with_deadline(server, pipe, pieces):
 
 async def _upload(server, request):
     if not _allow(server, request, ADMIN):
-        return Response("token of an admin needed", 403, _HEADERS)
+        return Response(b"token of an admin needed", 403, _HEADERS)
     if not server.ports.cards:
-        return Response("no card store", 404, _HEADERS)
+        return Response(b"no card store", 404, _HEADERS)
     if request.content_length > _MAX_UPLOAD:
-        return Response("too large", 413, _HEADERS)
+        return Response(b"too large", 413, _HEADERS)
     if request.content_length <= 0:
-        return Response("Content-Length needed", 411, _HEADERS)
+        return Response(b"Content-Length needed", 411, _HEADERS)
     return None
 
 
@@ -162,9 +169,5 @@ async def answer(pipe, status: int, text: str) -> None:
 
 
 _SOCKETS = ("/api", "/rpc")
-_ROUTES = {
-    "GET /": _get_page,
-    "GET /cards": _download,
-    "POST /cards": _upload,
-    "GET /log": _get_log,
-}
+_GET = {"/": _get_page, "/cards": _download, "/log": _get_log}
+_POST = {"/cards": _upload}

@@ -13,13 +13,12 @@ from microdot.websocket import WebSocket, WebSocketError
 from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
 from tapauth.server.commands import Commands
-from tapauth.server.door import BUSY, RESERVE, finish, turn_away
+from tapauth.server.door import BUSY, finish, turn_away
 from tapauth.server.pipe import Pipe
 
-MAX_MESSAGE = const(4096)
-"""Most bytes of a WebSocket message."""
+_MAX_MESSAGE = const(4096)  # most bytes of a WebSocket message
 _HEAD_MS = const(5000)  # for a request's head
-STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
+_STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
 _GRACE_MS = const(2000)  # a connection this young is not given up for another
 _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # messages at once
@@ -95,7 +94,7 @@ class Server:
         self._peers: list[Peer] = []
         self._asking = 0
         self._asked = 0
-        WebSocket.max_message_length = MAX_MESSAGE
+        WebSocket.max_message_length = _MAX_MESSAGE
 
     def close(self) -> None:
         """End all connections."""
@@ -192,7 +191,7 @@ class Server:
     def _lost(self, peer: Peer, cause: int) -> None:
         """A connection lost its authorization."""
         peer.pipe.settled = False
-        peer.pipe.deadline = self.clock.now() + STRANGER_MS
+        peer.pipe.deadline = self.clock.now() + _STRANGER_MS
         self._tell(peer, "authorizationNeeded", {"cause": cause})
 
     # Requests.
@@ -204,7 +203,7 @@ class Server:
                 if name not in sys.modules:
                     __import__(name)
                     await sleep_ms(0)
-            if is_scarce(RESERVE):
+            if is_scarce():
                 raise MemoryError
             return await sys.modules[_HTTP[-1]].begin(self, pipe)  # type: ignore
         except MemoryError as error:
@@ -242,7 +241,7 @@ class Server:
             return
         # The request has done its work, and what is left of it would keep its code in memory.
         rest.request = pipe
-        pipe.deadline = self.clock.now() + STRANGER_MS
+        pipe.deadline = self.clock.now() + _STRANGER_MS
         peer = Peer(pipe, rest, self.clock.now())
         if path == "/api":
             await self._api(peer)

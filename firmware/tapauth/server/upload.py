@@ -3,7 +3,7 @@
 import json
 
 from tapauth.compat import const, is_scarce
-from tapauth.server.door import RESERVE, finish
+from tapauth.server.door import finish
 
 _CHUNK = const(512)
 _CHUNK_MS = const(10_000)  # for the next piece
@@ -12,8 +12,8 @@ _NEED = const(2600)  # words of heap that are in use meanwhile
 
 
 async def take(server, pipe, left: int) -> tuple:
-    """Take the `left` bytes that come. Returns (HTTP status, text); raises OSError at their end."""
-    if is_scarce(RESERVE + _NEED):
+    """Take the `left` bytes that come. Returns (HTTP status, text). Raises OSError."""
+    if is_scarce(_NEED):
         return 503, "too little memory is free"
     pipe.settled = True
     try:
