@@ -87,14 +87,12 @@ class Board:
     def make(self, kept, counts):
         """As tapauth.local_parts does it."""
         from tapauth.conn.auth import ConnectionAuth
-        from tapauth.conn.memory import thaw
-        from tapauth.conn.opening import open_keeper
-        from tapauth.conn.state_file import StateFile
+        from tapauth.conn.keeper import StateFile
+        from tapauth.conn.opening import open_keeper, thaw
         from tapauth.server.commands import Ports
         from tapauth.server.service import Server
 
-        for name in ("conn.memory", "conn.opening", "conn.state_file"):
-            compat.unload("tapauth." + name)
+        compat.unload("tapauth.conn.opening")
         ports = Ports(self, Cards(self.store), self.trial, self.parse, self.tail, self.bench)
         ports.rpc = (self, RpcPeer)
         file = StateFile(self.folder + "/conn")

@@ -4,7 +4,7 @@ import os
 
 from tapauth.compat import unload
 from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.state_file import StateFile
+from tapauth.conn.keeper import StateFile
 from tapauth.server.commands import Ports
 from tapauth.server.service import Server
 
@@ -77,10 +77,10 @@ def _auth(kept, settings: dict, app):
     recoverable = settings["pin_recoverable"]
     # A PIN goes to the serial console only: never into the log, whose tail can be read.
     if kept:
-        from tapauth.conn import memory
+        from tapauth.conn import opening
 
-        unload("tapauth.conn.memory")
-        thaw = memory.thaw
+        unload("tapauth.conn.opening")
+        thaw = opening.thaw
         return lambda on_lost: thaw(
             kept, file, os.urandom, recoverable, print, settings, app.clock, app.log, on_lost
         )
@@ -96,7 +96,6 @@ def _auth(kept, settings: dict, app):
 
 def make(local, kept, counts: dict):
     """The Server of a Local, as door.Door wants it. A generator. Raises OSError."""
-    unload("tapauth.conn.state_file")
     app = local.app
     settings = app.settings["server"]
     make_auth = yield from _auth(kept, settings, app)

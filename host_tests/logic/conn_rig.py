@@ -1,8 +1,7 @@
 """A connection auth with a moved clock, a flash in RAM and connections that remember."""
 
 from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.memory import freeze, thaw
-from tapauth.conn.opening import open_keeper
+from tapauth.conn.opening import freeze, open_keeper, thaw
 
 from moved_clock import MovedClock
 

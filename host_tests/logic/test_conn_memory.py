@@ -2,7 +2,7 @@
 
 from conn_rig import PASSWORD, Connection, Rig, finish
 
-from tapauth.conn.memory import freeze
+from tapauth.conn.opening import freeze
 
 MONTH = 30 * 86_400_000
 PLAIN = (int, str, bytes, bool, type(None))

@@ -4,6 +4,8 @@ row, and a seed for the next start's random numbers. opening.py makes a Keeper a
 
 import binascii
 import json
+import os
+import struct
 
 from tapauth.compat import const
 from tapauth.conn.lockout import FREE
@@ -78,3 +80,29 @@ class Keeper:
             kept[name] = [account.kind, account.record, pin]
         self._file.save(json.dumps(kept).encode())
         self.accounts = accounts
+
+
+class StateFile:
+    """What outlives a reboot: JSON with a checksum behind it, in the file `path`, replaced
+    whole by a new one: a power cut leaves the old or the new."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def load(self) -> bytes | None:
+        """What was saved last; None for nothing yet, b"" when it is damaged."""
+        try:
+            with open(self._path, "rb") as file:
+                data = file.read(2048)
+        except OSError as error:
+            return None if error.args[0] == 2 else b""  # ENOENT
+        body = data[:-4]
+        if len(data) > 4 and struct.unpack("<I", data[-4:])[0] == binascii.crc32(body):
+            return body
+        return b""
+
+    def save(self, data: bytes) -> None:
+        """Keep `data`, at most 2000 bytes. Raises OSError."""
+        with open(self._path + ".new", "wb") as file:
+            file.write(data + struct.pack("<I", binascii.crc32(data)))
+        os.rename(self._path + ".new", self._path)

@@ -1,12 +1,16 @@
-"""The start of connection auth: reads what was kept, and makes PINs for a board that has none."""
+"""The start of connection auth: reads what was kept, and makes PINs for a board that has none.
+
+And what it remembers while it is not loaded: plain values, so that no code stays.
+"""
 
 import binascii
 import json
 
 from tapauth.compat import unload
+from tapauth.conn.auth import ConnectionAuth
 from tapauth.conn.keeper import PIN, Account, Keeper, Random
 from tapauth.conn.lockout import FREE, Lockout
-from tapauth.conn.sessions import ADMIN, USER
+from tapauth.conn.sessions import ADMIN, USER, Session
 from tapauth.mac import Mac
 
 
@@ -61,3 +65,42 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
     for role in (ADMIN, USER):
         keeper.show_pin(role)
     return keeper
+
+
+def freeze(auth) -> tuple:
+    """All that a ConnectionAuth without connections knows. It must not be used afterwards."""
+    keeper = auth.keeper
+    accounts = [(role, one.kind, one.record, one.pin) for role, one in keeper.accounts.items()]
+    sessions = [
+        (one.role, one.secured, one.boot, one.expiry, one.sid, one.http)
+        for one in auth.sessions.all
+    ]
+    # Random numbers go on under a new key, which nobody can have seen.
+    secrets = (keeper.key, keeper.seed, keeper.random(32), auth.boot_pin)
+    lockout = (keeper.lockout.failures, keeper.lockout.until)
+    return secrets, accounts, lockout, sessions, auth.iterations
+
+
+def thaw(kept: tuple, file, source, pin_recoverable: bool, show, settings, clock, log, on_lost):
+    """The ConnectionAuth that freeze() put by; the other arguments are those of its parts."""
+    (key, seed, random_key, boot_pin), accounts, (failures, until), sessions, iterations = kept
+    lockout = Lockout(failures, 0)
+    lockout.until = until
+    keeper = Keeper(
+        file,
+        key,
+        seed,
+        Random(random_key, source),
+        {role: Account(kind, record, pin) for role, kind, record, pin in accounts},
+        lockout,
+        pin_recoverable,
+        show,
+    )
+    auth = ConnectionAuth(settings, keeper, clock, log, on_lost)
+    for role, secured, boot, expiry, sid, http in sessions:
+        session = Session(role, secured, boot, expiry, sid)
+        session.http = http
+        auth.sessions.all.append(session)
+    auth.boot_pin = boot_pin
+    auth.iterations = iterations
+    return auth

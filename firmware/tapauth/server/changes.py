@@ -2,6 +2,7 @@
 
 from tapauth.compat import const, unload
 from tapauth.conn.auth import Refused
+from tapauth.server.commands import table
 
 _RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _MAX_ID = const(36)
@@ -165,20 +166,26 @@ def _bench(commands, connection, request: dict, reply: dict) -> None:
         raise Refused("the bench did not understand") from error
 
 
-COMMANDS = {
-    "withdrawAuthorization": _withdraw,
-    "setMasterPassGroup": _set_group,
-    "setConnectionTimeout": _set_timeout,
-    "learnCard": _learn_card,
-    "confirmCard": _confirm_card,
-    "cancelLearning": _cancel_learning,
-    "addCard": _add_card,
-    "blockCard": _block_card,
-    "removeCard": _remove_card,
-    "getConfig": _get_config,
-    "setConfig": _set_config,
-    "confirmConfig": _confirm_config,
-    "restart": _restart,
-    "bench": _bench,
-    "getCard": _get_card,
-}
+_NAMES = (
+    "withdrawAuthorization setMasterPassGroup setConnectionTimeout learnCard confirmCard "
+    "cancelLearning addCard blockCard removeCard getConfig setConfig confirmConfig "
+    "restart bench getCard"
+)
+_FUNCTIONS = (
+    _withdraw,
+    _set_group,
+    _set_timeout,
+    _learn_card,
+    _confirm_card,
+    _cancel_learning,
+    _add_card,
+    _block_card,
+    _remove_card,
+    _get_config,
+    _set_config,
+    _confirm_config,
+    _restart,
+    _bench,
+    _get_card,
+)
+COMMANDS = table(_NAMES, _FUNCTIONS)

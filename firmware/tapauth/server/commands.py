@@ -128,4 +128,9 @@ def _get_log(commands, connection, request: dict, reply: dict) -> None:
     reply["lines"] = commands.ports.tail.lines()
 
 
-_READING = {"getStatus": _get_status, "getEvses": _get_evses, "getLog": _get_log}
+def table(names: str, functions: tuple) -> dict:
+    """Names, in one text with spaces, to functions: MicroPython keeps a short text for ever."""
+    return dict(zip(names.split(" "), functions))  # noqa: B905 (MicroPython has no strict)
+
+
+_READING = table("getStatus getEvses getLog", (_get_status, _get_evses, _get_log))

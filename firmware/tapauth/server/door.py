@@ -31,7 +31,7 @@ _PARTS = (
 
 class Door:
     """`settings` is the checked "server" object of the configuration. `make(kept, counts)` is a
-    generator of the service.Server; `kept` is what memory.freeze() put by, None at the start.
+    generator of the service.Server; `kept` is what opening.freeze() put by, None at the start.
     """
 
     def __init__(self, settings: dict, make, clock, log):
@@ -108,10 +108,10 @@ class Door:
         if self._inside:
             self._empty_since = now
         elif now - self._empty_since >= _LINGER_MS and not server.commands.restart_at:
-            from tapauth.conn import memory
+            from tapauth.conn import opening
 
-            unload("tapauth.conn.memory")
-            self._kept = memory.freeze(server.auth)
+            unload("tapauth.conn.opening")
+            self._kept = opening.freeze(server.auth)
             server.close()
             self.server = None
             self._forget()

@@ -89,7 +89,12 @@ class Server:
         self.auth = make_auth(self._lost)
         self.commands = Commands(self.auth, ports, clock, log, self._tell)
         self._counts = counts
-        self._context = _tls(settings)
+        self._context = None
+        if settings["tls_cert"]:
+            from tapauth.server import tls
+
+            unload("tapauth.server.tls")
+            self._context = tls.context(settings)
         self._pipes: list[Pipe] = []
         self._peers: list[Peer] = []
         self._asking = 0
@@ -292,14 +297,3 @@ def unload_http() -> None:
     """Forget what only requests need; it comes back with the next one."""
     for name in _HTTP:
         unload(name)
-
-
-def _tls(settings: dict):
-    """The context for TLS with the configured certificate, or None for none."""
-    if not settings["tls_cert"]:
-        return None
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings["tls_cert"], settings["tls_key"])
-    return context
