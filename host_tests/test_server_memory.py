@@ -4,7 +4,6 @@ import http.client
 import time
 
 import pytest
-from websockets.exceptions import InvalidHandshake, InvalidMessage
 
 from tools.local_board import Client, LocalBoard, list_file
 
@@ -96,7 +95,7 @@ def test_a_board_with_little_memory_turns_away_and_goes_on():
             for _ in range(7):
                 try:
                     others.append(board.client())
-                except (InvalidHandshake, InvalidMessage, ConnectionError, OSError):
+                except Exception:  # however the client puts it
                     refused += 1
             assert refused, "the heap is too large for this test"
             # A command that does not fit is refused; it does when the requests' code has gone.
@@ -109,7 +108,8 @@ def test_a_board_with_little_memory_turns_away_and_goes_on():
                 other.close()
             counters = admin.ask("getStatus")["status"]["counters"]
             assert counters["server_refused"] >= refused
-        assert idle(board) - before < NAMES + 2000
+        left = idle(board) - before
+        assert left < NAMES + 2000, left
         # What does not fit leaves the list as it was.
         with board.admin() as admin:
             token = admin.ask("getTokenForHttpServer")["token"]

@@ -13,6 +13,7 @@ from tapauth.compat import const, is_scarce, sleep_ms, unload
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
 _MAX_LINE = const(140)
+_CONNECTION = const(640)  # words of heap that one holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
 _PARTS = (
@@ -79,7 +80,7 @@ class Door:
         """Load the server, unless it is there. Raises MemoryError, OSError."""
         while self._loading:
             await sleep_ms(_TICK_MS)
-        if is_scarce():
+        if is_scarce(_CONNECTION):
             raise MemoryError
         if self.server:
             return

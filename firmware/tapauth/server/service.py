@@ -286,9 +286,8 @@ class Server:
             request = None
         if not isinstance(request, dict):
             return '{"method":"","requestId":"","result":false,"error":"not a JSON object"}'
-        reply = await finish(self.commands.handle(peer, request))
         try:
-            return json.dumps(reply)
+            return json.dumps(await finish(self.commands.handle(peer, request)))
         except MemoryError:
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
 
