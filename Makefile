@@ -40,8 +40,8 @@ build/lib.stamp: tools/requirements-firmware.txt tools/fetch_libs.py $(VENV)/run
 	@$(PY) -m tools.fetch_libs build/lib
 	@touch $@
 
-run: build/lib.stamp  ## start the desktop charger (DEMO=1, SERVER=1, BROKER=host:port, MICROPYTHON=path)
-	@$(PY) -m tools.charger $(if $(DEMO),--demo) $(if $(SERVER),--server) $(if $(BROKER),--broker $(BROKER))
+run: build/lib.stamp  ## start the desktop charger (DEMO=1, SERVER=0, BROKER=host:port, MICROPYTHON=path)
+	@$(PY) -m tools.charger $(if $(DEMO),--demo) $(if $(filter 0,$(SERVER)),--no-server) $(if $(BROKER),--broker $(BROKER))
 
 test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
 	@$(PY) -m tools.mosquitto

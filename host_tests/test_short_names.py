@@ -36,7 +36,7 @@ SOURCES = {"base": BASE, "child": CHILD, "stranger": STRANGER}
 
 
 def tables():
-    return short_names(SOURCES, [LIBRARY])
+    return short_names(SOURCES, [LIBRARY], [])
 
 
 def test_a_class_and_its_bases_get_different_names():
@@ -58,9 +58,30 @@ def test_names_that_somebody_else_may_know_stay():
         assert name not in tables()["child"]
 
 
+def test_parameters_that_nobody_gives_by_name_are_shortened():
+    text = """
+def first(unknown, called, fixed, outside, library):
+    local = unknown
+    return lambda inner: inner + local + called
+
+class C:
+    def second(self, attribute, known=1):
+        "Not given by name: known, unknown."
+        return self.attribute
+
+first(1, called=2, **{"fixed": 3})
+known_elsewhere = outside = 1
+"""
+    table = short_names({"m": text}, ["f(library=1)"], ["g(first, outside=1)"])["m"]
+    assert set(table) == {"unknown", "inner", "known"}
+    space: dict = {}
+    exec(rename(text, table).partition("first(1")[0], space)
+    assert space["first"](1, 2, 3, 4, 5)(10) == 13
+
+
 def test_a_short_name_is_not_taken_twice():
     crowd = "class C:\n" + "".join(f"    _name{i} = _a = {i}\n" for i in range(60))
-    table = short_names({"crowd": crowd}, ["_b = _c = 1"])["crowd"]
+    table = short_names({"crowd": crowd}, ["_b = _c = 1"], [])["crowd"]
     assert len(table) == 61 == len(set(table.values()))
     assert not set(table.values()) & {"_a", "_b", "_c"}
 

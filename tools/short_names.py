@@ -1,9 +1,9 @@
-"""Short names for what is private to a module, in the compiled firmware only.
+"""Short names for what is private to a module or a function, in the compiled firmware only.
 
 On a board every name costs RAM: its letters and an entry in MicroPython's table of names, which
-grows by doubling. Nobody else knows a private name (`_name`), so that every module can use the
-same few short ones for its own. Lines stay where they are: a traceback still leads to the right
-one.
+grows by doubling. Nobody else knows a private name (`_name`), or a parameter that is never
+given by name, so that every module can use the same few short ones for its own. Lines stay where
+they are: a traceback still leads to the right one.
 """
 
 import ast
@@ -65,6 +65,50 @@ def _families(trees: dict[str, ast.Module]) -> dict[str, str]:
     return family
 
 
+def _parameters(trees: list[ast.Module]) -> set[str]:
+    """Names that are parameters in these modules, and nothing else there but local variables."""
+    found, other = set(), set()
+
+    def look(node: ast.AST, local: set[str]) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            given = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+            found.update(given)
+            inner = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+            local = local | given | {one.id for one in inner if isinstance(one.ctx, ast.Store)}
+        if isinstance(node, ast.Name) and node.id not in local:
+            other.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            other.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            other.add(node.name)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            other.update(node.names)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            other.add(node.name)
+        for child in ast.iter_child_nodes(node):
+            look(child, local)
+
+    for tree in trees:
+        look(tree, set())
+    return found - other - {"self"}
+
+
+def _given_by_name(tree: ast.AST) -> set[str]:
+    """Names that a call may give an argument by: keywords, and what is in strings, for `**`."""
+    found = set()
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg:
+            found.add(node.arg)
+        elif id(node) not in docstrings:
+            found |= _words(node)
+    return found
+
+
 def _names(text: str) -> list[tokenize.TokenInfo]:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return [token for token in tokens if token.type == tokenize.NAME]
@@ -79,18 +123,23 @@ def _letters(number: int) -> str:
     return text
 
 
-def short_names(sources: dict[str, str], kept: list[str]) -> dict[str, dict[str, str]]:
-    """Module to {private name: short name}.
+def short_names(
+    sources: dict[str, str], kept: list[str], callers: list[str]
+) -> dict[str, dict[str, str]]:
+    """Module to {private name or parameter: short name}.
 
     `sources` maps a module's dotted name to its text. No name that occurs in `kept`, the texts of
-    modules that keep their names, is changed. Private names must be private: no module may use
-    those of another (ruff's rule SLF001).
+    modules that keep their names, is changed, nor a parameter that these or `callers`, texts of
+    others that call them, give by name. Private names must be private: no module may use those of
+    another (ruff's rule SLF001).
     """
     trees = {name: ast.parse(text) for name, text in sources.items()}
     stay = {word for text in kept for word in re.findall(r"\w+", text)}
     for tree in trees.values():
         for node in ast.walk(tree):
             stay |= _words(node)
+    others = [ast.parse(text) for text in (*kept, *callers)]
+    by_name = set().union(*map(_given_by_name, [*trees.values(), *others]))
     used: dict[str, set[str]] = {}
     family = _families(trees)
     for name, text in sources.items():
@@ -99,8 +148,10 @@ def short_names(sources: dict[str, str], kept: list[str]) -> dict[str, dict[str,
     tables = {}
     for home, names in used.items():
         free = (short for number in count() if (short := "_" + _letters(number)) not in taken)
-        own = sorted(name for name in names - stay if PRIVATE.fullmatch(name))
-        tables[home] = dict(zip(own, free, strict=False))
+        own = {name for name in names - stay if PRIVATE.fullmatch(name)}
+        members = [tree for name, tree in trees.items() if family[name] == home]
+        own |= {name for name in _parameters(members) - by_name if len(name) > 2}
+        tables[home] = dict(zip(sorted(own), free, strict=False))
     return {name: tables[family[name]] for name in sources}
 
 

@@ -189,7 +189,7 @@ class App:
         now = self.clock.now()
         self.log.info("auth", "{}: {}", token, status)
         if self.local:
-            self.local.token_status(token, status, self.log.name(token))
+            self.local.token_status(token, status)
         if status in _SHOWN:
             self.feedback.show(_SHOWN[status], now)
         if status == "UsedToStart":
@@ -245,30 +245,13 @@ class App:
 
     def serve_locally(self, commands) -> None:
         """The console page and its commands, where they are configured; see tapauth.local."""
-        settings = self.settings["server"]
-        if not settings["enabled"]:
+        if not self.settings["server"]["enabled"]:
             return
         from tapauth.local import Local
 
-        bench = getattr(board, "bench", None)
-        self.local = Local(
-            self,
-            settings,
-            commands,
-            board.unique_id(),
-            board.reset,
-            bench,
-            self.trial,
-            self.tail,
-        )
-        if self._rpc:
-            from tapauth.rpc.service import Peer
-
-            self.local.server.rpc = self._rpc
-            self.local.server.new_rpc_peer = Peer
+        self.local = Local(self, commands, self._rpc)
         self.errors.on_change = self.local.errors_changed
-        self.supervisor.add("local server", self.local.server.run, 15_000)
-        self.supervisor.add("serial console", self.local.console.run, 15_000)
+        self.supervisor.add("local server", self.local.door.run, 15_000)
 
     async def _watch_trial(self, beat) -> None:
         await self.trial.watch(board.reset, beat)
@@ -363,7 +346,7 @@ def main() -> None:
 
         tail = Tail()
         log.write_to(tail)
-    else:
+    if not trial.on:
         unload("tapauth.trial")
         trial = None
     unload("tapauth.config")

@@ -58,6 +58,23 @@ else:
         return [f'File "{call.filename}", line {call.lineno}, in {call.name}' for call in calls]
 
 
+_WORD = 8 if sys.maxsize >> 32 else 4
+
+
+_RESERVE = const(2048)
+
+
+def is_scarce(words: int = 0) -> bool:
+    """Whether the heap has no room for so many machine words and what the firmware needs beside
+    them to go on working. Never on CPython.
+    """
+    words += _RESERVE
+    if not MICROPYTHON or mem_free() >= words * _WORD:
+        return False
+    gc.collect()
+    return mem_free() < words * _WORD
+
+
 def largest_block() -> int:
     """A heap block of at least this many bytes can be had (to within a quarter); 0 on CPython.
 
@@ -104,11 +121,13 @@ def sleep_ms(ms: int):
 def unload(name: str) -> None:
     """Forget a module that has done its work, so that its memory can be used again.
 
-    `name` is the dotted name of a submodule, such as "tapauth.config".
+    `name` is its dotted name, such as "tapauth.config". It need not be loaded.
     """
-    parent, _, child = name.rpartition(".")
-    del sys.modules[name]
-    delattr(sys.modules[parent], child)
+    if name in sys.modules:
+        del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        if parent:
+            delattr(sys.modules[parent], child)
 
 
 async def secured(context, reader, writer) -> tuple:

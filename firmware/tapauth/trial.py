@@ -12,8 +12,7 @@ import os
 
 from tapauth.compat import const, sleep_ms
 
-TRIAL_MS = const(300_000)
-"""A new configuration must be confirmed within this time after the start."""
+_TRIAL_MS = const(300_000)  # after the start, for a yes
 _LOOK_MS = const(1000)
 
 
@@ -91,7 +90,7 @@ class Trial:
 
     async def watch(self, reset, beat) -> None:
         """Call `reset()` when nobody has confirmed in time. A task, for ever, from begin() on."""
-        left = TRIAL_MS
+        left = _TRIAL_MS
         while True:
             beat()
             await sleep_ms(_LOOK_MS)

@@ -1,7 +1,7 @@
 """A connection auth with a moved clock, a flash in RAM and connections that remember."""
 
 from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.keeper import Keeper
+from tapauth.conn.opening import freeze, open_keeper, thaw
 
 from moved_clock import MovedClock
 
@@ -93,13 +93,24 @@ class Rig:
     def boot(self):
         self.clock = MovedClock()
         self.shown = []
-        self.keeper = Keeper(
-            self.file, self.noise, b"unit", self.recoverable, self.shown.append, self.log
+        show = self.shown.append
+        self.keeper = finish(
+            open_keeper(self.file, self.noise, b"unit", self.recoverable, show, self.log, 0)
         )
-        finish(self.keeper.open(0))
         self.auth = ConnectionAuth(
             self.settings, self.keeper, self.clock, self.log, self._lost, self._calibrate
         )
+
+    def sleep(self):
+        """Nobody is connected for a while: connection auth is put by, and fetched again."""
+        for session in self.auth.sessions.all:
+            if session.connection:
+                self.auth.closed(session.connection)
+        kept = freeze(self.auth)
+        parts = (self.file, self.noise, self.recoverable, self.shown.append)
+        self.auth = thaw(kept, *parts, self.settings, self.clock, self.log, self._lost)
+        self.auth.measure = self._calibrate
+        self.keeper = self.auth.keeper
 
     def _calibrate(self):
         yield

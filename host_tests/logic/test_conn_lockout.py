@@ -4,9 +4,9 @@ import os
 
 from conn_rig import PASSWORD, Connection, Noise, Rig, finish
 
-from tapauth.conn.account import PASSWORD as KIND_PASSWORD
 from tapauth.conn.kdf import calibrate, derive, matches, protect
-from tapauth.conn.state_file import StateFile
+from tapauth.conn.keeper import PASSWORD as KIND_PASSWORD
+from tapauth.conn.keeper import StateFile
 
 
 def fail(rig, count):

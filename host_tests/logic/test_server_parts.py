@@ -10,7 +10,7 @@ from tapauth import trial as trial_module
 from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
 from tapauth.server.learn import Learner
-from tapauth.server.pipe import MAX_HEAD, Pipe
+from tapauth.server.pipe import Pipe
 from tapauth.server.tail import Tail
 from tapauth.trial import Trial
 
@@ -295,7 +295,7 @@ def test_a_head_that_is_too_long_is_not_even_read():
                     lines += 1
             except ValueError:
                 pass
-            assert stream.taken <= MAX_HEAD + 512 and lines < 400
+            assert stream.taken <= 2048 + 512 and lines < 400
 
     asyncio.run(run())
 

@@ -1,24 +1,35 @@
-"""The local server on MicroPython with 320 KB of 64-bit heap: its memory, and the loop's pace.
+"""The local server in the whole desktop charger: its memory, and what taps wait for it.
 
     python -m tools.bench.server
 
-The board is that of tools/server_board.py: authorization core, card store and server, without
-MQTT and reader. What the server itself takes is the difference to the same board without it. Heap
-is what is in use after a collection.
+The charger is that of `make run`, with its heap: MicroPython with broker, reader and EVSEs. Heap
+is what is in use after a collection, the most that the health reports of each second saw. Taps are
+times as in tools/bench/tap.py, with a card every half second.
 """
 
+import csv
 import json
+import statistics
 import subprocess
+import tempfile
+import threading
 import time
+import urllib.request
+from pathlib import Path
 
-from tools.local_board import LocalBoard, list_file
+from tools import charger
+from tools.bench import tap
+from tools.local_board import Client, list_file
 from tools.paths import IMAGE, micropython
 from tools.rows import row
+from tools.store_target import ImageTarget
 
 IMPORTS = (
-    ("connection auth", "tapauth.conn.auth,tapauth.conn.keeper,tapauth.conn.state_file"),
-    ("microdot", "microdot,microdot.microdot,microdot.websocket"),
-    ("server", "tapauth.server.service,tapauth.server.tail,tapauth.server.serial_console"),
+    ("what stays: door, tail", "tapauth.server.door,tapauth.server.tail"),
+    ("connection auth", "tapauth.conn.auth,tapauth.conn.keeper"),
+    ("microdot's WebSocket", "microdot.websocket"),
+    ("server", "tapauth.server.service"),
+    ("HTTP", "microdot.microdot,tapauth.server.http"),
 )
 CODE = """
 import gc, sys, asyncio, json, os, re, time
@@ -51,36 +62,132 @@ def modules() -> None:
         say(case, "heap_of_code", int(line), "bytes")
 
 
+class Charger:
+    """A desktop charger that reports its health each second, and taps."""
+
+    def __init__(self, folder: Path, server: bool):
+        self.reports: list[dict] = []
+        table = folder / "cards.csv"
+        with table.open("w", newline="") as file:
+            csv.writer(file).writerows([["uid"], *[[uid] for uid in tap.CARDS]])
+        flash = folder / f"flash{server}.img"
+        settings = {**tap.SETTINGS, "health_interval_s": 1}
+        self.it = charger.DesktopCharger(None, flash, settings, cards=table, server=server)
+        self._cards = iter(tap.CARDS)
+        self._taps: list[float] = []
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Charger":
+        self.it.__enter__()
+        self.watch = tap.Stopwatch(self.it)
+        self.it.on_message, self.it.on_board_line = self._message, self._line
+        self.it.wait_until_up()
+        # What was loaded for the start is forgotten some seconds after it.
+        time.sleep(6)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.it.__exit__(*_)
+
+    def _message(self, topic: str, payload: bytes) -> None:
+        if topic.endswith("/health"):
+            self.reports.append(json.loads(payload))
+        self.watch.message(topic, payload)
+
+    def _line(self, line: str) -> None:
+        self.watch.lamp(line)
+        if not line.startswith("("):
+            print(line)  # shown when something fails
+
+    def heap(self, since: int | None = None) -> int:
+        """Heap in use, after the next two reports; the most since report number `since`."""
+        at = len(self.reports)
+        self.it.wait_for(lambda: len(self.reports) >= at + 2, 10)
+        reports = self.reports[since:] if since is not None else self.reports[-1:]
+        return max(one["heap_used_after_gc"] for one in reports)
+
+    def lag(self) -> int:
+        """The longest delay of the loop so far, in milliseconds."""
+        return self.reports[-1]["max_lag_ms"]
+
+    def _tap(self) -> None:
+        while not self._stop.is_set():
+            read = tap.tap(self.it, self.watch, next(self._cards))
+            self._taps.append(self.watch.decided - read)
+
+    def tapping(self, case: str, work) -> float:
+        """Do `work()` while cards are tapped; tells what they waited. Returns its seconds."""
+        self._taps.clear()
+        self._stop.clear()
+        tapper = threading.Thread(target=self._tap)
+        tapper.start()
+        began = time.monotonic()
+        try:
+            work()
+        finally:
+            took = time.monotonic() - began
+            self._stop.set()
+            tapper.join()
+        for one in tap.rows(case, "card_to_decision", self._taps):
+            say(case, one["metric"], one["value"], one["unit"])
+        return took
+
+
+def upload(it: charger.DesktopCharger, token: str, data: bytes) -> None:
+    address = f"http://127.0.0.1:{it.config['server']['port']}/cards?token={token}"
+    request = urllib.request.Request(address, data, method="POST")
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        assert json.loads(reply.read())["version"] == 7
+
+
 def main() -> None:
     modules()
-    with LocalBoard() as board:
-        idle = board.next_measurement()["heap"]
-        say("nobody connected", "heap_used", idle, "bytes")
-        began = time.monotonic()
-        client = board.admin()
-        say("login with a PIN", "took", round(1000 * (time.monotonic() - began), 1), "ms")
-        one = board.next_measurement()["heap"]
-        say("a console open", "heap_used", one, "bytes")
-        at = len(board.measured)
-        assert client.ask("setAuthParams", userType="admin", authType="password", password="p" * 8)
-        began = time.monotonic()
-        assert client.login("p" * 8)["result"]
-        say("login with a password", "took", round(1000 * (time.monotonic() - began), 1), "ms")
-        board.next_measurement()
-        say("login with a password", "longest_lag", board.worst_lag(at), "ms")
-        at = len(board.measured)
-        token = client.ask("getTokenForHttpServer")["token"]
-        data = list_file(10_000)
-        began = time.monotonic()
-        status, _, _ = board.http("POST", "/cards?token=" + token, data)
-        assert status == 200
-        took = time.monotonic() - began
-        board.next_measurement()
-        heap = max(measured["heap"] for measured in board.measured[at:])
-        say("uploading 10,000 cards", "took", round(1000 * took), "ms")
-        say("uploading 10,000 cards", "heap_used", heap, "bytes")
-        say("uploading 10,000 cards", "longest_lag", board.worst_lag(at), "ms")
-        client.close()
+    with tempfile.TemporaryDirectory() as folder:
+        with Charger(Path(folder), False) as it:
+            without = it.heap()
+        say("no server", "heap_used", without, "bytes")
+        with Charger(Path(folder), True) as it:
+            key = ImageTarget(it.it.flash, charger.CAPACITY).key()
+            say("nobody connected", "heap_used", it.heap(), "bytes")
+            say("nobody connected", "heap_for_server", it.heap() - without, "bytes")
+            it.tapping("nobody connected", lambda: time.sleep(5))
+            measure(it, without, list_file(10_000, key=key))
+
+
+def measure(it: Charger, without: int, data: bytes) -> None:
+    """Somebody is connected, and does what takes the most."""
+    say("nobody connected", "longest_lag", it.lag(), "ms")
+    client = Client(it.it.config["server"]["port"])
+    began = time.monotonic()
+    assert client.login(it.it.pin)["result"]
+    say("login with a PIN", "took", round(1000 * (time.monotonic() - began), 1), "ms")
+    say("a console open", "heap_used", it.heap(), "bytes")
+    say("a console open", "heap_for_server", it.heap() - without, "bytes")
+    say("a console open", "longest_lag", it.lag(), "ms")
+    assert client.ask("setAuthParams", userType="admin", authType="password", password="p" * 8)
+    times = []
+
+    def logins() -> None:
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            began = time.monotonic()
+            assert client.login("p" * 8)["result"]
+            times.append(time.monotonic() - began)
+
+    at = len(it.reports)
+    it.tapping("logins with a password", logins)
+    say("logins with a password", "took_each", round(1000 * statistics.median(times), 1), "ms")
+    say("logins with a password", "heap_used", it.heap(at), "bytes")
+    say("logins with a password", "longest_lag", it.lag(), "ms")
+    token = client.ask("getTokenForHttpServer")["token"]
+    at = len(it.reports)
+    took = it.tapping("uploading 10,000 cards", lambda: upload(it.it, token, data))
+    say("uploading 10,000 cards", "took", round(1000 * took), "ms")
+    say("uploading 10,000 cards", "heap_used", it.heap(at), "bytes")
+    say("uploading 10,000 cards", "longest_lag", it.lag(), "ms")
+    client.close()
+    time.sleep(5)
+    say("nobody connected again", "heap_for_server", it.heap() - without, "bytes")
 
 
 if __name__ == "__main__":

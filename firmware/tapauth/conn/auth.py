@@ -8,8 +8,6 @@ Here is what is needed all the time; what a request needs (login.py, params.py, 
 memory while one runs.
 """
 
-import sys
-
 from tapauth.compat import const, unload
 from tapauth.conn.sessions import (
     ADMIN,
@@ -23,7 +21,6 @@ from tapauth.conn.sessions import (
     Sessions,
     is_token_shaped,
 )
-from tapauth.mac import Mac
 
 # Why a connection lost its authorization, the cause in the event authorizationNeeded: 1 taken by
 # another login, 2 admin is open now, 3 admin's secret changed, 4 user's by an admin, 5 by a user,
@@ -64,7 +61,7 @@ class Refused(Exception):
 
 
 class ConnectionAuth:
-    """`keeper` is a Keeper that was opened, `clock.now()` gives milliseconds, `on_lost(connection,
+    """`keeper` is a Keeper, `clock.now()` gives milliseconds, `on_lost(connection,
     cause)` tells a connection that it has to authorize itself again, `measure()` is a generator of
     the number of iterations that suits the board.
 
@@ -80,7 +77,6 @@ class ConnectionAuth:
         self._on_lost = on_lost
         self.measure = measure
         self.sessions = Sessions(keeper.key, keeper.random)
-        self.boot_mac = Mac(keeper.random(32))
         self.boot_pin: bytes | None = None
         self.busy = False
         self._waiting = 0
@@ -134,7 +130,7 @@ class ConnectionAuth:
         """A PIN that opens the role admin until the reboot, and ends a lock. False: unsuitable."""
         if not _MIN_BOOT_PIN <= len(pin) <= MAX_SECRET or is_token_shaped(pin):
             return False
-        self.boot_pin = self.boot_mac(pin.upper().encode())
+        self.boot_pin = self.sessions.digest(pin.upper().encode())
         self.unlock()
         return True
 
@@ -188,8 +184,7 @@ class ConnectionAuth:
             self._running -= 1
             if not self._running:
                 for name in ("login", "params", "kdf"):
-                    if "tapauth.conn." + name in sys.modules:
-                        unload("tapauth.conn." + name)
+                    unload("tapauth.conn." + name)
 
     def take_turn(self):
         """One derivation at a time. A generator; False: too many wait already."""

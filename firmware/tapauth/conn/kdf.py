@@ -7,13 +7,13 @@ Everything here that takes long is a generator: a step is a few milliseconds on 
 import binascii
 
 from tapauth.compat import const, ticks_diff, ticks_us
-from tapauth.conn.account import PIN, Account
+from tapauth.conn.keeper import PIN, Account
 from tapauth.mac import Mac, equal
 
 LEAST = const(1000)
 """Iterations for a random PIN, and the least for a password."""
 MOST = const(20_000)
-PIN_LENGTH = const(6)
+_PIN_LENGTH = const(6)
 _STEP = const(25)
 _TARGET_US = const(500_000)
 # 32 symbols, none of which is taken for another: a byte's low bits choose one without bias.
@@ -50,7 +50,7 @@ def calibrate(time_us=ticks_us):
 
 def new_pin(random) -> str:
     """A random PIN, of 30 bits."""
-    return "".join([_SYMBOLS[byte & 31] for byte in random(PIN_LENGTH)])
+    return "".join([_SYMBOLS[byte & 31] for byte in random(_PIN_LENGTH)])
 
 
 def _bytes(kind: int, secret: str) -> bytes:

@@ -1,15 +1,36 @@
 """What the board keeps about who may use its local interface: both accounts, the failures in a
-row, and a seed for the next start's random numbers.
+row, and a seed for the next start's random numbers. opening.py makes a Keeper at the start.
 """
 
 import binascii
 import json
+import os
+import struct
 
-from tapauth.compat import unload
-from tapauth.conn.account import PIN, Account
-from tapauth.conn.lockout import FREE, Lockout
+from tapauth.compat import const
+from tapauth.conn.lockout import FREE
 from tapauth.conn.sessions import ADMIN, USER
 from tapauth.mac import Mac
+
+UNSECURED = const(0)
+PIN = const(1)
+PASSWORD = const(2)
+KINDS = ("unsecured", "pin", "password")
+
+
+class Account:
+    """The protection of one role. `record` is what kdf.protect() made of its secret, `pin` its
+    PIN in clear as long as that is known, or "".
+    """
+
+    def __init__(self, kind: int = UNSECURED, record: str = "", pin: str = ""):
+        self.kind = kind
+        self.record = record
+        self.pin = pin
+
+    def iterations(self) -> int:
+        """Iterations that its secret was derived with."""
+        return int(self.record.split("$")[1])
 
 
 class Random:
@@ -30,70 +51,20 @@ class Random:
 
 
 class Keeper:
-    """`file` is the port to flash (state_file.StateFile), `source(n)` gives random bytes,
-    `unique` is the board's own id, `show(text)` writes to the serial console and nowhere else.
-
-    Read what was kept, then run open() to its end before anything else.
+    """`file` is the port to flash (state_file.StateFile), `key` the secret of this start, `seed`
+    what the next start's secrets are made of, `random(n)` gives random bytes, `accounts` has an
+    Account for each role, `show(text)` writes to the serial console and nowhere else.
     """
 
-    def __init__(self, file, source, unique: bytes, pin_recoverable: bool, show, log):
+    def __init__(self, file, key, seed, random, accounts, lockout, pin_recoverable: bool, show):
+        self.key = key
+        self.seed = seed
+        self.random = random
+        self.accounts = accounts
+        self.lockout = lockout
         self._file = file
-        self._show = show
-        self._log = log
         self._pin_recoverable = pin_recoverable
-        self.accounts = {ADMIN: Account(), USER: Account()}
-        self._failures = 0
-        seed = b""
-        self._fresh = True
-        data = file.load()
-        if data is not None:
-            try:
-                seed = self._read(json.loads(data.decode()))
-                self._fresh = False
-            except (ValueError, LookupError, TypeError, AttributeError):
-                log.error("conn", "the kept PINs and passwords are damaged: there are new PINs")
-                # Whoever can damage the file must not get more tries by it.
-                self._failures = FREE
-        mac = Mac(seed)
-        fresh = source(32)
-        self.key = mac(b"key", fresh, unique)
-        """The secret of this start."""
-        self._seed = mac(b"seed", fresh, unique)
-        self.random = Random(mac(b"random", fresh, unique), source)
-        self.lockout = Lockout(self._failures, 0)
-
-    def _read(self, kept: dict) -> bytes:
-        accounts = {}
-        for role, name in ((ADMIN, "admin"), (USER, "user")):
-            kind, record, pin = kept[name]
-            account = accounts[role] = Account(kind, record, pin)
-            if kind:
-                account.iterations()
-        failures = kept["failures"] + 0
-        seed = binascii.unhexlify(kept["seed"])
-        self.accounts, self._failures = accounts, failures
-        return seed
-
-    def open(self, now: int):
-        """Make PINs for a board that has none yet, and show them. A generator.
-
-        `now` in seconds; a board that was locked is locked anew from now. Raises OSError.
-        """
-        self.lockout = Lockout(self._failures, now)
-        if self._fresh:
-            from tapauth.conn import kdf
-
-            unload("tapauth.conn.kdf")
-            accounts = {}
-            for role in (ADMIN, USER):
-                pin = kdf.new_pin(self.random)
-                accounts[role] = yield from kdf.protect(PIN, pin, self.random)
-            self.keep(accounts)
-            self._fresh = False
-            for role in (ADMIN, USER):
-                self.show_pin(role)
-        else:
-            self.keep(self.accounts)
+        self._show = show
 
     def show_pin(self, role: int) -> None:
         """Tell who is at the board the PIN of a role."""
@@ -101,7 +72,7 @@ class Keeper:
 
     def keep(self, accounts: dict) -> None:
         """Make `accounts` and the count of failures durable, then use them. Raises OSError."""
-        kept: dict = {"seed": binascii.hexlify(self._seed).decode()}
+        kept: dict = {"seed": binascii.hexlify(self.seed).decode()}
         kept["failures"] = self.lockout.failures if self.lockout.failures >= FREE else 0
         for role, name in ((ADMIN, "admin"), (USER, "user")):
             account = accounts[role]
@@ -109,3 +80,29 @@ class Keeper:
             kept[name] = [account.kind, account.record, pin]
         self._file.save(json.dumps(kept).encode())
         self.accounts = accounts
+
+
+class StateFile:
+    """What outlives a reboot: JSON with a checksum behind it, in the file `path`, replaced
+    whole by a new one: a power cut leaves the old or the new."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def load(self) -> bytes | None:
+        """What was saved last; None for nothing yet, b"" when it is damaged."""
+        try:
+            with open(self._path, "rb") as file:
+                data = file.read(2048)
+        except OSError as error:
+            return None if error.args[0] == 2 else b""  # ENOENT
+        body = data[:-4]
+        if len(data) > 4 and struct.unpack("<I", data[-4:])[0] == binascii.crc32(body):
+            return body
+        return b""
+
+    def save(self, data: bytes) -> None:
+        """Keep `data`, at most 2000 bytes. Raises OSError."""
+        with open(self._path + ".new", "wb") as file:
+            file.write(data + struct.pack("<I", binascii.crc32(data)))
+        os.rename(self._path + ".new", self._path)

@@ -16,23 +16,23 @@ FOREVER = const(-1)
 
 
 class Lockout:
-    """`failures` in a row; a board that starts with FREE or more starts locked."""
+    """`failures` in a row; a board that starts with FREE or more starts locked, `until` a time."""
 
     def __init__(self, failures: int, now: int):
         self.failures = failures
-        self._until = 0
+        self.until = 0
         self._lock(now)
 
     def _lock(self, now: int) -> None:
         over = self.failures - FREE
         if over >= 0:
-            self._until = now + min(_FIRST_S << min(over, 5), _LAST_S)
+            self.until = now + min(_FIRST_S << min(over, 5), _LAST_S)
 
     def wait(self, now: int) -> int:
         """Seconds until the next try: 0 for none, FOREVER until someone acts at the board."""
         if self.failures >= _CEILING:
             return FOREVER
-        return max(0, self._until - now)
+        return max(0, self.until - now)
 
     def failed(self, now: int) -> bool:
         """A wrong PIN or password. Returns whether the count must be kept."""
@@ -43,5 +43,5 @@ class Lockout:
     def passed(self) -> bool:
         """A right one, or an act at the board itself. Returns whether that must be kept."""
         was_kept = self.failures >= FREE
-        self.failures = self._until = 0
+        self.failures = self.until = 0
         return was_kept

@@ -1,9 +1,9 @@
 """The command auth: the order of its checks, and its result codes."""
 
 from tapauth.compat import const
-from tapauth.conn.account import PASSWORD, UNSECURED
 from tapauth.conn.auth import ROLES
 from tapauth.conn.kdf import best_iterations, matches, protect
+from tapauth.conn.keeper import PASSWORD, UNSECURED
 from tapauth.conn.lockout import FOREVER
 from tapauth.conn.sessions import ADMIN, API, USER, fits, is_token_shaped
 from tapauth.mac import equal
@@ -95,7 +95,7 @@ def _prove(auth, connection, wanted, secret: str, reply: dict):
             if account.kind and auth.pro and (yield from matches(account, secret)):
                 opened[role] = auth.session(role, True, False)
         if auth.boot_pin:
-            given = auth.boot_mac(secret.upper().encode())
+            given = auth.sessions.digest(secret.upper().encode())
             if equal(given, auth.boot_pin):
                 opened[ADMIN] = auth.session(ADMIN, True, True)
         if not opened:

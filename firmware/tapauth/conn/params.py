@@ -1,9 +1,9 @@
 """The commands beside auth: how the roles are protected, and tokens."""
 
 from tapauth.compat import const
-from tapauth.conn.account import KINDS, PASSWORD, PIN, UNSECURED, Account
 from tapauth.conn.auth import ROLES, Refused, role_name
 from tapauth.conn.kdf import LEAST, best_iterations, new_pin, protect
+from tapauth.conn.keeper import KINDS, PASSWORD, PIN, UNSECURED, Account
 from tapauth.conn.sessions import ADMIN, HTTP, USER, fits, is_token_shaped
 
 _MONTH_S = const(2_592_000)

@@ -15,7 +15,7 @@ ADMIN = const(2)
 
 API = "1"
 HTTP = "4"
-HTTP_LIFETIME = const(300)
+_HTTP_LIFETIME = const(300)
 NEVER = const(999_999_999_999)
 """The expiry of what lasts until the reboot."""
 
@@ -99,6 +99,10 @@ class Sessions:
         which = f"{kind}|{nonce}|{expiry}|{session.role}|{session.http if kind == HTTP else 0}|"
         return self._mac(which.encode(), session.sid)
 
+    def digest(self, secret: bytes) -> bytes:
+        """What is remembered of the boot PIN. No token is signed like this: none has a space."""
+        return self._mac(b"boot ", secret)
+
     def token(self, kind: str, session: Session, now: int) -> str:
         """A new token of `kind`. It ends with its session, an HTTP token after five minutes."""
         nonce = ""
@@ -107,7 +111,7 @@ class Sessions:
                 # The last eight values would favour some characters.
                 if byte < 248 and len(nonce) < _NONCE:
                     nonce += _ALPHANUMERIC[byte % 62]
-        expiry = min(session.expiry, now + HTTP_LIFETIME) if kind == HTTP else session.expiry
+        expiry = min(session.expiry, now + _HTTP_LIFETIME) if kind == HTTP else session.expiry
         mac = binascii.hexlify(self._sign(kind, nonce, str(expiry), session)).decode().upper()
         return f"{kind}*{nonce}*{expiry}*{mac}"
 

@@ -2,8 +2,9 @@
 
 from tapauth.compat import const, unload
 from tapauth.conn.auth import Refused
-from tapauth.server.commands import RESTART_MS
+from tapauth.server.commands import table
 
+_RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _MAX_ID = const(36)
 _TYPES = ("ISO14443", "ISO15693", "MacAddress", "eMAID", "KeyCode", "Central", "Local")
 _LEAST_WINDOW_S = const(5)
@@ -130,12 +131,12 @@ def _editor(commands):
 
 
 def _get_config(commands, connection, request: dict, reply: dict) -> None:
-    reply["config"] = _editor(commands).shown(commands.ports.config.read())
+    reply["config"] = _editor(commands).shown(commands.ports.config().read())
 
 
 def _set_config(commands, connection, request: dict, reply: dict) -> None:
     editor = _editor(commands)
-    config = commands.ports.config
+    config = commands.ports.config()
     changes = request.get("config")
     if not isinstance(changes, dict):
         raise Refused("config: an object")
@@ -146,14 +147,14 @@ def _set_config(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _confirm_config(commands, connection, request: dict, reply: dict) -> None:
-    if not commands.ports.config or not commands.ports.config.confirm():
+    if not commands.ports.config or not commands.ports.config().confirm():
         raise Refused("no configuration is on trial")
     commands.log.info("server", "the new configuration is confirmed")
 
 
 def _restart(commands, connection, request: dict, reply: dict) -> None:
     commands.log.info("server", "restart by command")
-    commands.restart_at = commands.clock.now() + RESTART_MS
+    commands.restart_at = commands.clock.now() + _RESTART_MS
 
 
 def _bench(commands, connection, request: dict, reply: dict) -> None:
@@ -165,20 +166,26 @@ def _bench(commands, connection, request: dict, reply: dict) -> None:
         raise Refused("the bench did not understand") from error
 
 
-COMMANDS = {
-    "withdrawAuthorization": _withdraw,
-    "setMasterPassGroup": _set_group,
-    "setConnectionTimeout": _set_timeout,
-    "learnCard": _learn_card,
-    "confirmCard": _confirm_card,
-    "cancelLearning": _cancel_learning,
-    "addCard": _add_card,
-    "blockCard": _block_card,
-    "removeCard": _remove_card,
-    "getConfig": _get_config,
-    "setConfig": _set_config,
-    "confirmConfig": _confirm_config,
-    "restart": _restart,
-    "bench": _bench,
-    "getCard": _get_card,
-}
+_NAMES = (
+    "withdrawAuthorization setMasterPassGroup setConnectionTimeout learnCard confirmCard "
+    "cancelLearning addCard blockCard removeCard getConfig setConfig confirmConfig "
+    "restart bench getCard"
+)
+_FUNCTIONS = (
+    _withdraw,
+    _set_group,
+    _set_timeout,
+    _learn_card,
+    _confirm_card,
+    _cancel_learning,
+    _add_card,
+    _block_card,
+    _remove_card,
+    _get_config,
+    _set_config,
+    _confirm_config,
+    _restart,
+    _bench,
+    _get_card,
+)
+COMMANDS = table(_NAMES, _FUNCTIONS)

@@ -4,13 +4,10 @@ A command is a method of the request, as in the auth document: a user reads, an 
 What stands behind them comes as ports, objects with the methods named here.
 """
 
-from tapauth.compat import const, unload
+from tapauth.compat import unload
 from tapauth.conn.auth import Refused, reply_to
 from tapauth.conn.sessions import ADMIN
 from tapauth.server.learn import Learner
-
-RESTART_MS = const(500)
-"""How long a reply has to get out before the board restarts."""
 
 
 class Ports:
@@ -22,12 +19,14 @@ class Ports:
     `cards`:  put(id_token, info) and delete(id_token), generators as those of store.Store;
               find(id_token) -> ValidationResult or None; status() -> dict;
               load() -> store.load.Load or like it; export() -> (bytes in all, generator)
-    `config`: trial.Trial, and `parse(text)`, which raises ValueError
+    `config`: a function that makes a trial.Trial; `parse(text)`, which raises ValueError
     `tail`:   tail.Tail
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense
+    `rpc`:    the cloud auth service and the function that makes a Peer of it, as a tuple
     """
 
     def __init__(self, board=None, cards=None, config=None, parse=None, tail=None, bench=None):
+        self.rpc = None
         self.board = board
         self.cards = cards
         self.config = config
@@ -111,9 +110,9 @@ def _get_status(commands, connection, request: dict, reply: dict) -> None:
     reply["status"] = commands.ports.board.status()
     if commands.ports.cards:
         reply["cards"] = commands.ports.cards.status()
-    config = commands.ports.config
     reply["configuration"] = "in force"
-    if config:
+    if commands.ports.config:
+        config = commands.ports.config()
         if config.pending:
             reply["configuration"] = "waits for a restart"
         elif config.on:
@@ -129,4 +128,9 @@ def _get_log(commands, connection, request: dict, reply: dict) -> None:
     reply["lines"] = commands.ports.tail.lines()
 
 
-_READING = {"getStatus": _get_status, "getEvses": _get_evses, "getLog": _get_log}
+def table(names: str, functions: tuple) -> dict:
+    """Names, in one text with spaces, to functions: MicroPython keeps a short text for ever."""
+    return dict(zip(names.split(" "), functions))  # noqa: B905 (MicroPython has no strict)
+
+
+_READING = table("getStatus getEvses getLog", (_get_status, _get_evses, _get_log))

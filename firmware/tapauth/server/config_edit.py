@@ -2,7 +2,7 @@
 
 import json
 
-MASK = "***"
+_MASK = "***"
 
 
 def _masked(section: dict) -> dict:
@@ -10,13 +10,13 @@ def _masked(section: dict) -> dict:
     for name, value in section.items():
         if isinstance(value, dict):
             value = _masked(value)
-        elif is_secret(name) and value:
-            value = MASK
+        elif _is_secret(name) and value:
+            value = _MASK
         shown[name] = value
     return shown
 
 
-def is_secret(name: str) -> bool:
+def _is_secret(name: str) -> bool:
     """Whether the value of this key is not to be shown."""
     return name.endswith(("password", "key", "secret"))
 
@@ -35,7 +35,7 @@ def _merge(old: dict, changes: dict) -> None:
             _merge(section, value)
         elif value is None:
             old.pop(name, None)
-        elif not (is_secret(name) and value == MASK):
+        elif not (_is_secret(name) and value == _MASK):
             old[name] = value
 
 

@@ -8,8 +8,7 @@ import asyncio
 
 from tapauth.compat import const, secured
 
-MAX_HEAD = const(2048)
-"""Most bytes of a request line and headers together."""
+_MAX_HEAD = const(2048)  # most bytes of a request line and headers together
 _PIECE = const(256)
 
 
@@ -22,6 +21,8 @@ class Pipe:
         self.task = task
         self.began = began
         self.deadline = deadline
+        self.sock = (self, self)
+        """Its two directions, as a WebSocket looks for them."""
         self.settled = False
         """Whether it is authorized, and so not given up for another."""
         self.address = str(writer.get_extra_info("peername")[0])
@@ -29,7 +30,7 @@ class Pipe:
         self._writer = self._raw = writer
         self._buffer = b""
         self._ended = False
-        self._head = MAX_HEAD
+        self._head = _MAX_HEAD
         self._writing = asyncio.Lock()
 
     async def secure(self, context) -> None:

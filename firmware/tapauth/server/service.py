@@ -1,4 +1,4 @@
-"""The server: listens, keeps its peers within bounds, and hands over what they ask.
+"""The server: keeps its peers within bounds, and hands over what they ask. door.py loads it.
 
 microdot does HTTP and WebSocket; the streams under it are ours (pipe.py), and so are all limits:
 connections in all and by address, sizes, rates, and time.
@@ -6,32 +6,25 @@ connections in all and by address, sizes, rates, and time.
 
 import asyncio
 import json
+import sys
 
-from microdot import Microdot, Request, Response
-from microdot.microdot import HTTPException
 from microdot.websocket import WebSocket, WebSocketError
 
-from tapauth.compat import const, sleep_ms, unload
+from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
 from tapauth.server.commands import Commands
+from tapauth.server.door import BUSY, finish, turn_away
 from tapauth.server.pipe import Pipe
 
-MAX_MESSAGE = const(4096)
-"""Most bytes of a WebSocket message."""
+_MAX_MESSAGE = const(4096)  # most bytes of a WebSocket message
 _HEAD_MS = const(5000)  # for a request's head
-STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
+_STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
 _GRACE_MS = const(2000)  # a connection this young is not given up for another
 _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # messages at once
 _REFILL_MS = const(50)  # one more message each; who sends faster is read later
-_TICK_MS = const(100)
-
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+_HTTP = ("microdot.microdot", "tapauth.server.http")
+_HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 
 
 class Peer:
@@ -47,9 +40,9 @@ class Peer:
         self._last = now
         self.gone = False
 
-    async def send(self, text: str) -> None:
+    async def send(self, data, opcode=None) -> None:
         """Send a message, as fast as the peer takes it."""
-        await self._socket.send(text)
+        await self._socket.send(data, opcode)
 
     def push(self, text: str) -> bool:
         """Send a message when the peer takes it. False: too many wait already."""
@@ -73,7 +66,10 @@ class Peer:
         """The next message, not before the rate of messages allows it."""
         if self._budget < 0:
             await sleep_ms(-self._budget)
-        data = await self._socket.receive()
+        try:
+            data = await self._socket.receive()
+        except UnicodeError:
+            raise WebSocketError("no text")
         now = clock.now()
         self._budget = min(self._budget + now - self._last, _BURST * _REFILL_MS) - _REFILL_MS
         self._last = now
@@ -82,90 +78,49 @@ class Peer:
 
 class Server:
     """`settings` is the checked "server" object of the configuration, `ports` a commands.Ports,
-    `make_auth(on_lost)` a generator that makes the ConnectionAuth, `page` the path of the
-    compressed console page.
-
-    `rpc` is the cloud auth service or None: `rpc.handle(data, peer)` as rpc.service.Service has
-    it, with `new_rpc_peer()` for each of its connections.
+    `make_auth(on_lost)` makes the ConnectionAuth, `counts` takes what was turned away.
     """
 
-    def __init__(self, settings: dict, ports, make_auth, page: str, clock, log):
-        self.rpc = None
-        self.new_rpc_peer = None
-        self.auth = None
-        self.commands: Commands | None = None
-        self.refused = 0
-        """Connections that were turned away."""
-        self.dropped = 0
-        """Connections that were given up, for lack of life."""
-        self.events_dropped = 0
+    def __init__(self, settings: dict, ports, make_auth, clock, log, counts: dict):
         self.settings = settings
         self.ports = ports
-        self._make_auth = make_auth
-        self.page = page
         self.clock = clock
         self.log = log
+        self.auth = make_auth(self._lost)
+        self.commands = Commands(self.auth, ports, clock, log, self._tell)
+        self._counts = counts
         self._context = None
+        if settings["tls_cert"]:
+            from tapauth.server import tls
+
+            unload("tapauth.server.tls")
+            self._context = tls.context(settings)
         self._pipes: list[Pipe] = []
         self._peers: list[Peer] = []
-        # Bodies are streams, and there are none where none is wanted.
-        Request.max_body_length = 0
-        WebSocket.max_message_length = MAX_MESSAGE
+        self._asking = 0
+        self._asked = 0
+        WebSocket.max_message_length = _MAX_MESSAGE
 
-    # Life.
+    def close(self) -> None:
+        """End all connections."""
+        for pipe in self._pipes:
+            pipe.task.cancel()
+        unload_http()
 
-    async def run(self, beat) -> None:
-        """Serve for ever. Raises OSError when the port cannot be had."""
-        beat()
-        if not self.commands:
-            self.auth = await self.steps(self._make_auth(self._lost))
-            self.commands = Commands(self.auth, self.ports, self.clock, self.log, self._tell)
-        settings = self.settings
-        self._context = _tls(settings)
-        server = await asyncio.start_server(self._accept, settings["address"], settings["port"])
-        scheme = "https" if self._context else "http"
-        self.log.info("server", "{} on port {}", scheme, settings["port"])
-        try:
-            while True:
-                beat()
-                self._look_after()
-                await sleep_ms(_TICK_MS)
-        finally:
-            server.close()
-            for pipe in self._pipes:
-                pipe.task.cancel()
-
-    def _look_after(self) -> None:
-        now = self.clock.now()
+    def look_after(self, now: int) -> None:
+        """End what takes too long, and do what is due. To be called now and then."""
         for pipe in self._pipes:
             if now >= pipe.deadline:
                 pipe.deadline = now + _HEAD_MS
-                self.dropped += 1
+                self._counts["server_dropped"] += 1
                 pipe.task.cancel()
-        self.auth.expire()  # type: ignore
-        commands = self.commands
-        commands.learner.poll()  # type: ignore
-        if commands.restart_at and now >= commands.restart_at:  # type: ignore
-            commands.restart_at = 0  # type: ignore
+        self.auth.expire()
+        self.commands.learner.poll()
+        if self.commands.restart_at and now >= self.commands.restart_at:
+            self.commands.restart_at = 0
             self.ports.board.restart()
-
-    async def steps(self, steps):
-        """Run a generator to its end; its steps say how long they can wait."""
-        try:
-            while True:
-                await sleep_ms(next(steps) or 0)
-        except StopIteration as end:
-            return end.value
-        finally:
-            steps.close()
-
-    def counters(self) -> dict:
-        """What was turned away so far."""
-        return {
-            "server_refused": self.refused,
-            "server_dropped": self.dropped,
-            "server_events_dropped": self.events_dropped,
-        }
+        if not self._asking and now - self._asked >= _HTTP_MS:
+            unload_http()
 
     # Connections.
 
@@ -181,27 +136,30 @@ class Server:
             return True
         if oldest and self.clock.now() - oldest.began > _GRACE_MS:
             # Who shows nothing for his presence makes room.
-            self.dropped += 1
+            self._counts["server_dropped"] += 1
             self._pipes.remove(oldest)
             oldest.task.cancel()
             return True
         return False
 
-    async def _accept(self, reader, writer) -> None:
+    async def accept(self, reader, writer) -> None:
+        """Serve a connection to its end."""
         now = self.clock.now()
         try:
             pipe = Pipe(reader, writer, asyncio.current_task(), now, now + _HEAD_MS)
         except (OSError, TypeError):  # gone already
             return
         if not self._room_for(pipe):
-            self.refused += 1
-            await pipe.aclose()
+            self._counts["server_refused"] += 1
+            await turn_away(writer)
             return
         self._pipes.append(pipe)
         try:
             if self._context:
                 await pipe.secure(self._context)
             await self._serve(pipe)
+        except MemoryError as error:
+            self.log.warning("server", "connection ended: {}", error)
         except (OSError, WebSocketError, asyncio.CancelledError) as error:
             self.log.debug("server", "connection ended: {}", error)
         except Exception as error:
@@ -228,7 +186,7 @@ class Server:
                     message.update(for_admins)
                 texts[role] = json.dumps(message)
             if not peer.push(texts[role]):
-                self.events_dropped += 1
+                self._counts["server_events_dropped"] += 1
 
     def _tell(self, peer: Peer, event: str, members: dict) -> None:
         message = {"method": "event", "event": event}
@@ -238,61 +196,78 @@ class Server:
     def _lost(self, peer: Peer, cause: int) -> None:
         """A connection lost its authorization."""
         peer.pipe.settled = False
-        peer.pipe.deadline = self.clock.now() + STRANGER_MS
+        peer.pipe.deadline = self.clock.now() + _STRANGER_MS
         self._tell(peer, "authorizationNeeded", {"cause": cause})
 
     # Requests.
 
-    async def _serve(self, pipe: Pipe) -> None:
-        """Answer the request that a connection begins with."""
+    async def _begin(self, pipe: Pipe):
+        self._asking += 1
         try:
-            request = await Request.create(Microdot, pipe, pipe, None)
-            if request and request.method == "GET" and request.path == "/api":
-                response = await self._api(request)
-            else:
-                if request and request.path == "/rpc":
-                    from tapauth.server import rpc_socket as room
-                else:
-                    from tapauth.server import files as room  # type: ignore
+            for name in _HTTP:
+                if name not in sys.modules:
+                    __import__(name)
+                    await sleep_ms(0)
+            if is_scarce():
+                raise MemoryError
+            return await sys.modules[_HTTP[-1]].begin(self, pipe)  # type: ignore
+        except MemoryError as error:
+            self.log.warning("server", "a request was turned away: {}", error)
+            self._counts["server_refused"] += 1
+            await pipe.awrite(BUSY)
+            return None
+        finally:
+            self._asking -= 1
+            self._asked = self.clock.now()
 
-                # What it needs of the module lives as long as it runs.
-                unload(room.__name__)
-                response = await room.respond(self, request)
-        except (HTTPException, ValueError, IndexError):
-            response = Response("bad request", 400, HEADERS)
-        if response:
-            await response.write(pipe)
+    async def _upload(self, pipe: Pipe, size: int) -> None:
+        from tapauth.server import upload
 
-    def _pipe_of(self, request) -> Pipe:
-        return request.sock[0]
+        unload("tapauth.server.upload")
+        if not self._asking:
+            unload_http()
+        status, text = await upload.take(self, pipe, size)
+        self._asking += 1
+        try:
+            from tapauth.server import http
+
+            await http.answer(pipe, status, text)
+        finally:
+            self._asking -= 1
+
+    async def _serve(self, pipe: Pipe) -> None:
+        """Answer the request that a connection begins with, and what comes after it."""
+        opened = await self._begin(pipe)
+        if not opened:
+            return
+        path, rest = opened
+        if path == "/cards":
+            await self._upload(pipe, rest)
+            return
+        # The request has done its work, and what is left of it would keep its code in memory.
+        rest.request = pipe
+        pipe.deadline = self.clock.now() + _STRANGER_MS
+        peer = Peer(pipe, rest, self.clock.now())
+        if path == "/api":
+            await self._api(peer)
+            return
+        from tapauth.server import rpc_socket
+
+        # What it needs of the module lives as long as it runs.
+        unload("tapauth.server.rpc_socket")
+        await rpc_socket.converse(self, peer)
 
     # WebSockets.
 
-    def is_foreign(self, request) -> bool:
-        """Whether a page of another host opens this WebSocket in its visitor's name."""
-        origin = request.headers.get("Origin")
-        return bool(origin) and origin.split("://")[-1] != request.headers.get("Host")
-
-    async def _api(self, request):
-        if self.is_foreign(request):
-            return Response("other origin", 403, HEADERS)
-        socket = WebSocket(request)
-        await socket.handshake()
-        now = self.clock.now()
-        pipe = self._pipe_of(request)
-        pipe.deadline = now + STRANGER_MS
-        peer = Peer(pipe, socket, now)
+    async def _api(self, peer: Peer) -> None:
         self._peers.append(peer)
         try:
             await self._converse(peer)
-        except WebSocketError:
-            pass  # closed, or not what we understand
         finally:
             peer.gone = True
             self._peers.remove(peer)
-            if self.commands:
-                self.commands.learner.stop(peer)
-            self.auth.closed(peer)  # type: ignore
+            self.commands.learner.stop(peer)
+            self.auth.closed(peer)
 
     async def _converse(self, peer: Peer) -> None:
         pipe = peer.pipe
@@ -311,19 +286,13 @@ class Server:
             request = None
         if not isinstance(request, dict):
             return '{"method":"","requestId":"","result":false,"error":"not a JSON object"}'
-        reply = await self.steps(self.commands.handle(peer, request))  # type: ignore
         try:
-            return json.dumps(reply)
+            return json.dumps(await finish(self.commands.handle(peer, request)))
         except MemoryError:
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
 
 
-def _tls(settings: dict):
-    """The context for TLS with the configured certificate, or None for none."""
-    if not settings["tls_cert"]:
-        return None
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings["tls_cert"], settings["tls_key"])
-    return context
+def unload_http() -> None:
+    """Forget what only requests need; it comes back with the next one."""
+    for name in _HTTP:
+        unload(name)

@@ -1,5 +1,6 @@
 """What a store is and answers: opening it, lookups, settings, status. Changes: store.py."""
 
+from tapauth.compat import unload
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store.cards import Cards
 from tapauth.store.codec import (
@@ -34,6 +35,12 @@ def finish(steps):
             next(steps)
     except StopIteration as stop:
         return stop.value
+
+
+def unload_writers() -> None:
+    """Forget the modules that only large changes need; what is under way lives until its end."""
+    for name in ("load", "merge", "writer"):
+        unload("tapauth.store." + name)
 
 
 class Shelf:
@@ -94,6 +101,7 @@ class Shelf:
                 # Imported late, as in store.py: a board that only looks cards up needs no more.
                 from tapauth.store.merge import merge
 
+                unload_writers()
                 finish(merge(self, (), (), 0))
                 self.close()
             self.cards = Cards(self.fs, self.path, self.key_id)

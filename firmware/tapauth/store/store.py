@@ -26,7 +26,7 @@ from tapauth.store.codec import (
     unused_days,
 )
 from tapauth.store.journal import SEGMENTS
-from tapauth.store.shelf import Shelf, finish, hiding
+from tapauth.store.shelf import Shelf, finish, hiding, unload_writers
 
 __all__ = ["MAX_UPDATE", "Store", "finish"]
 
@@ -37,9 +37,10 @@ _NOT_CACHED = ("ConcurrentTx", "Timeout", "PinRequired", "NotAtThisTime")
 
 
 def _flush(store, records, new_terms, version: int, counts: tuple):
-    # Imported at the first change that needs it: lookups alone do without.
+    # Imported at the change that needs it: lookups alone do without.
     from tapauth.store.merge import flush
 
+    unload_writers()
     return flush(store, records, new_terms, version, counts)
 
 
@@ -191,6 +192,7 @@ class Store(Shelf):
         # Imported when needed: most boards see a full list rarely.
         from tapauth.store.load import Load
 
+        unload_writers()
         return Load(self)
 
     def tidy(self, now: int | None):

@@ -1,0 +1,106 @@
+"""The start of connection auth: reads what was kept, and makes PINs for a board that has none.
+
+And what it remembers while it is not loaded: plain values, so that no code stays.
+"""
+
+import binascii
+import json
+
+from tapauth.compat import unload
+from tapauth.conn.auth import ConnectionAuth
+from tapauth.conn.keeper import PIN, Account, Keeper, Random
+from tapauth.conn.lockout import FREE, Lockout
+from tapauth.conn.sessions import ADMIN, USER, Session
+from tapauth.mac import Mac
+
+
+def _read(kept: dict) -> tuple:
+    """(seed, accounts, failures) of the file's object. Raises whatever that cannot be read."""
+    accounts = {}
+    for role, name in ((ADMIN, "admin"), (USER, "user")):
+        kind, record, pin = kept[name]
+        account = accounts[role] = Account(kind, record, pin)
+        if kind:
+            account.iterations()
+    return binascii.unhexlify(kept["seed"]), accounts, kept["failures"] + 0
+
+
+def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, now: int):
+    """The Keeper of this start; see there. A generator. Raises OSError.
+
+    `source(n)` gives random bytes, `unique` is the board's own id, `now` is in seconds; a board
+    that was locked is locked anew from now.
+    """
+    seed, accounts, failures = b"", {}, 0
+    data = file.load()
+    if data is not None:
+        try:
+            seed, accounts, failures = _read(json.loads(data.decode()))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            log.error("conn", "the kept PINs and passwords are damaged: there are new PINs")
+            # Whoever can damage the file must not get more tries by it.
+            failures = FREE
+    mac = Mac(seed)
+    fresh = source(32)
+    random = Random(mac(b"random", fresh, unique), source)
+    keeper = Keeper(
+        file,
+        mac(b"key", fresh, unique),
+        mac(b"seed", fresh, unique),
+        random,
+        accounts,
+        Lockout(failures, now),
+        pin_recoverable,
+        show,
+    )
+    if accounts:
+        keeper.keep(accounts)
+        return keeper
+    from tapauth.conn import kdf
+
+    unload("tapauth.conn.kdf")
+    for role in (ADMIN, USER):
+        accounts[role] = yield from kdf.protect(PIN, kdf.new_pin(random), random)
+    keeper.keep(accounts)
+    for role in (ADMIN, USER):
+        keeper.show_pin(role)
+    return keeper
+
+
+def freeze(auth) -> tuple:
+    """All that a ConnectionAuth without connections knows. It must not be used afterwards."""
+    keeper = auth.keeper
+    accounts = [(role, one.kind, one.record, one.pin) for role, one in keeper.accounts.items()]
+    sessions = [
+        (one.role, one.secured, one.boot, one.expiry, one.sid, one.http)
+        for one in auth.sessions.all
+    ]
+    # Random numbers go on under a new key, which nobody can have seen.
+    secrets = (keeper.key, keeper.seed, keeper.random(32), auth.boot_pin)
+    lockout = (keeper.lockout.failures, keeper.lockout.until)
+    return secrets, accounts, lockout, sessions, auth.iterations
+
+
+def thaw(kept: tuple, file, source, pin_recoverable: bool, show, settings, clock, log, on_lost):
+    """The ConnectionAuth that freeze() put by; the other arguments are those of its parts."""
+    (key, seed, random_key, boot_pin), accounts, (failures, until), sessions, iterations = kept
+    lockout = Lockout(failures, 0)
+    lockout.until = until
+    keeper = Keeper(
+        file,
+        key,
+        seed,
+        Random(random_key, source),
+        {role: Account(kind, record, pin) for role, kind, record, pin in accounts},
+        lockout,
+        pin_recoverable,
+        show,
+    )
+    auth = ConnectionAuth(settings, keeper, clock, log, on_lost)
+    for role, secured, boot, expiry, sid, http in sessions:
+        session = Session(role, secured, boot, expiry, sid)
+        session.http = http
+        auth.sessions.all.append(session)
+    auth.boot_pin = boot_pin
+    auth.iterations = iterations
+    return auth

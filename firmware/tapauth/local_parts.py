@@ -1,0 +1,114 @@
+"""The local interface while somebody is connected: ports to the other rooms, and the server."""
+
+import os
+
+from tapauth.compat import unload
+from tapauth.conn.auth import ConnectionAuth
+from tapauth.conn.keeper import StateFile
+from tapauth.server.commands import Ports
+from tapauth.server.service import Server
+
+import board
+
+
+def _parse(text: str) -> dict:
+    """Check a configuration; its tables are in memory only meanwhile. Raises ValueError."""
+    from tapauth import config
+
+    try:
+        return config.parse(text)
+    finally:
+        unload("tapauth.config")
+
+
+def _trial():
+    """The trial of a new configuration: all of it is in files."""
+    from tapauth.trial import Trial
+
+    unload("tapauth.trial")
+    return Trial()
+
+
+class Cards:
+    """The card store as the commands want it."""
+
+    def __init__(self, vault):
+        store = vault.store
+        self._vault = vault
+        self.put, self.delete = store.put, store.delete
+        self.status, self.load = store.status, store.load
+
+    def find(self, id_token: dict):
+        """What the store says of a card: a ValidationResult, or None."""
+        return self._vault.look_up(id_token)[0]
+
+    def export(self):
+        """(bytes in all, generator of pieces) of the list."""
+        from tapauth.store import export
+
+        unload("tapauth.store.export")  # what is under way lives as long as it runs
+        unload("tapauth.store.writer")
+        return export.export(self._vault.store)
+
+
+class Board:
+    """The port `board`: see commands.Ports."""
+
+    def __init__(self, local):
+        self._local = local
+        commands = local.commands
+        self.evses = commands.evses
+        self.withdraw = commands.withdraw
+        self.set_master_pass_group_id = commands.set_master_pass_group_id
+        self.set_connection_timeout = commands.set_connection_timeout
+        self.restart = board.reset
+
+    def status(self) -> dict:
+        """What getStatus tells of the board."""
+        app = self._local.app
+        status = app.health.report()
+        status["link"] = "up" if app.link.connected else "down"
+        return status
+
+
+def _auth(kept, settings: dict, app):
+    """A function of `on_lost` that makes the ConnectionAuth. A generator. Raises OSError."""
+    file = StateFile("/conn")
+    recoverable = settings["pin_recoverable"]
+    # A PIN goes to the serial console only: never into the log, whose tail can be read.
+    if kept:
+        from tapauth.conn import opening
+
+        unload("tapauth.conn.opening")
+        thaw = opening.thaw
+        return lambda on_lost: thaw(
+            kept, file, os.urandom, recoverable, print, settings, app.clock, app.log, on_lost
+        )
+    from tapauth.conn import opening
+
+    unload("tapauth.conn.opening")
+    now = app.clock.now() // 1000
+    keeper = yield from opening.open_keeper(
+        file, os.urandom, board.unique_id(), recoverable, print, app.log, now
+    )
+    return lambda on_lost: ConnectionAuth(settings, keeper, app.clock, app.log, on_lost)
+
+
+def make(local, kept, counts: dict):
+    """The Server of a Local, as door.Door wants it. A generator. Raises OSError."""
+    app = local.app
+    settings = app.settings["server"]
+    make_auth = yield from _auth(kept, settings, app)
+    ports = Ports(
+        Board(local),
+        Cards(app.vault) if app.vault.store else None,
+        _trial,
+        _parse,
+        app.tail,
+        getattr(board, "bench", None),
+    )
+    if local.rpc:
+        from tapauth.rpc.service import Peer
+
+        ports.rpc = (local.rpc, Peer)
+    return Server(settings, ports, make_auth, app.clock, app.log, counts)

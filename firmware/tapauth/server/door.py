@@ -1,0 +1,189 @@
+"""The door of the local interface: listens on the network and on the serial console.
+
+Everything behind it is in memory only while somebody is there, and some seconds longer. Between,
+there is what connection auth must remember, in plain values.
+"""
+
+import asyncio
+import select
+import sys
+
+from tapauth.compat import const, is_scarce, sleep_ms, unload
+
+_TICK_MS = const(100)
+_LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
+_MAX_LINE = const(140)
+_CONNECTION = const(640)  # words of heap that one holds
+BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+# One at a time, so that the loop goes on between them.
+_PARTS = (
+    "tapauth.mac",
+    "tapauth.conn.lockout",
+    "tapauth.conn.sessions",
+    "tapauth.conn.auth",
+    "tapauth.conn.keeper",
+    "microdot.websocket",
+    "tapauth.server.pipe",
+    "tapauth.server.learn",
+    "tapauth.server.commands",
+    "tapauth.server.service",
+)
+
+
+class Door:
+    """`settings` is the checked "server" object of the configuration. `make(kept, counts)` is a
+    generator of the service.Server; `kept` is what opening.freeze() put by, None at the start.
+    """
+
+    def __init__(self, settings: dict, make, clock, log):
+        self.server = None
+        """The service.Server while it is loaded."""
+        self.counts = {"server_refused": 0, "server_dropped": 0, "server_events_dropped": 0}
+        self._settings = settings
+        self._make = make
+        self._clock = clock
+        self._log = log
+        self._kept = None
+        self._loaded: list[str] = []
+        self._loading = False
+        self._inside = 0
+        self._empty_since = 0
+        self._line = ""
+        self._obeying = False
+        self._deaf = False
+        self._poll = select.poll()
+        self._poll.register(sys.stdin, select.POLLIN)
+
+    async def run(self, beat) -> None:
+        """Serve for ever. Raises OSError when the port cannot be had, MemoryError."""
+        beat()
+        # Now, and not when the first one comes: PINs are made, and it shows whether it fits.
+        await self._open()
+        address, port = self._settings["address"], self._settings["port"]
+        listener = await asyncio.start_server(self._accept, address, port)
+        scheme = "https" if self._settings["tls_cert"] else "http"
+        self._log.info("server", "{} on port {}", scheme, port)
+        try:
+            while True:
+                beat()
+                self._listen()
+                self._look_after()
+                await sleep_ms(_TICK_MS)
+        finally:
+            listener.close()
+            if self.server:
+                self.server.close()
+
+    # What is behind it.
+
+    async def _open(self) -> None:
+        """Load the server, unless it is there. Raises MemoryError, OSError."""
+        while self._loading:
+            await sleep_ms(_TICK_MS)
+        if is_scarce(_CONNECTION):
+            raise MemoryError
+        if self.server:
+            return
+        self._loading = True
+        try:
+            for name in _PARTS:
+                if name not in sys.modules:
+                    self._loaded.append(name)
+                    __import__(name)
+                    await sleep_ms(0)
+                    if is_scarce():
+                        raise MemoryError
+            self._empty_since = self._clock.now()
+            self.server = await finish(self._make(self._kept, self.counts))
+            self._kept = None
+        finally:
+            self._loading = False
+            if not self.server:
+                self._forget()
+
+    def _look_after(self) -> None:
+        server, now = self.server, self._clock.now()
+        if not server:
+            return
+        server.look_after(now)
+        if self._inside:
+            self._empty_since = now
+        elif now - self._empty_since >= _LINGER_MS and not server.commands.restart_at:
+            from tapauth.conn import opening
+
+            unload("tapauth.conn.opening")
+            self._kept = opening.freeze(server.auth)
+            server.close()
+            self.server = None
+            self._forget()
+
+    def _forget(self) -> None:
+        while self._loaded:
+            unload(self._loaded.pop())
+        unload("microdot")
+
+    # Who comes.
+
+    async def _accept(self, reader, writer) -> None:
+        self._inside += 1
+        try:
+            if not self.server and self._inside > self._settings["max_connections"]:
+                raise OSError
+            await self._open()
+            await self.server.accept(reader, writer)  # type: ignore
+        except (MemoryError, OSError) as error:
+            self._log.warning("server", "a connection was turned away: {}", error)
+            self.counts["server_refused"] += 1
+            await turn_away(writer)
+        finally:
+            self._inside -= 1
+
+    def _listen(self) -> None:
+        """Read what is typed on the serial console, up to the end of a line."""
+        while not (self._obeying or self._deaf) and self._poll.poll(0):
+            character = sys.stdin.read(1)
+            if not character:
+                # Nothing is connected, and nothing ever will be.
+                self._deaf = True
+            elif character not in "\r\n":
+                self._line = (self._line + character)[-_MAX_LINE:]
+            elif self._line:
+                self._obeying = True
+                asyncio.create_task(self._obey(self._line))
+                self._line = ""
+
+    async def _obey(self, line: str) -> None:
+        self._inside += 1
+        try:
+            await self._open()
+            from tapauth.server import serial_console
+
+            unload("tapauth.server.serial_console")
+            await finish(serial_console.obey(self.server.auth, line))  # type: ignore
+        except Exception as error:
+            self._log.error("server", "not done: {}", error)
+        finally:
+            self._inside -= 1
+            self._obeying = False
+
+
+async def finish(steps):
+    """Run a generator to its end; its steps say how many milliseconds they can wait."""
+    try:
+        while True:
+            await sleep_ms(next(steps) or 0)
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
+
+
+async def turn_away(writer) -> None:
+    """There is no room for a connection."""
+    try:
+        writer.write(BUSY)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    except OSError:
+        pass  # gone already

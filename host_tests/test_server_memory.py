@@ -1,0 +1,167 @@
+"""The local server takes memory only while somebody is there, and never the last of it."""
+
+import http.client
+import time
+
+import pytest
+
+from tools.local_board import Client, LocalBoard, list_file
+
+CARD = "04a1b2c3d4e5f6"
+GONE_S = 4.5
+"""After this nobody is there any more, and what served them is forgotten."""
+NAMES = 3000
+"""Bytes that names met for the first time, and what else is made once, may take for ever."""
+
+
+def a_visit(board, secret: str) -> None:
+    """What a person does with the console page, and a list that goes down and up."""
+    with board.client() as client:
+        reply = client.login(secret)
+        assert reply["result"], reply
+        for method in ("getStatus", "getEvses", "getLog", "getAuthInfo", "getConfig"):
+            assert client.ask(method)["result"]
+        assert client.ask("addCard", idToken=CARD)["result"]
+        client.ask("learnCard")
+        token = client.ask("getTokenForHttpServer")["token"]
+        assert board.http("GET", "/")[0] == 200
+        assert board.http("GET", "/cards?token=" + token)[0] == 200
+        assert board.http("POST", "/cards?token=" + token, list_file(500))[0] == 200
+        with Client(board.port, "/rpc") as frames:
+            frames.socket.send("//x")
+            assert frames.socket.recv(10) == "you are //x"
+
+
+def idle(board) -> int:
+    time.sleep(GONE_S)
+    return board.next_measurement()["heap"]
+
+
+def test_the_heap_is_given_back(tell):
+    with LocalBoard() as board:
+        before = idle(board)
+        with board.admin() as admin:
+            time.sleep(1.5)  # the request's code has gone
+            opened = board.next_measurement()["heap"] - before
+            at = len(board.measured)
+            token = admin.ask("getTokenForHttpServer")["token"]
+            assert board.http("POST", "/cards?token=" + token, list_file(2000))[0] == 200
+            time.sleep(1.5)
+            after = board.next_measurement()["heap"] - before
+            most = max(one["heap"] for one in board.measured[at:]) - before
+        tell(f"an open console takes {opened} bytes of heap, an upload {most - opened} more")
+        assert opened < 45_000
+        assert after - opened < NAMES
+        # What is met for the first time stays, once.
+        a_visit(board, board.pins["admin"])
+        first = idle(board)
+        for _ in range(3):
+            a_visit(board, board.pins["admin"])
+        again = idle(board)
+        tell(f"visits leave {first - before} bytes, more of them {again - first}")
+        assert again - first < 1000
+        assert board.worst_lag() < 100
+
+
+def test_what_was_agreed_outlives_the_memory():
+    with LocalBoard() as board:
+        with board.admin() as admin:
+            reply = admin.login(board.pins["admin"])
+            admin.ask("restart_")
+        with board.client() as client:
+            for _ in range(5):
+                assert client.login("wrong")["resultCode"] == 8
+        idle(board)
+        with board.client() as client:
+            assert client.login("wrong")["resultCode"] == 6
+            assert client.login(reply["tokenForHttpServer"])["resultCode"] == 8
+            assert client.login(reply["token"])["previleges"] == 2
+            assert board.http("GET", "/log?token=" + reply["tokenForHttpServer"])[0] == 200
+            assert board.http("GET", "/log?token=" + reply["token"])[0] == 403
+        idle(board)
+        board.type("pin at the board")
+        board.wait_for_line("until the restart")
+        idle(board)
+        with board.client() as client:
+            assert client.login("at the board")["previleges"] == 2
+
+
+def test_a_board_with_little_memory_turns_away_and_goes_on():
+    with LocalBoard(heap="192k", connections=8) as board:
+        before = idle(board)
+        with board.admin() as admin:
+            others = []
+            refused = 0
+            for _ in range(7):
+                try:
+                    others.append(board.client())
+                except Exception:  # however the client puts it
+                    refused += 1
+            assert refused, "the heap is too large for this test"
+            # A command that does not fit is refused; it does when the requests' code has gone.
+            assert admin.ask("bench", line="lift").get("error", "MemoryError") == "MemoryError"
+            time.sleep(1.5)
+            assert admin.ask("bench", line="tap " + CARD)["result"]
+            for status in ("Processing", "Rejected"):
+                assert admin.event("tokenValidationStatus")["status"] == status
+            for other in others:
+                other.close()
+            counters = admin.ask("getStatus")["status"]["counters"]
+            assert counters["server_refused"] >= refused
+        left = idle(board) - before
+        assert left < NAMES + 2000, left
+        # What does not fit leaves the list as it was.
+        with board.admin() as admin:
+            token = admin.ask("getTokenForHttpServer")["token"]
+            version = admin.ask("getStatus")["cards"]["version"]
+            try:
+                status, _, _ = board.http("POST", "/cards?token=" + token, list_file(2000))
+            except (ConnectionError, http.client.HTTPException):
+                status = 503
+            cards = admin.ask("getStatus")["cards"]
+            assert (status, cards["version"]) in ((503, version), (200, 7)), (status, cards)
+            assert admin.ask("bench", line="tap " + CARD)["result"]
+            assert admin.event("tokenValidationStatus")["status"] == "Processing"
+        assert board.process.poll() is None
+        assert not [line for line in board.lines if "Traceback" in line or "File" in line]
+
+
+def test_too_many_at_once_before_it_is_loaded():
+    with LocalBoard(connections=2) as board:
+        idle(board)
+        connections = [
+            http.client.HTTPConnection("127.0.0.1", board.port, timeout=10) for _ in range(12)
+        ]
+        for one in connections:
+            one.connect()
+        answers = []
+        for one in connections:
+            try:
+                one.request("GET", "/")
+                answers.append(one.getresponse().status)
+            except (ConnectionError, http.client.HTTPException):
+                answers.append(0)
+            one.close()
+        assert answers.count(200) >= 1 and set(answers) <= {0, 200, 503}
+        time.sleep(2.5)
+        assert board.http("GET", "/")[0] == 200
+
+
+def test_a_restart_by_command_happens_though_nobody_waits_for_it():
+    with LocalBoard() as board:
+        with board.admin() as admin:
+            assert admin.ask("restart")["result"]
+        assert board.process.wait(10) == 3
+
+
+@pytest.mark.parametrize("secret", ("newpin", "pin at the board"))
+def test_the_serial_console_works_while_nothing_is_loaded(secret):
+    with LocalBoard() as board:
+        idle(board)
+        board.pins.clear()
+        board.lines.clear()
+        board.type(secret)
+        board.wait_for_line("admin PIN: " if secret == "newpin" else "until the restart")
+        with board.client() as client:
+            pin = board.pins.get("admin", "AT THE BOARD")
+            assert client.login(pin)["previleges"] == 2
