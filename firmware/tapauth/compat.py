@@ -100,16 +100,6 @@ def unix_time() -> int:
     return int(time.time()) + _EPOCH
 
 
-def set_system_clock(unix_seconds: int) -> None:
-    """Set what unix_time() and the checks of certificates go by. A desktop's is right already."""
-    try:
-        from machine import RTC  # type: ignore[attr-defined]
-    except ImportError:
-        return
-    year, month, day, hour, minute, second, weekday, _ = time.gmtime(unix_seconds - _EPOCH)[:8]
-    RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
-
-
 def sleep_ms(ms: int):
     """Awaitable: let other tasks run for `ms` milliseconds."""
     # Imported late: the core uses this module and must not bring asyncio along.

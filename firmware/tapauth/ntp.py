@@ -6,7 +6,7 @@ Only the look-up of the server's name blocks; an address instead of a name avoid
 import os
 import socket
 
-from tapauth.compat import const, set_system_clock, sleep_ms
+from tapauth.compat import const, sleep_ms
 
 _PERIOD_MS = const(3_600_000)
 _RETRY_MS = const(30_000)
@@ -58,7 +58,7 @@ async def ask(host: str, port: int = 123) -> int | None:
 
 
 async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
-    """Set `wallclock` and the system's clock from the server, every hour, for ever."""
+    """Set `wallclock` from the server, every hour, for ever."""
     soon = _NO_NETWORK_MS
     while True:
         wait = _RETRY_MS
@@ -67,7 +67,6 @@ async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
             if seconds is None:
                 log.warning("clock", "no answer from the NTP server")
             elif wallclock.set(seconds):
-                set_system_clock(seconds)
                 wait = _PERIOD_MS
                 soon = _NO_NETWORK_MS
             else:
