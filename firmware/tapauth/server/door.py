@@ -145,8 +145,10 @@ class Door:
             if not character:
                 # Nothing is connected, and nothing ever will be.
                 self._deaf = True
-            elif character not in "\r\n":
+            elif character >= " ":  # tools for boards send others first
                 self._line = (self._line + character)[-_MAX_LINE:]
+            elif character not in "\r\n":
+                self._line = ""
             elif self._line:
                 self._obeying = True
                 asyncio.create_task(self._obey(self._line))
