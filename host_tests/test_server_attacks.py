@@ -121,7 +121,7 @@ def test_tokens_of_another_start(board):
 def test_a_stranger_gets_nothing_of_his_own_back(board):
     with board.client() as client:
         for method in ([[]], {"a": {}}, "x" * 3000, None, 5):
-            client.socket.send(json.dumps({"method": method, "requestId": [method]}))
+            client.socket.send(json.dumps({"method": method, "requestId": [5]}))
             reply = json.loads(client.socket.recv(10))
             assert reply["result"] is False and reply["requestId"] == ""
             assert reply["method"] in ("", "x" * 64)
