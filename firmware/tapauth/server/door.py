@@ -66,8 +66,11 @@ class Door:
         try:
             while True:
                 beat()
-                self._listen()
-                self._look_after()
+                try:
+                    self._listen()
+                    self._look_after()
+                except MemoryError as error:  # there will be some in the next turn
+                    self._log.warning("server", "later: {}", error)
                 await sleep_ms(_TICK_MS)
         finally:
             listener.close()
