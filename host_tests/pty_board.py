@@ -13,6 +13,7 @@ import time
 import tty
 from pathlib import Path
 
+from tools.charger import HEAP
 from tools.paths import BOARDS, ROOT, micropython
 
 RESET_EXIT = 3
@@ -61,7 +62,8 @@ class PtyBoard:
     `cable_pulled_after` more nothing comes or goes any more, until that is None again.
     """
 
-    def __init__(self, image: Path, environment: dict | None = None):
+    def __init__(self, image: Path, environment: dict | None = None, heap: str = HEAP):
+        self._heap = heap
         self._image = image
         self._environment = environment or {}
         self._ends = [*pty.openpty(), *pty.openpty()]
@@ -120,7 +122,13 @@ class PtyBoard:
             self.starts += 1
             termios.tcsetattr(self._slave, termios.TCSANOW, self._mode)
             self._process = subprocess.Popen(
-                [micropython(), "-X", "heapsize=320k", "-i", BOARDS / "desktop" / "start.py"]
+                [
+                    micropython(),
+                    "-X",
+                    "heapsize=" + self._heap,
+                    "-i",
+                    BOARDS / "desktop" / "start.py",
+                ]
                 + [str(self._image)],
                 cwd=ROOT,
                 stdin=self._slave,

@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 
 from tools.board_port import BoardError, BoardPort
 from tools.broker import free_port
+from tools.charger import SERVER_HEAP
 from tools.deploy import Deployment, roll_back, show_logs, show_status
 from tools.firmware import (
     Image,
@@ -356,7 +357,8 @@ def test_the_console_page_is_served_from_a_slot(tmp_path):
     local = {"enabled": True, "address": "127.0.0.1", "port": port}
     own = {**OWN, "config.json": json.dumps({**CONFIG, "server": local}).encode()}
     page = (FIRMWARE / "tapauth" / "server" / "console.html").read_bytes()
-    with PtyBoard(flash_image(tmp_path / "flash.img", own)) as board:
+    flash = flash_image(tmp_path / "flash.img", own)
+    with PtyBoard(flash, heap=SERVER_HEAP) as board:
         deploy(board, build("desktop"), wait=0)
         board.wait_for(f"http on port {port}")
         for _ in range(2):
@@ -369,7 +371,7 @@ def test_the_console_page_is_served_from_a_slot(tmp_path):
             query = {"method": "auth", "type": "secured", "credentials": "from the console"}
             socket.send(json.dumps(query))
             assert json.loads(socket.recv(10))["previleges"] == 2
-    assert not [name for name in files_of(tmp_path / "flash.img") if "console" in name]
+    assert not [name for name in files_of(flash) if "console" in name]
 
 
 def test_the_command_line(flash):

@@ -118,6 +118,34 @@ def test_tokens_of_another_start(board):
         assert client.login(board.pins["admin"])["resultCode"] == 0
 
 
+def test_a_stranger_gets_nothing_of_his_own_back(board):
+    with board.client() as client:
+        for method in ([[]], {"a": {}}, "x" * 3000, None, 5):
+            client.socket.send(json.dumps({"method": method, "requestId": [5]}))
+            reply = json.loads(client.socket.recv(10))
+            assert reply["result"] is False and reply["requestId"] == ""
+            assert reply["method"] in ("", "x" * 64)
+        # As deep as a message can be.
+        client.socket.send('{"method":' + "[" * 2000 + "]" * 2000 + "}")
+        assert json.loads(client.socket.recv(10))["result"] is False
+        client.socket.send('{"requestId":' + '{"a":' * 650 + "1" + "}" * 651)
+        assert json.loads(client.socket.recv(10))["result"] is False
+
+
+def test_who_says_nothing_loads_nothing(board):
+    time.sleep(4.5)
+    idle = board.next_measurement()["heap"]
+    with board.client():
+        time.sleep(1.5)
+        opened = board.next_measurement()["heap"] - idle
+        silent = [raw(board) for _ in range(2)]
+        time.sleep(0.5)
+        more = board.next_measurement()["heap"] - idle - opened
+        assert more < 8000, more
+        for peer in silent:
+            peer.close()
+
+
 def test_oversize_credentials_cost_no_derivation(board):
     with board.client() as client:
         for _ in range(10):

@@ -27,22 +27,33 @@ class Local:
 
     # What happens, for those who watch.
 
+    def _tell(self, event: str, make, for_admins=None) -> None:
+        """Send an event with what `make()` gives. Whatever fails at it must not harm a tap."""
+        if self.door.server:
+            try:
+                self.door.server.push(event, make(), for_admins)
+            except MemoryError:
+                self.door.counts["server_events_dropped"] += 1
+
     def token_status(self, token: dict, status: str) -> None:
         """A token's status changed."""
-        if self.door.server:
-            members = {"status": status, "card": self.app.log.name(token)}
-            self.door.server.push("tokenValidationStatus", members, {"idToken": token["id_token"]})
+
+        def members():
+            return {"status": status, "card": self.app.log.name(token)}
+
+        self._tell("tokenValidationStatus", members, {"idToken": token["id_token"]})
 
     def evses_changed(self) -> None:
         """An EVSE reported something, or was told something."""
-        if self.door.server:
-            self.door.server.push("evsesChanged", {"evses": self.commands.evses()})
+        self._tell("evsesChanged", lambda: {"evses": self.commands.evses()})
 
     def errors_changed(self, errors: list) -> None:
         """An error was raised or cleared."""
-        if self.door.server:
-            self.door.server.push("errorsChanged", {"errors": errors})
+        self._tell("errorsChanged", lambda: {"errors": errors})
 
     def tap(self, token: dict) -> bool:
         """A card was tapped. True: it is being learned, and not to be decided on."""
-        return self.door.server is not None and self.door.server.commands.tap(token)
+        try:
+            return self.door.server is not None and self.door.server.commands.tap(token)
+        except MemoryError:
+            return False

@@ -7,6 +7,7 @@ import os
 from conn_rig import Connection, Rig, finish
 
 from tapauth import trial as trial_module
+from tapauth.local import Local
 from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
 from tapauth.server.learn import Learner
@@ -105,6 +106,37 @@ def test_errors_tell_no_more_than_they_should():
     for method, error in (("getConfig", "no configuration file"), ("bench", "no bench")):
         assert finish(commands.handle(admin, {"method": method, "line": ""}))["error"] == error
     assert finish(commands.handle(admin, {"method": "nonsense"}))["error"] == "no such method"
+
+
+class Full:
+    """A server that has no memory for anything, behind its door."""
+
+    def __init__(self):
+        self.server = self.commands = self
+        self.counts = {"server_events_dropped": 0}
+
+    def push(self, event, members, for_admins):
+        raise MemoryError
+
+    tap = evses = name = lambda self, *arguments: self.push(None, None, None)
+
+
+class Watching(Local):
+    def __init__(self):
+        self.app = self
+        self.log = self.commands = self.door = Full()
+
+
+def test_who_watches_cannot_harm_a_tap():
+    local = Watching()
+    local.token_status(CARD, "Accepted")
+    local.evses_changed()
+    local.errors_changed([])
+    assert local.tap(CARD) is False  # decided as ever
+    assert local.door.counts["server_events_dropped"] == 3
+    local.door.server = None
+    local.evses_changed()
+    assert local.tap(CARD) is False
 
 
 def test_configuration_is_shown_without_secrets_and_changed_with_them():

@@ -47,13 +47,18 @@ _WAIT_MS = const(50)
 
 
 def reply_to(request: dict) -> dict:
-    """The beginning of every reply: the method and the request's id, as text."""
+    """The beginning of every reply: the method and the request's id, as text.
+
+    Nothing else of a stranger's is given back: its nesting alone could be too deep to write down.
+    """
+    method = request.get("method")
     number = request.get("requestId", "")
     if isinstance(number, (int, float)) and not isinstance(number, bool):
         number = str(number)
     elif not isinstance(number, str):
         number = ""
-    return {"method": request.get("method"), "requestId": number[:64]}
+    text = method[:64] if isinstance(method, str) else ""
+    return {"method": text, "requestId": number[:64]}
 
 
 class Refused(Exception):

@@ -66,8 +66,11 @@ class Door:
         try:
             while True:
                 beat()
-                self._listen()
-                self._look_after()
+                try:
+                    self._listen()
+                    self._look_after()
+                except MemoryError as error:  # there will be some in the next turn
+                    self._log.warning("server", "later: {}", error)
                 await sleep_ms(_TICK_MS)
         finally:
             listener.close()
@@ -145,8 +148,10 @@ class Door:
             if not character:
                 # Nothing is connected, and nothing ever will be.
                 self._deaf = True
-            elif character not in "\r\n":
+            elif character >= " ":  # tools for boards send others first
                 self._line = (self._line + character)[-_MAX_LINE:]
+            elif character not in "\r\n":
+                self._line = ""
             elif self._line:
                 self._obeying = True
                 asyncio.create_task(self._obey(self._line))

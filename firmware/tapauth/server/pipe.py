@@ -43,6 +43,12 @@ class Pipe:
             self._ended = True
         self._buffer += data
 
+    async def begins(self) -> bool:
+        """Wait for the first byte. False: there is none."""
+        if not self._buffer:
+            await self._fill(_PIECE)
+        return not self._ended
+
     async def readline(self) -> bytes:
         """A line of the head. Raises ValueError when the head is too long."""
         while True:

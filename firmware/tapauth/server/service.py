@@ -202,6 +202,8 @@ class Server:
     # Requests.
 
     async def _begin(self, pipe: Pipe):
+        if not await pipe.begins():
+            return None
         self._asking += 1
         try:
             for name in _HTTP:
