@@ -8,12 +8,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from tapauth.conn.account import PASSWORD, PIN
 from tapauth.conn.auth import _MIN_BOOT_PIN as MIN_PIN
 from tapauth.conn.kdf import new_pin, protect
+from tapauth.conn.keeper import PASSWORD, PIN, StateFile
 from tapauth.conn.params import _MIN_PASSWORD as MIN_PASSWORD
 from tapauth.conn.sessions import MAX_SECRET, fits, is_token_shaped
-from tapauth.conn.state_file import StateFile
 
 STATE = "conn"
 """Where the firmware keeps it, in the root of the board's flash (firmware/tapauth/local.py)."""

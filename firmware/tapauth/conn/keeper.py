@@ -51,7 +51,7 @@ class Random:
 
 
 class Keeper:
-    """`file` is the port to flash (state_file.StateFile), `key` the secret of this start, `seed`
+    """`file` is the port to flash (StateFile), `key` the secret of this start, `seed`
     what the next start's secrets are made of, `random(n)` gives random bytes, `accounts` has an
     Account for each role, `show(text)` writes to the serial console and nowhere else.
     """
