@@ -234,5 +234,7 @@ def test_with_the_local_server(bench):
     if fits:
         bench.measured("local server, WiFi and MQTT up", bench.health())
     else:
-        print("the local server does NOT FIT on this board; it printed:")
+        left = [it["value"] for it in bench.rows if it["metric"] == "heap_min_free"]
+        print(f"the local server does NOT FIT: {left[0]} bytes are left without it, and the board")
+        print("runs out of memory with it:")
         print("\n".join(bench.lines[since:][-10:]))
