@@ -33,7 +33,8 @@ HEAP = ("heap_free", "heap_used_after_gc", "heap_largest_block", "heap_min_free"
 SAY_MODULES = """
 from machine import Timer
 import sys
-Timer(-1, mode=Timer.ONE_SHOT, period=9000, callback=lambda _: print("MODULES", *sys.modules))
+say = Timer(-1)
+say.init(mode=Timer.ONE_SHOT, period=9000, callback=lambda _: print("MODULES", *sys.modules))
 """
 SOCKET = """
 def outside():
