@@ -19,7 +19,7 @@ from tools.emulator.charger import config_for
 from tools.emulator.install import image as micropython_image
 from tools.firmware import build, limits_of
 from tools.hostile_proxy import HostileProxy
-from tools.paths import BUILD
+from tools.paths import BUILD, FIRMWARE
 from tools.provision import checked, install, make_key
 from tools.rows import row, write_rows
 
@@ -28,6 +28,14 @@ BASE = "tapauth/pico-w"
 START_S = 240
 TAP_S = 90
 HEAP = ("heap_free", "heap_used_after_gc", "heap_largest_block", "heap_min_free")
+# At the end of the board's boot.py: the firmware removes its modules when it is interrupted, so
+# they are counted while it runs.
+SAY_MODULES = """
+from machine import Timer
+import sys
+say = Timer(-1)
+say.init(mode=Timer.ONE_SHOT, period=9000, callback=lambda _: print("MODULES", *sys.modules))
+"""
 SOCKET = """
 def outside():
     import socket
@@ -68,7 +76,7 @@ class Bench:
             self.folder / "tty",
             broker_port=self.broker.port,
             watch=tuple(lines[1] for lines in wiring()["evses"]),
-            on_line=self.lines.append,
+            on_line=self._line,
             on_pin=lambda pin, level: self.switched.append((pin, level)),
         )
         self.board.__enter__()
@@ -81,11 +89,19 @@ class Bench:
         self.listener.__exit__()
         self.broker.stop()
 
-    def printed(self, text: str, seconds: float, since: int = 0) -> None:
-        """Wait until the board has printed this."""
+    def _line(self, text: str) -> None:
+        self.lines.append(text)
+        if text.startswith(("[", "boot: ")):  # not what mpremote and the board say to each other
+            print("  |", text[:150], flush=True)
+
+    def printed(self, text: str, seconds: float, since: int = 0, other: str = "") -> str:
+        """Wait until the board has printed this, or the other; returns which."""
         deadline = time.monotonic() + seconds
-        while not any(text in line for line in self.lines[since:]):
-            assert time.monotonic() < deadline, self.lines[-30:]
+        while True:
+            for line in self.lines[since:]:
+                if text in line or other and other in line:
+                    return text if text in line else other
+            assert time.monotonic() < deadline, "\n".join(self.lines[-30:])
             time.sleep(0.1)
 
     def configure(self, **sections) -> None:
@@ -128,6 +144,7 @@ def test_it_is_provisioned_and_deployed_and_finds_its_broker(bench):
     port = bench.board.port
     Deployment(image, port, print, bench.key.read_bytes(), 0).run()
     print(f"provisioned and deployed in {time.monotonic() - started:.0f} s")
+    BoardPort(port).run("exec", f"open('/boot.py', 'a').write({SAY_MODULES!r})")
     cards.main(["add", CARD, "--parent-id", "FLEET-7", "--port", port])
     bench.listener.wait_for(lambda it: it.payloads("/e2m/heartbeat"), START_S)
     bench.printed("cards: 1 cards", 1)
@@ -167,6 +184,23 @@ def test_its_firmware_is_confirmed_and_its_heap_is_known(bench):
     bench.measured("WiFi and MQTT up", bench.health())
 
 
+def test_which_modules_are_loaded(bench):
+    bench.printed("MODULES", TAP_S)
+    loaded = next(line for line in bench.lines if line.startswith("MODULES")).split()[1:]
+    folder = BUILD / "boards" / BOARD / "modules"
+    sizes = {}
+    for path in sorted(folder.rglob("*.mpy")):
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        name = name.removeprefix("lib.").removesuffix(".__init__")
+        if name in loaded:
+            sizes[name] = path.stat().st_size
+    assert "tapauth.app" in sizes and "tapauth.config" not in sizes
+    for name, size in [*sizes.items(), ("total", sum(sizes.values()))]:
+        bench.rows.append(row("emu", name, "mpy_loaded", size, "bytes"))
+        print(f"  {size:7} {name}")
+    BoardPort(bench.board.port).run("fs", "cp", str(FIRMWARE / "boot.py"), ":/boot.py")
+
+
 def test_it_reaches_nothing_but_this_machine(bench):
     answer = BoardPort(bench.board.port).run("exec", SOCKET + "print(outside())")
     assert "reached" not in answer and answer.count("Errno") == 2, answer
@@ -193,8 +227,16 @@ def test_it_speaks_tls_to_the_broker(bench, tmp_path_factory):
 
 
 def test_with_the_local_server(bench):
-    """A Pico W may be too small for it: then it must say so, not run into the ground."""
+    """A Pico W may be too small for it: then the figures say by how much it is missed."""
     since = len(bench.lines)
     bench.configure(server={"enabled": True})
-    bench.printed("mqtt: connected to", START_S, since)
-    bench.measured("local server, WiFi and MQTT up", bench.health())
+    up = "mqtt: connected to"
+    fits = bench.printed(up, START_S, since, "MemoryError") == up
+    bench.rows.append(row("emu", "local server", "fits", int(fits), "1 or 0"))
+    if fits:
+        bench.measured("local server, WiFi and MQTT up", bench.health())
+    else:
+        left = [it["value"] for it in bench.rows if it["metric"] == "heap_min_free"]
+        print(f"the local server does NOT FIT: {left[0]} bytes are left without it, and the board")
+        print("runs out of memory with it:")
+        print("\n".join(bench.lines[since:][-10:]))

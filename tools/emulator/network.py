@@ -12,6 +12,7 @@ import time
 
 from rp2040py.external.cyw43 import Cyw43439, net
 from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC
+from rp2040py.gpio_pin import GPIOPinState
 
 GATEWAY = "10.0.0.1"
 SSID = "RP2040PY-GUEST"
@@ -63,6 +64,20 @@ class Loopback:
             self.refused.append((host, port))
             raise ConnectionRefusedError(f"{host} is out of the emulated board's reach")
         return await asyncio.open_connection("127.0.0.1", self.ports.get(port, port))
+
+
+def follow_power(mcu, radio: Cyw43439) -> None:
+    """Let an attached radio forget everything when the board, which was reset, drives its supply
+    low. The emulator sees that only when the line was high before, and a reset hides that: the
+    radio would not start a second time.
+    """
+
+    def changed(new, _old):
+        if new == GPIOPinState.LOW:
+            radio.bus.power_off()
+            radio.bus.nat_bridge.reset()
+
+    mcu.gpio[radio._power].add_listener(changed)
 
 
 def confine(radio: Cyw43439, loopback: Loopback) -> None:

@@ -20,7 +20,7 @@ from rp2040py.device import MicroPythonDevice
 from rp2040py.external.cyw43 import Cyw43439
 from rp2040py.gpio_pin import GPIOPinState
 
-from tools.emulator.network import Loopback, confine
+from tools.emulator.network import Loopback, confine, follow_power
 from tools.emulator.pacing import Pacing
 from tools.emulator.pl011 import replace_uarts
 from tools.emulator.reader import Reader
@@ -55,6 +55,7 @@ class Pico:
         self._loopback = Loopback({int(k): v for k, v in settings["ports"].items()})
         if radio:
             confine(radio, self._loopback)
+            follow_power(device.mcu, radio)
         self._console = UsbConsole(device.cdc, self._printed)
         self._pacing = Pacing(device.simulator, device.mcu.clock, settings["speed"])
         self._reader = Reader(device.mcu, settings["reader"]) if settings["reader"] else None
