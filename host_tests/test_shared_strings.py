@@ -8,12 +8,17 @@ from tools.build import strings_to_share
 from tools.paths import micropython
 from tools.shared_strings import naming, shared_strings
 
-ONE = 'TEXT = "authorization_status"\nONLY = "authorization_type"\n'
-TWO = 'TEXT = "authorization_status"\nSHORT = "short"\nSAID = "said by both of them"\n'
-THREE = 'SHORT = "short"\nSAID = "said by both of them"\n'
+ONE = """
+TEXT = "authorization_status"
+SHORT = "short"
+SAID = "said by all of them"
+ONLY = "authorization_type"
+"""
+TWO = 'TEXT = "authorization_status"\nSHORT = "short"\nSAID = "said by all of them"\n'
+THREE = 'SHORT = "short"\nTEXT = "authorization_status"\nSAID = "said by all of them"\n'
 
 
-def test_what_two_modules_hold_and_a_name_could_be():
+def test_what_three_modules_hold_and_a_name_could_be():
     assert shared_strings([ONE, TWO, THREE]) == ["authorization_status"]
 
 

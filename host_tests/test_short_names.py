@@ -1,4 +1,4 @@
-"""What the build makes of private names."""
+"""What the build makes of names that only one module knows."""
 
 from tools.build import private_names, sources
 from tools.short_names import rename, short_names
@@ -33,10 +33,11 @@ class Stranger:
 """
 LIBRARY = "class Library:\n    def _overridden(self):\n        return 1\n"
 SOURCES = {"base": BASE, "child": CHILD, "stranger": STRANGER}
+CALLER = "Child().second(); Stranger().a; C"
 
 
 def tables():
-    return short_names(SOURCES, [LIBRARY], [])
+    return short_names(SOURCES, [LIBRARY], [CALLER])
 
 
 def test_a_class_and_its_bases_get_different_names():
@@ -72,16 +73,41 @@ class C:
 first(1, called=2, **{"fixed": 3})
 known_elsewhere = outside = 1
 """
-    table = short_names({"m": text}, ["f(library=1)"], ["g(first, outside=1)"])["m"]
+    table = short_names(
+        {"m": text}, ["f(library=1)"], ["g(first, outside=1)", "C.second known_elsewhere"]
+    )["m"]
     assert set(table) == {"unknown", "inner", "known"}
     space: dict = {}
     exec(rename(text, table).partition("first(1")[0], space)
     assert space["first"](1, 2, 3, 4, 5)(10) == 13
 
 
+def test_what_nobody_else_mentions_is_shortened():
+    definer = """
+LIMIT = shown = 1
+
+class Machine:
+    speed = 2
+
+    def start(self):
+        self.gear = self.read = self.state = self.speed + LIMIT
+        self.gear.turn()
+
+def run():
+    return Machine()
+"""
+    user = "from definer import run\nrun().state\n"
+    table = short_names({"definer": definer, "user": user}, [], ["it.shown"])["definer"]
+    # Not what a file has too, another module uses, a caller mentions, or comes from elsewhere.
+    assert set(table) == {"LIMIT", "Machine", "speed", "start", "gear"}
+    space: dict = {}
+    exec(rename(definer, table), space)
+    assert type(space["run"]()).__name__ == table["Machine"]
+
+
 def test_a_short_name_is_not_taken_twice():
     crowd = "class C:\n" + "".join(f"    _name{i} = _a = {i}\n" for i in range(60))
-    table = short_names({"crowd": crowd}, ["_b = _c = 1"], [])["crowd"]
+    table = short_names({"crowd": crowd}, ["_b = _c = 1"], [CALLER])["crowd"]
     assert len(table) == 61 == len(set(table.values()))
     assert not set(table.values()) & {"_a", "_b", "_c"}
 

@@ -10,6 +10,7 @@ and files whose source is gone are removed.
 
 import ast
 import gzip
+import re
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,9 @@ UNUSED = {
 }
 FIRST = "tapauth/__init__.py"
 """What is loaded before all others."""
+LOADED_LATE = ("tapauth/conn/", "tapauth/rpc/", "tapauth/server/", "tapauth/evse/lines")
+"""Not in every board's memory: what only these share is no name from the start."""
+COMPAT = "tapauth/compat.py"
 # Pages for a browser: served compressed, so compressed once, here.
 PAGES = ("tapauth/server/console.html",)
 
@@ -162,8 +166,12 @@ def used_text(name: str, source: Path) -> str:
 @cache
 def strings_to_share() -> list[str]:
     """Strings of which one copy shall do for all modules."""
-    own = [path.read_text() for name, path in sources().items() if name.startswith("tapauth/")]
-    return shared_strings(own)
+    resident = [
+        path.read_text()
+        for name, path in sources().items()
+        if name.startswith("tapauth/") and not name.startswith(LOADED_LATE)
+    ]
+    return shared_strings(resident)
 
 
 def text_for_board(name: str, source: Path) -> str:
@@ -171,6 +179,9 @@ def text_for_board(name: str, source: Path) -> str:
     text = rename(used_text(name, source), private_names().get(module_name(name), {}))
     if name == FIRST:
         text += naming(strings_to_share())
+    if name == COMPAT:
+        # The compiler leaves out what only CPython does.
+        text = re.sub(r"\bif MICROPYTHON\b", "if True", text)
     return text
 
 

@@ -30,7 +30,7 @@ import paho.mqtt.client as paho
 from tools import console
 from tools.bench_link import BenchServer
 from tools.broker import EmbeddedBroker, free_port
-from tools.build import build
+from tools.build import build, compile_file
 from tools.card_image import Builder
 from tools.card_rows import card, read_rows
 from tools.evse_sim import SimulatedEvses
@@ -41,8 +41,6 @@ from tools.store_target import ImageTarget
 HEAP = "320k"
 """Heap of the 64-bit Unix port. The idle firmware, measured on both, held 212 KB of it and 130 KB
 of a Pico W's 199 KB: 320 KB here are like a Pico W."""
-SERVER_HEAP = "352k"
-"""With the local server: while a card list comes in, it takes up to 85 KB more of them."""
 CAPACITY = 10_000
 """Cards that the store of a new flash may hold; the configuration's default."""
 
@@ -58,7 +56,7 @@ def stage(folder: Path, config: dict) -> None:
     build()
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(IMAGE, folder)
-    shutil.copy(DESKTOP / "board.py", folder)
+    compile_file(DESKTOP / "board.py", folder / "board.mpy", "board.py")
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -194,7 +192,7 @@ class DesktopCharger:
             self._embedded = EmbeddedBroker()
             self.host, self.port = "127.0.0.1", self._embedded.port
         self.server = server
-        self.heap = SERVER_HEAP if server else HEAP
+        self.heap = HEAP
         self.pin = f"{secrets.randbelow(10**6):06}"
         if server:
             local = {"enabled": True, "address": "127.0.0.1", "port": free_port()}

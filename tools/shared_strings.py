@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 INTERNED = 10
 """Up to so many characters, the compiler makes every string a name."""
+USERS = 3
+"""So many modules make it worth a name: the table of names doubles when it is full."""
 
 
 def _strings(text: str) -> set[str]:
@@ -23,12 +25,12 @@ def _strings(text: str) -> set[str]:
 
 
 def shared_strings(texts: Iterable[str]) -> list[str]:
-    """What at least two of the modules hold, and what could be a name."""
+    """What at least USERS of the modules hold, and what could be a name."""
     users = Counter(value for text in texts for value in _strings(text))
     return sorted(
         value
         for value, count in users.items()
-        if count > 1
+        if count >= USERS
         and len(value) > INTERNED
         and value.isascii()
         and value.isidentifier()

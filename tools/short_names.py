@@ -1,18 +1,30 @@
-"""Short names for what is private to a module or a function, in the compiled firmware only.
+"""Short names for what only one module knows, in the compiled firmware only.
 
 On a board every name costs RAM: its letters and an entry in MicroPython's table of names, which
-grows by doubling. Nobody else knows a private name (`_name`), or a parameter that is never
-given by name, so that every module can use the same few short ones for its own. Lines stay where
-they are: a traceback still leads to the right one.
+grows by doubling. Nobody else knows a private name (`_name`), a parameter that is never given by
+name, or what a module defines and no other text mentions (much of a library), so that every module
+can use the same few short ones for its own. Lines stay where they are: a traceback still leads to
+the right one.
 """
 
+import array
 import ast
+import asyncio
+import builtins
 import io
 import re
+import socket
 import tokenize
 from itertools import count
 
 PRIVATE = re.compile(r"_[A-Za-z]\w*")
+# What a module may call on objects that it did not make the class of.
+_FOREIGN = (
+    *(builtins, str, bytes, bytearray, memoryview, int, float, list, tuple, dict, set, type),
+    *(BaseException, array.array, io.StringIO, io.BytesIO, io.FileIO, socket.socket),
+    *(asyncio.StreamReader, asyncio.StreamWriter, asyncio.Task, asyncio.Event, asyncio.Lock),
+)
+BUILT_IN = {name for owner in _FOREIGN for name in dir(owner)}
 
 
 def _words(node: ast.AST) -> set[str]:
@@ -93,6 +105,21 @@ def _parameters(trees: list[ast.Module]) -> set[str]:
     return found - other - {"self"}
 
 
+def _defined(tree: ast.Module) -> set[str]:
+    """Functions, classes, attributes, and what is assigned outside functions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        if isinstance(node, ast.Module | ast.ClassDef):
+            assigned = [part for part in node.body if isinstance(part, ast.Assign)]
+            targets = [target for part in assigned for target in part.targets]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
 def _given_by_name(tree: ast.AST) -> set[str]:
     """Names that a call may give an argument by: keywords, and what is in strings, for `**`."""
     found = set()
@@ -126,11 +153,12 @@ def _letters(number: int) -> str:
 def short_names(
     sources: dict[str, str], kept: list[str], callers: list[str]
 ) -> dict[str, dict[str, str]]:
-    """Module to {private name or parameter: short name}.
+    """Module to {name that only it knows: short name}.
 
     `sources` maps a module's dotted name to its text. No name that occurs in `kept`, the texts of
-    modules that keep their names, is changed, nor a parameter that these or `callers`, texts of
-    others that call them, give by name. Private names must be private: no module may use those of
+    modules that keep their names, is changed, nor one that is not private and that these or
+    `callers`, texts of others that call them, mention, nor a parameter that they give by name.
+    Private names must be private: no module may use those of
     another (ruff's rule SLF001).
     """
     trees = {name: ast.parse(text) for name, text in sources.items()}
@@ -145,12 +173,15 @@ def short_names(
     for name, text in sources.items():
         used.setdefault(family[name], set()).update(token.string for token in _names(text))
     taken = stay.union(*used.values())
+    mentioned = BUILT_IN.union(*(re.findall(r"\w+", text) for text in callers), by_name)
     tables = {}
     for home, names in used.items():
         free = (short for number in count() if (short := "_" + _letters(number)) not in taken)
         own = {name for name in names - stay if PRIVATE.fullmatch(name)}
         members = [tree for name, tree in trees.items() if family[name] == home]
         own |= {name for name in _parameters(members) - by_name if len(name) > 2}
+        elsewhere = mentioned.union(*(those for it, those in used.items() if it != home))
+        own |= set().union(*map(_defined, members)) - elsewhere - stay
         tables[home] = dict(zip(sorted(own), free, strict=False))
     return {name: tables[family[name]] for name in sources}
 

@@ -3,8 +3,7 @@
 BLOCK = 4096
 BLOCKS = 512  # 2 MiB, the file system of an ESP32 with 4 MiB of flash
 
-
-_ERASED = b"\xff" * BLOCK
+_ERASED = b"\xff" * 256
 
 
 class ImageFlash:
@@ -17,8 +16,8 @@ class ImageFlash:
         except OSError:
             self.new = True
             self._file = open(path, "w+b")
-            for _ in range(BLOCKS):
-                self._file.write(_ERASED)
+            for block in range(BLOCKS):
+                self._erase(block)
 
     def readblocks(self, block, buffer, offset=0):
         self._file.seek(block * BLOCK + offset)
@@ -36,5 +35,10 @@ class ImageFlash:
         elif operation == 5:
             return BLOCK
         elif operation == 6:
-            self.writeblocks(argument, _ERASED)
+            self._erase(argument)
         return 0
+
+    def _erase(self, block):
+        # In pieces: a block of memory for this alone would be no board's.
+        for offset in range(0, BLOCK, len(_ERASED)):
+            self.writeblocks(block, _ERASED, offset)
