@@ -74,7 +74,7 @@ first(1, called=2, **{"fixed": 3})
 known_elsewhere = outside = 1
 """
     table = short_names(
-        {"m": text}, ["f(library=1)"], ["g(first, outside=1)", "C.second known_elsewhere"]
+        {"m": text}, ["f(library=1)"], ["g(first, outside=1)", "C.second(known_elsewhere)"]
     )["m"]
     assert set(table) == {"unknown", "inner", "known"}
     space: dict = {}
