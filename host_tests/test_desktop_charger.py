@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 from tools import scenario
 from tools.charger import DesktopCharger
 from tools.console import obey
+from tools.flash_image import FlashImage
 from tools.paths import ROOT
 
 EXPECTED = [status for _, _, statuses in scenario.STEPS for status in statuses]
@@ -126,6 +127,19 @@ def test_the_flash_is_kept_between_runs(tmp_path):
     second = flash.read_bytes()
     changed = sum(first[at : at + 4096] != second[at : at + 4096] for at in blocks)
     assert changed <= 8, f"{changed} blocks changed"
+
+
+def test_a_module_of_an_older_release_does_not_stand_in_the_way(tmp_path):
+    flash = tmp_path / "flash.img"
+    with DesktopCharger(flash=flash) as charger:
+        charger.wait_until_up()
+    image = FlashImage(flash)
+    for name in ("board.py", "tapauth/app.py"):
+        with image.files.open("/" + name, "wb") as file:
+            file.write(b"raise RuntimeError('an older one')")
+    image.save()
+    with DesktopCharger(flash=flash) as charger:
+        charger.wait_until_up()
 
 
 def test_a_board_whose_watchdog_starves_is_reset(tmp_path):

@@ -56,6 +56,11 @@ def install(source):
         for path in walk(folder):
             if folder + "/" + path not in wanted:
                 os.remove(folder + "/" + path)
+    for path in wanted:
+        # A source of an older release would be taken before what is compiled.
+        source = path.replace(".mpy", ".py")
+        if source not in wanted and digest(source):
+            os.remove(source)
 
 
 def main():
