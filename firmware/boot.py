@@ -8,5 +8,7 @@ try:
     import boot_hal
 
     boot_hal.keep_alive()
+except ImportError:
+    pass  # a board without slots
 except Exception as error:
     print("boot:", error)
