@@ -72,7 +72,7 @@ bench: build/lib.stamp  ## measure speed and memory, side by side
 	@$(PY) -m tools.bench
 
 firmware: build/lib.stamp  ## build a board's firmware image (BOARD=)
-	@$(PY) -m tools.firmware $(BOARD)
+	@$(PY) -m tools.firmware "$(BOARD)"
 
 flash: $(VENV)/flash.stamp  ## put MicroPython on a board (BOARD= IMAGE= PORT=)
 	@$(PY) -m tools.flash "$(BOARD)" "$(IMAGE)" "$(PORT)"

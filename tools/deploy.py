@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 from tools.board_port import BoardError, BoardPort, Console
-from tools.firmware import MPY_VERSION, Image, build, sign
-from tools.fleet import on_each
+from tools.firmware import MPY_VERSION, Image, build, limits_of, sign
+from tools.fleet import on_each, ports_of
 from tools.paths import SITE
 
 OLDEST = (1, 24)
@@ -234,6 +234,8 @@ def main() -> int:
         return on_each(arguments.ports, jobs[arguments.kind])
     if not arguments.board:
         raise SystemExit("name the board: make deploy BOARD=pico-w PORT=/dev/ttyACM0")
+    limits_of(arguments.board)
+    ports_of(arguments.ports)
     key = site_key()
     image = build(arguments.board)
     return on_each(

@@ -145,26 +145,27 @@ def copy_uf2(limits: dict, image: Path, port: str, say, seconds: float = DRIVE_S
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make flash", description=__doc__)
     parser.add_argument("board")
-    parser.add_argument("image", type=Path)
+    parser.add_argument("image")
     parser.add_argument("ports", nargs="?", default="")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
+    download = (
+        f"Download {limits['image']} from {limits['image_page']} and name it: IMAGE=/path/to/it"
+    )
+    if not arguments.image:
+        raise SystemExit(download)
+    image = Path(arguments.image)
     try:
-        data = arguments.image.read_bytes()
+        data = image.read_bytes()
     except OSError as error:
-        raise SystemExit(
-            f"IMAGE={arguments.image}: {error.strerror}. Download {limits['image']} from "
-            f"{limits['image_page']} and name it"
-        ) from error
+        raise SystemExit(f"IMAGE={image}: {error.strerror}. {download}") from error
     check_image(data, limits)
     if limits["family"] == "esp32":
-        return on_each(
-            arguments.ports, lambda port, say: esptool(limits, arguments.image, port, say)
-        )
+        return on_each(arguments.ports, lambda port, say: esptool(limits, image, port, say))
     # One after the other: each copy needs the only drive.
     for port in arguments.ports.replace(",", " ").split() or [""]:
         try:
-            copy_uf2(limits, arguments.image, port, print)
+            copy_uf2(limits, image, port, print)
         except BoardError as error:
             print(f"FAILED: {error}", file=sys.stderr)
             return 1
