@@ -86,7 +86,10 @@ def test_guessing_over_many_connections(board):
 
     def guess(number):
         with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
-            client = Client(board.port)
+            try:
+                client = Client(board.port)
+            except AssertionError:
+                return  # of the client's library, when it is turned away in the handshake
             for attempt in range(4):
                 codes.append(client.login(f"GUESS{number}{attempt}")["resultCode"])
             client.close()
