@@ -60,6 +60,29 @@ def stage(folder: Path, config: dict) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def first_list(cards: Path, key: bytes) -> bytes:
+    """The list file that a new board gets of a table of cards."""
+    builder = Builder(key)
+    for _, fields in read_rows(cards):
+        assert isinstance(fields, dict)
+        builder.add(*card(fields))
+    data = io.BytesIO()
+    builder.write(data, 1, int.from_bytes(os.urandom(4), "little") or 1)
+    return data.getvalue()
+
+
+def lock_file(path: Path, refusal: str) -> TextIO:
+    """Keep others off what this file stands for. Raises SystemExit when one of them is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SystemExit(refusal) from error
+    return lock
+
+
 def provision(flash: Path, cards: Path) -> bool:
     """Give a new flash what a technician gives a new board: a site key and a list of cards.
 
@@ -72,14 +95,9 @@ def provision(flash: Path, cards: Path) -> bool:
     except SystemExit:
         pass
     key = os.urandom(32)
-    builder = Builder(key)
-    for _, fields in read_rows(cards):
-        assert isinstance(fields, dict)
-        builder.add(*card(fields))
-    data = io.BytesIO()
-    builder.write(data, 1, int.from_bytes(os.urandom(4), "little") or 1)
+    data = first_list(cards, key)  # a bad table leaves a new flash new
     target.set_key(key)
-    target.install(data.getvalue())
+    target.install(data)
     return True
 
 
@@ -205,20 +223,10 @@ class DesktopCharger:
         self._up = threading.Event()
         self._watch: threading.Thread | None = None
 
-    def _lock_flash(self) -> TextIO:
-        """Keep others off the flash while it is in use. Raises SystemExit when it is."""
-        self.flash.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.flash.with_suffix(".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise SystemExit(f"another desktop charger is using {self.flash}") from error
-        return lock
-
     def __enter__(self) -> "DesktopCharger":
         with contextlib.ExitStack() as undo:
-            undo.enter_context(self._lock_flash())
+            refusal = f"another desktop charger is using {self.flash}"
+            undo.enter_context(lock_file(self.flash.with_suffix(".lock"), refusal))
             if self._embedded:
                 undo.enter_context(self._embedded)
             self.observer = Observer(self.host, self.port, self._message)

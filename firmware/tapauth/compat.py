@@ -59,9 +59,7 @@ else:
 
 
 _WORD = 8 if sys.maxsize >> 32 else 4
-
-
-_RESERVE = const(2048)
+_RESERVE = const(2048)  # words of heap that the firmware keeps to go on working
 
 
 def is_scarce(words: int = 0) -> bool:

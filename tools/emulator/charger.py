@@ -5,8 +5,6 @@ by the project's own tools and mpremote; so is one whose firmware is not this ch
 """
 
 import contextlib
-import fcntl
-import io
 import json
 import os
 import shutil
@@ -14,12 +12,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TextIO
 
 from tools.broker import EmbeddedBroker
-from tools.card_image import Builder
-from tools.card_rows import card, read_rows
-from tools.charger import DESKTOP, Observer
+from tools.charger import DESKTOP, Observer, first_list, lock_file
 from tools.deploy import Deployment
 from tools.emulator.board import BOARD, GUEST_BROKER, SSID, EmulatedPico, wiring
 from tools.firmware import Image, build, limits_of
@@ -155,18 +150,10 @@ class EmulatedCharger:
         self._up = threading.Event()
         self._quiet = True
 
-    def _lock(self) -> TextIO:
-        lock = (self._folder / "lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise SystemExit(f"another emulated board is using {self.flash}") from error
-        return lock
-
     def __enter__(self) -> "EmulatedCharger":
         with contextlib.ExitStack() as undo:
-            undo.enter_context(self._lock())
+            refusal = f"another emulated board is using {self.flash}"
+            undo.enter_context(lock_file(self._folder / "lock", refusal))
             kept = on_flash(self.flash)
             if self._embedded:
                 undo.enter_context(self._embedded)
@@ -196,7 +183,8 @@ class EmulatedCharger:
             self._deploy(image, key.read_bytes())
         if not has_cards:
             self._say(f"putting the cards of {os.path.relpath(DESKTOP / 'cards.csv')} on it")
-            self._put_cards(key.read_bytes())
+            target = BoardTarget(self.board.port, limits_of(BOARD)["cards"], False)
+            target.install(first_list(DESKTOP / "cards.csv", key.read_bytes()))
         self.board.save()
 
     def _tty(self) -> str:
@@ -206,15 +194,6 @@ class EmulatedCharger:
         where = f"BOARD={BOARD} PORT={self._tty()} SITE={os.path.relpath(self.site)}"
         self._say(f"deploying build {image.build}, some two minutes (make deploy {where})")
         Deployment(image, self.board.port, self._say, key, DEPLOY_S).run()
-
-    def _put_cards(self, key: bytes) -> None:
-        builder = Builder(key)
-        for _, fields in read_rows(DESKTOP / "cards.csv"):
-            assert isinstance(fields, dict)
-            builder.add(*card(fields))
-        data = io.BytesIO()
-        builder.write(data, 1, int.from_bytes(os.urandom(4), "little") or 1)
-        BoardTarget(self.board.port, limits_of(BOARD)["cards"], False).install(data.getvalue())
 
     def _message(self, topic: str, payload: bytes) -> None:
         if self._quiet:
