@@ -59,7 +59,8 @@ class PtyBoard:
 
     `environment` adds to what boards/desktop/board.py reads; `received` counts the bytes that
     came over the line, and after `power_cut_after` more the power goes for a moment, once; after
-    `cable_pulled_after` more nothing comes or goes any more, until that is None again.
+    `cable_pulled_after` more nothing comes or goes any more, until that is None again. A
+    restart takes `off_s`.
     """
 
     def __init__(self, image: Path, environment: dict | None = None, heap: str = HEAP):
@@ -83,6 +84,7 @@ class PtyBoard:
         self.received = 0
         self.power_cut_after: int | None = None
         self.cable_pulled_after: int | None = None
+        self.off_s = 0.05
         self._closing = False
         self._process: subprocess.Popen | None = None
         self.output = b""
@@ -145,7 +147,7 @@ class PtyBoard:
             )
             self._process.wait()
             if not self._closing:
-                time.sleep(0.05)
+                time.sleep(self.off_s)
 
     def _take_terminal(self) -> None:
         import fcntl

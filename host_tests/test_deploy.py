@@ -312,7 +312,20 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash, monkeypatch):
     own_files_are_untouched(flash)
 
 
-def test_ports_that_do_not_serve(tmp_path, flash):
+def test_a_board_that_is_still_starting_is_called_again(flash, monkeypatch):
+    """Nobody hears mpremote's Ctrl-C then."""
+    monkeypatch.setattr(BoardPort, "knock_s", 3.0)
+    with PtyBoard(flash) as board:
+        deploy(board, image("one"))
+        starts = board.starts
+        board.off_s = 3.0
+        port = BoardPort(board.port)
+        port.restart()
+        assert port.call("1 + 1") == 2
+        assert board.starts == starts + 1
+
+
+def test_ports_that_do_not_serve(tmp_path, flash, monkeypatch):
     with pytest.raises(BoardError, match="plug the board in"):
         BoardPort("/dev/ttyNOSUCH").call("1")
     with pytest.raises(BoardError, match="plug the board in"):
@@ -326,9 +339,10 @@ def test_ports_that_do_not_serve(tmp_path, flash):
         ports_of(" ")
     with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):
         BoardPort(board.port).run("exec", "raise MemoryError")
+    monkeypatch.setattr(BoardPort, "knock_s", 1.0)
     master, slave = pty.openpty()
     with pytest.raises(BoardError, match="safe-mode pin"):
-        BoardPort(os.ttyname(slave)).run("exec", "1", seconds=3)
+        BoardPort(os.ttyname(slave)).run("exec", "1")
 
 
 def test_safe_mode_starts_nothing(flash):

@@ -21,6 +21,18 @@ class BoardError(Exception):
     """The way to the board, or the board, said no; the text says what to do next."""
 
 
+class SilentError(BoardError):
+    """The board does not answer."""
+
+
+KEEP_ALIVE = "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass"
+SILENT = (
+    "the board does not answer on its console: start it in safe mode (its safe-mode pin low while "
+    "it starts, see its README) and try again; if that does not help, flash MicroPython anew "
+    "(make flash)"
+)
+
+
 def _ports() -> str:
     names = [port.device for port in serial.tools.list_ports.comports()]
     return ", ".join(names) or "none"
@@ -41,12 +53,6 @@ def explain(port: str, text: str) -> str:
         return f"{port} is in use: close the other program (mpremote, make logs, an IDE)"
     if "no device found" in text or "could not open port" in text:
         return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
-    if "could not enter raw repl" in text or "timeout" in text.lower():
-        return (
-            "the board does not answer on its console: start it in safe mode (its safe-mode pin "
-            "low while it starts, see its README) and try again; if that does not help, flash "
-            "MicroPython anew (make flash)"
-        )
     if "No space left" in text or "ENOSPC" in text or "OSError: 28" in text:
         return "the board's flash is full: remove what is not needed from it, and try again"
     if "MemoryError" in text:
@@ -60,23 +66,44 @@ class BoardPort:
 
     patience_s = 120.0
     """A command that takes longer has met a board that does not answer any more."""
+    knock_s = 15.0
+    """The same for the first word, of which nothing but mpremote's own 10 s is expected."""
 
     def __init__(self, port: str):
         self.port = port
+        self._answers = False
 
     def run(self, *commands: str, seconds: float | None = None) -> str:
         """Run mpremote commands; returns what they print. Raises BoardError."""
+        if not self._answers:
+            self._knock()
+        return self._run(*commands, seconds=seconds or self.patience_s)
+
+    def _knock(self) -> None:
+        # A board that is starting does not hear mpremote's Ctrl-C, and runs on. Only here can
+        # it be told a second time: of a command nobody knows how far it came.
+        for left in (2, 1, 0):
+            try:
+                self._run("exec", KEEP_ALIVE, seconds=min(self.knock_s, self.patience_s))
+                break
+            except SilentError:
+                if not left:
+                    raise
+        self._answers = True
+
+    def _run(self, *commands: str, seconds: float) -> str:
         # Without `resume` mpremote makes a soft reset first, which the watchdog outlives.
         call = [sys.executable, "-m", "mpremote", "connect", self.port, "resume", *commands]
         try:
-            done = subprocess.run(
-                call, capture_output=True, text=True, timeout=seconds or self.patience_s
-            )
+            done = subprocess.run(call, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise BoardError(explain(self.port, "timeout")) from None
+            raise SilentError(SILENT) from None
         if done.returncode:
             # What the board raised comes out as its output.
-            raise BoardError(explain(self.port, done.stdout + "\n" + done.stderr))
+            text = done.stdout + "\n" + done.stderr
+            if "could not enter raw repl" in text or "timeout" in text.lower():
+                raise SilentError(SILENT)
+            raise BoardError(explain(self.port, text))
         return done.stdout
 
     def call(self, expression: str):
@@ -112,6 +139,7 @@ class BoardPort:
             "machine.reset()"
         )
         self.run("exec", "--no-follow", code, seconds=min(10.0, self.patience_s))
+        self._answers = False
 
 
 class Console:
