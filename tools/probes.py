@@ -111,6 +111,17 @@ class Observer:
         """A message for the probe that it can check."""
         self._client.publish("probe/in/x", b"%08x" % zlib.crc32(body) + body, qos=qos)
 
+    def rest(self, probe: Probe) -> None:
+        """Have no more events made, and wait until all that there are have arrived here.
+
+        A broker passes messages on after it has acknowledged them, and the embedded one forgets
+        them when the client that sent them leaves meanwhile.
+        """
+        self._client.publish("probe/in/rest", b"", qos=1)
+        probe.wait_for_line("LINE resting")
+        total = int(next(line for line in probe.lines if "resting" in line).split()[-1])
+        probe.wait_for(lambda: len(self.order) >= total)
+
     def stop(self, probe: Probe) -> dict:
         """End the probe. Returns its result."""
         self._client.publish("probe/in/stop", b"", qos=1)
