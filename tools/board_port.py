@@ -66,8 +66,8 @@ class BoardPort:
 
     patience_s = 120.0
     """A command that takes longer has met a board that does not answer any more."""
-    knock_s = 15.0
-    """The same for the first word, of which nothing but mpremote's own 10 s is expected."""
+    knock_s = 30.0
+    """The same for the first word. mpremote itself waits 10 s, but not at a pseudo-terminal."""
 
     def __init__(self, port: str):
         self.port = port
