@@ -113,8 +113,13 @@ def on_trial() -> bool:
 
 
 def note(text: str) -> None:
-    """Keep a line in the log file, which stays small: the oldest go."""
+    """Keep a line in the log file, which stays small, the oldest go; and print it."""
+    _write_log(text)
+    # Last: whoever waits for it may interrupt at once.
     print("boot: " + text)
+
+
+def _write_log(text: str) -> None:
     try:
         try:
             with open(LOG) as file:

@@ -144,6 +144,13 @@ def main():
         assert start() == "repair", data
     boot.write_record(*record)
 
+    # What is printed is in the log already: whoever reads it may interrupt at once.
+    seen = []
+    tapauth_slot.print = lambda text: seen.append(read(tapauth_slot.LOG))
+    tapauth_slot.note("printed")
+    del tapauth_slot.print
+    assert len(seen) == 1 and seen[0].endswith(b"printed\n")
+
     # The log keeps its size, and says a thing once however often it happens.
     for i in range(200):
         tapauth_slot.note("line {} {}".format(i, "x" * (i % 50)))
