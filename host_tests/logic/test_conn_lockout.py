@@ -7,6 +7,7 @@ from conn_rig import PASSWORD, Connection, Noise, Rig, finish
 from tapauth.conn.kdf import calibrate, derive, matches, protect
 from tapauth.conn.keeper import PASSWORD as KIND_PASSWORD
 from tapauth.conn.keeper import StateFile
+from tapauth.server.serial_console import obey
 
 
 def fail(rig, count):
@@ -95,6 +96,20 @@ def test_a_new_pin_at_the_board_ends_the_sessions():
     pin = rig.pin()
     rig.boot()
     rig.login(pin)
+
+
+def test_user_gets_no_pin_at_the_board_while_admin_is_open():
+    rig = Rig()
+    rig.open_all()
+    written = []
+    finish(obey(rig.auth, "newpin user", written.append))
+    # It would open nothing, and lock user out of what is open to everybody.
+    assert written == ["protect admin first"]
+    assert rig.code(type="unsecured", role="user") == 0
+    finish(obey(rig.auth, "newpin", written.append))
+    finish(obey(rig.auth, "newpin user", written.append))
+    assert rig.code(type="secured", credentials=rig.pin("user")) == 0
+    assert len(written) == 1
 
 
 def test_a_damaged_file_gives_new_pins_and_no_new_tries():

@@ -140,7 +140,7 @@ class ConnectionAuth:
         return True
 
     def renew_pin(self, role: int):
-        """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError."""
+        """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError, Refused."""
         from tapauth.conn import params
 
         yield from self._with(params.renew_pin(self, role))

@@ -10,6 +10,7 @@ _MONTH_S = const(2_592_000)
 _DAY_S = const(86_400)
 _MIN_PASSWORD = const(8)
 _WAIT_MS = const(50)
+_ADMIN_FIRST = "protect admin first"
 # Causes: see auth.py.
 _ADMIN_UNSECURED = const(2)
 _ADMIN_CHANGED = const(3)
@@ -53,7 +54,7 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
     try:
         # Both may have changed while it waited.
         if kind and role == USER and not auth.keeper.accounts[ADMIN].kind:
-            raise Refused("protect admin first")
+            raise Refused(_ADMIN_FIRST)
         account = Account()
         if kind:
             count = (yield from best_iterations(auth)) if kind == PASSWORD else LEAST
@@ -121,9 +122,11 @@ def _set_version(auth, connection, request: dict, reply: dict):
 
 
 def renew_pin(auth, role: int):
-    """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError."""
+    """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError, Refused."""
     while auth.busy:
         yield _WAIT_MS
+    if role == USER and not auth.keeper.accounts[ADMIN].kind:
+        raise Refused(_ADMIN_FIRST)
     auth.busy = True
     try:
         pin = new_pin(auth.keeper.random)

@@ -4,7 +4,7 @@ pin SECRET      opens the role admin with this PIN until the restart, and ends a
 newpin          gives admin a new PIN, and ends a lockout; `newpin user` the same for user
 """
 
-from tapauth.conn.auth import ROLES
+from tapauth.conn.auth import ROLES, Refused
 
 
 def obey(auth, line: str, write=print):
@@ -17,6 +17,9 @@ def obey(auth, line: str, write=print):
         done = auth.set_boot_pin(rest)
         write("until the restart" if done else "6 to 128 characters, please")
     elif verb == "newpin" and (rest or "admin") in ROLES:
-        yield from auth.renew_pin(ROLES[rest or "admin"])
+        try:
+            yield from auth.renew_pin(ROLES[rest or "admin"])
+        except Refused as error:
+            write(error.args[0])
     else:
         write("pin SECRET, newpin, newpin user")
