@@ -86,8 +86,26 @@ def test_learning_is_for_whoever_is_still_admin():
     ports.cards = object()
     commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
     assert finish(commands.handle(admin, {"method": "learnCard"}))["result"]
-    rig.login()  # takes the role
+    other = rig.login()  # takes the role
     assert not commands.tap(CARD) and not commands.learner.active
+    assert finish(commands.handle(other, {"method": "learnCard"}))["result"]
+    # Who lost the role is not waited for.
+    third = rig.login()
+    assert finish(commands.handle(third, {"method": "learnCard"}))["result"]
+    assert commands.tap(CARD) and commands.learner.owns(third)
+
+
+def test_one_admin_learns_at_a_time():
+    rig = Rig(single_session=False)
+    one, other = rig.login(), rig.login()
+    ports = Ports()
+    ports.cards = object()
+    commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
+    for _ in range(2):
+        assert finish(commands.handle(one, {"method": "learnCard"}))["result"]
+    reply = finish(commands.handle(other, {"method": "learnCard"}))
+    assert reply["error"] == "another connection is learning"
+    assert commands.tap(CARD) and commands.learner.owns(one)
 
 
 def test_errors_tell_no_more_than_they_should():

@@ -88,7 +88,7 @@ def _store(commands):
 def _learn_card(commands, connection, request: dict, reply: dict) -> None:
     _store(commands)
     commands.learner.poll()
-    if commands.learner.active and not commands.learner.owns(connection):
+    if commands.learning_connection() not in (None, connection):
         raise Refused("another connection is learning")
     window = _number(request, "window", _LEAST_WINDOW_S, _MOST_WINDOW_S, _WINDOW_S)
     commands.learner.start(connection, window)

@@ -94,13 +94,12 @@ class Commands:
 
     def tap(self, token: dict) -> bool:
         """A card was tapped. True: it is being learned, so it is not to be decided on."""
-        connection = self.learner.active and self._learning_connection()
-        return bool(connection) and self.learner.tap(token)
+        return self.learning_connection() is not None and self.learner.tap(token)
 
-    def _learning_connection(self):
-        # Only an admin may go on learning.
+    def learning_connection(self):
+        """The connection that learns, or None: only an admin may go on."""
         connection = self.learner.connection
-        if self._auth.role(connection) == ADMIN:
+        if connection is None or self._auth.role(connection) == ADMIN:
             return connection
         self.learner.stop(connection)
         return None
