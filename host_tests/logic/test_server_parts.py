@@ -12,6 +12,7 @@ from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
 from tapauth.server.learn import Learner
 from tapauth.server.pipe import Pipe
+from tapauth.server.service import Server
 from tapauth.server.tail import Tail
 from tapauth.trial import Trial
 
@@ -359,3 +360,61 @@ def test_a_frame_that_is_cut_is_an_error():
             return error.args[0]
 
     assert asyncio.run(run()) == 104
+
+
+class Caller:
+    """Both streams of a connection from `address` that never says a word."""
+
+    def __init__(self, address):
+        self.address = address
+        self.closed = False
+
+    def get_extra_info(self, name):
+        return (self.address, 1)
+
+    def write(self, data):
+        pass
+
+    async def read(self, count):
+        await asyncio.Event().wait()
+
+    async def drain(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    async def wait_closed(self):
+        pass
+
+
+def test_an_address_that_has_all_it_may_have_takes_no_place_from_another():
+    rig = Rig()
+    settings = {"tls_cert": "", "max_connections": 4}
+    counts = {"server_refused": 0, "server_dropped": 0}
+    server = Server(settings, Ports(), lambda on_lost: rig.auth, rig.clock, rig.log, counts)
+
+    async def come(address):
+        caller = Caller(address)
+        asyncio.create_task(server.accept(caller, caller))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return caller
+
+    async def run():
+        other = await come("other")
+        rig.clock.advance(2001)
+        crowd = []
+        for _ in range(3):
+            crowd.append(await come("same"))
+        assert (await come("same")).closed and not other.closed
+        rig.clock.advance(2001)
+        crowd.append(await come("same"))  # the oldest of its own makes room
+        assert [one.closed for one in crowd] == [True, False, False, False]
+        assert not other.closed
+        third = await come("third")
+        assert other.closed and not third.closed
+        assert counts == {"server_refused": 1, "server_dropped": 2}
+        server.close()
+
+    asyncio.run(run())

@@ -126,14 +126,16 @@ class Server:
 
     def _room_for(self, pipe: Pipe) -> bool:
         most = self.settings["max_connections"]
-        same = 0
+        rivals = [one for one in self._pipes if one.address == pipe.address]
+        if len(rivals) < max(most - 1, 1):
+            if len(self._pipes) < most:
+                return True
+            rivals = self._pipes
+        # An address that has all it may have takes no place from another.
         oldest = None
-        for one in self._pipes:
-            same += one.address == pipe.address
+        for one in rivals:
             if not one.settled and (oldest is None or one.began < oldest.began):
                 oldest = one
-        if same < max(most - 1, 1) and len(self._pipes) < most:
-            return True
         if oldest and self.clock.now() - oldest.began > _GRACE_MS:
             # Who shows nothing for his presence makes room.
             self._counts["server_dropped"] += 1
