@@ -12,7 +12,7 @@ from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
 from tapauth.server.learn import Learner
 from tapauth.server.pipe import Pipe
-from tapauth.server.service import Server
+from tapauth.server.service import Peer, Server
 from tapauth.server.tail import Tail
 from tapauth.trial import Trial
 
@@ -360,6 +360,26 @@ def test_a_frame_that_is_cut_is_an_error():
             return error.args[0]
 
     assert asyncio.run(run()) == 104
+
+
+def test_an_event_for_which_there_is_no_memory_does_not_end_all_events():
+    sent = []
+
+    class Socket:
+        async def send(self, data, opcode=None):
+            if data == "large":
+                raise MemoryError
+            sent.append(data)
+
+    async def run():
+        peer = Peer(None, Socket(), 0)
+        for text in ("one", "large", "two", "three"):
+            assert peer.push(text)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert sent == ["one", "two", "three"]
 
 
 class Caller:

@@ -50,16 +50,16 @@ class Peer:
             return False
         self._queue.append(text)
         if not self._sending:
-            self._sending = True
             asyncio.create_task(self._drain())
+            self._sending = True
         return True
 
     async def _drain(self) -> None:
         try:
             while self._queue and not self.gone:
                 await self._socket.send(self._queue.pop(0))
-        except OSError:
-            pass  # its own task finds out too
+        except (OSError, MemoryError):
+            pass  # its own task finds out too; one event may be lost, but not all from now on
         self._sending = False
 
     async def receive(self, clock):
