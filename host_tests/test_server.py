@@ -79,6 +79,9 @@ def test_cards_are_added_blocked_and_removed(board):
         card = client.ask("getCard", idToken=CARD.upper())["card"]
         assert card["authorization_status"] == "Accepted" and card["evse_ids"] == [1]
         assert card["parent_id_token"]["value"] == "FLEET-7"
+        every = list(range(1, 33))
+        assert client.ask("addCard", idToken=CARD, evseIds=every)["result"]
+        assert client.ask("getCard", idToken=CARD)["card"]["evse_ids"] == every
         assert client.ask("blockCard", idToken=CARD)["result"]
         card = client.ask("getCard", idToken=CARD)["card"]
         assert card["authorization_status"] == "Blocked"

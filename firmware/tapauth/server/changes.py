@@ -48,7 +48,7 @@ def _info(request: dict) -> dict:
         numbers = request["evseIds"]
         if not isinstance(numbers, list):
             raise Refused("evseIds: a list of numbers")
-        info["evse_ids"] = [_number({"evseIds": one}, "evseIds", 1, 32) for one in numbers[:9]]
+        info["evse_ids"] = [_number({"evseIds": one}, "evseIds", 1, 32) for one in numbers]
     if request.get("expiryTime"):
         info["expiry_time"] = _text(request, "expiryTime", 40)
     return info
