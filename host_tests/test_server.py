@@ -192,6 +192,20 @@ def test_the_list_goes_down_and_up(board):
         assert client.ask("getStatus")["cards"]["list"] == 30
 
 
+def test_a_damaged_list_is_not_given_away_and_the_answer_says_so():
+    with LocalBoard() as board:
+        board.stop()
+        cards = board.folder / "store" / "cards"
+        cards.write_bytes(b"x" * len(cards.read_bytes()))
+        board.start()
+        with board.admin() as client:
+            path = "/cards?token=" + client.ask("getTokenForHttpServer")["token"]
+            status, text, _ = board.http("GET", path)
+            assert status == 500 and text.startswith(b"the list is damaged")
+            assert board.http("POST", path, list_file(3))[0] == 200
+            assert board.http("GET", path)[0] == 200
+
+
 def test_files_need_the_right_token(board):
     with board.client() as user:
         reply = user.login(board.pins["user"])

@@ -137,6 +137,9 @@ async def _download(server, request):
         return Response(b"token needed", 403, _HEADERS)
     if not server.ports.cards:
         return Response(b"no card store", 404, _HEADERS)
+    damage = server.ports.cards.status()["damage"]
+    if damage:
+        return Response("the list is damaged: " + damage, 500, _HEADERS)
     size, pieces = server.ports.cards.export()
     headers = dict(_HEADERS)
     headers["Content-Type"] = "application/octet-stream"
