@@ -1,6 +1,7 @@
 """The local interface on real MicroPython: commands, files, events."""
 
 import json
+import socket
 import ssl
 
 import pytest
@@ -186,7 +187,8 @@ def test_the_list_goes_down_and_up(board):
         assert card["parent_id_token"]["value"] == "F2"
         assert client.ask("getStatus")["cards"]["list"] == 30
         # What is damaged or cut leaves the list as it is.
-        for bad in (data[:-256], data[:300], b"x" * 256, data[:600] + b"x" + data[601:], data * 2):
+        flipped = data[:-300] + bytes((data[-300] ^ 1,)) + data[-299:]
+        for bad in (data[:-256], data[:300], b"x" * 256, flipped, data * 2):
             status, body, _ = board.http("POST", "/cards?token=" + token, bad)
             assert status == 422, (status, body)
         assert client.ask("getStatus")["cards"]["list"] == 30
@@ -204,6 +206,18 @@ def test_a_damaged_list_is_not_given_away_and_the_answer_says_so():
             assert status == 500 and text.startswith(b"the list is damaged")
             assert board.http("POST", path, list_file(3))[0] == 200
             assert board.http("GET", path)[0] == 200
+
+
+def test_who_sends_a_list_that_is_refused_reads_why(board):
+    with board.admin() as client:
+        head = "POST /cards?token=" + client.ask("getTokenForHttpServer")["token"]
+        for data, why in ((b"x" * 100_000, b"not a list"), (list_file(9, key=bytes(32)), b"key")):
+            with socket.create_connection(("127.0.0.1", board.port), 20) as peer:
+                length = f" HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n"
+                peer.sendall((head + length).encode() + data)
+                # To the very end: a reset, which can overtake the answer, would be an error here.
+                answer = b"".join(iter(lambda peer=peer: peer.recv(4096), b""))
+                assert b"422" in answer and why in answer
 
 
 def test_files_need_the_right_token(board):

@@ -14,6 +14,7 @@ from tapauth.server.learn import Learner
 from tapauth.server.pipe import Pipe
 from tapauth.server.service import Peer, Server
 from tapauth.server.tail import Tail
+from tapauth.server.upload import take
 from tapauth.trial import Trial
 
 from moved_clock import MovedClock
@@ -380,6 +381,57 @@ def test_an_event_for_which_there_is_no_memory_does_not_end_all_events():
 
     asyncio.run(run())
     assert sent == ["one", "two", "three"]
+
+
+class Flash:
+    """A card store whose flash is full after 600 bytes, behind a server; and its upload."""
+
+    def __init__(self):
+        self.ports = self.cards = self
+        self.log = Rig().log
+        self.clock = MovedClock()
+        self.taken = 0
+        self.aborted = False
+
+    def load(self):
+        return self
+
+    def write(self, data):
+        self.taken += len(data)
+        if self.taken > 600:
+            raise OSError(28)
+        yield
+
+    def abort(self):
+        self.aborted = True
+
+
+class Body:
+    """The pipe of an upload of `size` bytes, of which a part arrives."""
+
+    def __init__(self, size):
+        self.size = size
+
+    async def readexactly(self, count):
+        if count > self.size:
+            raise OSError(104)
+        self.size -= count
+        return bytes(count)
+
+
+def test_an_upload_is_told_that_the_flash_is_full():
+    flash, body = Flash(), Body(3000)
+    status, text = asyncio.run(take(flash, body, 3000))
+    assert status == 422 and "28" in text and flash.aborted
+    assert body.size == 0  # unread, it would take the response with it
+    # A connection that was cut has nobody to be told.
+    for size in (500, 1500):
+        flash = Flash()
+        try:
+            asyncio.run(take(flash, Body(size), 3000))
+            raise AssertionError
+        except OSError as error:
+            assert error.args[0] == 104 and flash.aborted
 
 
 class Caller:

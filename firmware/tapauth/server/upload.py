@@ -13,25 +13,35 @@ _NEED = const(2600)  # words of heap that are in use meanwhile
 
 async def take(server, pipe, left: int) -> tuple:
     """Take the `left` bytes that come. Returns (HTTP status, text). Raises OSError."""
-    if is_scarce(_NEED):
-        return 503, "too little memory is free"
     pipe.settled = True
+    if is_scarce(_NEED):
+        await _skip(server, pipe, left)
+        return 503, "too little memory is free"
     try:
         load = server.ports.cards.load()
         try:
             while left:
-                pipe.deadline = server.clock.now() + _CHUNK_MS
-                data = await pipe.readexactly(min(left, _CHUNK))
+                data = await _piece(server, pipe, left)
                 left -= len(data)
                 await finish(load.write(data))
             pipe.deadline = server.clock.now() + _COMMIT_MS
             await finish(load.commit())
         finally:
             load.abort()
-    except OSError:
-        raise
     except Exception as error:
         server.log.warning("server", "card list refused: {}", error)
+        await _skip(server, pipe, left)
         return 422, "refused: " + str(error)
     server.log.info("server", "card list taken, version {}", load.version)
     return 200, json.dumps({"version": load.version})
+
+
+async def _piece(server, pipe, left: int) -> bytes:
+    pipe.deadline = server.clock.now() + _CHUNK_MS
+    return await pipe.readexactly(min(left, _CHUNK))
+
+
+async def _skip(server, pipe, left: int) -> None:
+    """Read what is not wanted: left unread, it would take the response with it."""
+    while left:
+        left -= len(await _piece(server, pipe, left))
