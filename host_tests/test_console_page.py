@@ -5,6 +5,7 @@ Screenshots go to build/screenshots.
 
 import gzip
 import re
+import signal
 
 import browser
 import pytest
@@ -100,6 +101,20 @@ def test_a_technicians_day():
         page.screenshot(SHOTS / "locked.png")
         assert page.errors == []
         assert not [line for line in board.lines if CARD in line or " E " in line]
+
+
+@needs_chromium
+def test_what_a_lost_connection_leaves_unanswered_is_told():
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        board.process.send_signal(signal.SIGSTOP)
+        page.focus("#card")
+        page.type(CARD)
+        page.press("Look up")
+        board.stop()
+        page.sees("the connection was lost")
 
 
 @needs_chromium
