@@ -10,6 +10,7 @@ import signal
 import browser
 import pytest
 
+from tools.build import build
 from tools.local_board import LocalBoard
 from tools.paths import BUILD, FIRMWARE, IMAGE
 
@@ -28,6 +29,13 @@ def test_the_page_is_small_and_needs_nobody_else():
     assert text == PAGE.read_text()
     assert not re.search(r"https?:|//[a-z0-9]|src=|@import|url\(", text.split("<script>")[0])
     assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(", text)
+
+
+def test_a_changed_page_is_packed_again():
+    build()
+    PAGE.touch()
+    assert build() == 1
+    assert build() == 0
 
 
 def log_in(page, secret):

@@ -268,7 +268,7 @@ def build(image: Path = IMAGE) -> int:
         source = FIRMWARE / name
         target = image / name.replace(".html", ".gz")
         wanted.add(target)
-        if not is_fresh(target):
+        if not is_fresh(target) or target.stat().st_mtime < source.stat().st_mtime:
             written += 1
             target.write_bytes(packed_page(name))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:
