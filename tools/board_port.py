@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,9 @@ class BoardError(Exception):
 class SilentError(BoardError):
     """The board does not answer."""
 
+
+stop = threading.Event()
+"""A technician wants to end: no new command begins, but what restarts a board."""
 
 KEEP_ALIVE = "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass"
 SILENT = (
@@ -72,6 +76,7 @@ class BoardPort:
     def __init__(self, port: str):
         self.port = port
         self._answers = False
+        self._leaving = False
 
     def run(self, *commands: str, seconds: float | None = None) -> str:
         """Run mpremote commands; returns what they print. Raises BoardError."""
@@ -91,7 +96,12 @@ class BoardPort:
                     raise
         self._answers = True
 
+    def _end_if_stopped(self) -> None:
+        if stop.is_set() and not self._leaving:
+            raise BoardError("stopped; the same command again goes on from there")
+
     def _run(self, *commands: str, seconds: float) -> str:
+        self._end_if_stopped()
         # Without `resume` mpremote makes a soft reset first, which the watchdog outlives.
         call = [sys.executable, "-m", "mpremote", "connect", self.port, "resume", *commands]
         try:
@@ -99,6 +109,7 @@ class BoardPort:
         except subprocess.TimeoutExpired:
             raise SilentError(SILENT) from None
         if done.returncode:
+            self._end_if_stopped()  # Ctrl-C reaches mpremote too
             # What the board raised comes out as its output.
             text = done.stdout + "\n" + done.stderr
             if "could not enter raw repl" in text or "timeout" in text.lower():
@@ -129,7 +140,8 @@ class BoardPort:
             yield
         except BoardError:
             with contextlib.suppress(BoardError):
-                self.restart()
+                if self._answers:
+                    self.restart()
             raise
 
     def restart(self) -> None:
@@ -138,8 +150,9 @@ class BoardPort:
             "try:\n import boot_hal as machine\nexcept ImportError:\n import machine\n"
             "machine.reset()"
         )
+        self._leaving = True
         self.run("exec", "--no-follow", code, seconds=min(10.0, self.patience_s))
-        self._answers = False
+        self._answers = self._leaving = False
 
 
 class Console:
@@ -174,7 +187,7 @@ class Console:
         The port may go and come back, as that of a board with its own USB does at a restart.
         """
         deadline = time.monotonic() + seconds if seconds is not None else None
-        while deadline is None or time.monotonic() < deadline:
+        while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
             try:
                 if self._serial is None:
                     self.open()

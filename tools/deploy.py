@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.board_port import BoardError, BoardPort, Console
+from tools.board_port import BoardError, BoardPort, Console, stop
 from tools.firmware import MPY_VERSION, Image, build, limits_of, sign
 from tools.fleet import on_each, ports_of
 from tools.paths import SITE
@@ -85,8 +85,8 @@ class Deployment:
         """Do it. Raises BoardError."""
         board = self._board
         nonce = secrets.token_hex(8)
-        survey = board.call(f"survey({nonce!r})")
         with board.visit():
+            survey = board.call(f"survey({nonce!r})")
             check(survey, self._image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
             slot = self._update(survey)
         board.restart()
@@ -167,6 +167,10 @@ class Deployment:
                         "the new firmware failed three times and the old one runs again: "
                         "`make status` shows why"
                     )
+        if stop.is_set():
+            raise BoardError(
+                "stopped; the board goes on by itself: `make status` shows where it is"
+            )
         raise BoardError(
             f"not confirmed within {seconds:.0f} s. The board goes on by itself: healthy, it is "
             "confirmed; not healthy, the old firmware comes back. `make status` shows where it is"
@@ -176,8 +180,9 @@ class Deployment:
 def show_status(port: str, say) -> None:
     """Say what a board runs. It is interrupted and restarted for that."""
     board = BoardPort(port)
-    survey = board.call("survey('')")
-    log = board.call("log()")
+    with board.visit():
+        survey = board.call("survey('')")
+        log = board.call("log()")
     board.restart()
     say(f"{survey['machine']}, MicroPython {survey['micropython']}")
     say(f"provisioned: {'yes' if survey['config'] and survey['key'] else 'no'}")
@@ -198,8 +203,8 @@ def show_status(port: str, say) -> None:
 def roll_back(port: str, say) -> None:
     """Start the other slot's firmware."""
     board = BoardPort(port)
-    survey = board.call("survey('')")
     with board.visit():
+        survey = board.call("survey('')")
         if not survey["boot"]:
             raise BoardError("this board has no slots yet: make deploy")
         slot, refusal = board.call("rollback()")

@@ -1,12 +1,15 @@
 """One job on several boards at once, each at its own port."""
 
+import contextlib
 import sys
 import threading
+import time
 import traceback
 
-from tools.board_port import BoardError
+from tools.board_port import BoardError, stop
 
 _lock = threading.Lock()
+_STOP_SECONDS = 30
 
 
 class Reporter:
@@ -40,7 +43,7 @@ def on_each(text: str, job) -> int:
     ports = ports_of(text)
     failed: dict[str, str] = {}
 
-    def work(port: str) -> None:
+    def work(port: str, done: threading.Event) -> None:
         reporter = Reporter(port, len(ports) > 1)
         try:
             job(port, reporter.say)
@@ -52,14 +55,24 @@ def on_each(text: str, job) -> int:
             failed[port] = str(error)
             traceback.print_exc()
             reporter.say(f"FAILED: {type(error).__name__}: {error}")
+        finally:
+            done.set()
 
-    threads = [threading.Thread(target=work, args=(port,), daemon=True) for port in ports]
-    for thread in threads:
-        thread.start()
+    stop.clear()
+    # Not Thread.join(): interrupted, it takes the thread for one that has ended.
+    ends = [threading.Event() for _ in ports]
+    for each in zip(ports, ends, strict=True):
+        threading.Thread(target=work, args=each, daemon=True).start()
     try:
-        for thread in threads:
-            thread.join()
+        for end in ends:
+            end.wait()
     except KeyboardInterrupt:
+        # A board that is stopped in the middle shall run its firmware again.
+        stop.set()
+        deadline = time.monotonic() + _STOP_SECONDS
+        with contextlib.suppress(KeyboardInterrupt):  # a second one: at once
+            for end in ends:
+                end.wait(max(0, deadline - time.monotonic()))
         raise SystemExit(130) from None
     if len(ports) > 1:
         print(f"{len(ports) - len(failed)} of {len(ports)} boards went well", file=sys.stderr)

@@ -243,8 +243,8 @@ def install(port: str, say, limits: dict, files: dict[str, bytes], take_over=Fal
     """
     board = BoardPort(port)
     nonce = secrets.token_hex(8)
-    survey = board.call(f"survey({nonce!r})")
     with board.visit(), tempfile.TemporaryDirectory() as folder:
+        survey = board.call(f"survey({nonce!r})")
         if not survey["machine"].endswith(limits["machine"]):
             raise BoardError(f"this is another board: {survey['machine']}. Name the right BOARD")
         own = hashlib.sha256(nonce.encode() + files["/site.key"]).hexdigest()
