@@ -102,6 +102,9 @@ def test_a_wrong_image_stops_the_command_before_anything(tmp_path):
         assert done.returncode == 0 and len(chip.steps) == 3, done.stdout + done.stderr
     done = subprocess.run([*command[:4], "", ""], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "Download ESP32_GENERIC-" in done.stderr
+    command[3:] = ["desktop", ""]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "comes with `make run`" in done.stderr
 
 
 def drive_of(folder: Path, board_id: str) -> Path:

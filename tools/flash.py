@@ -31,6 +31,7 @@ UF2_DRIVES = {"RP2040": "RPI-RP2", "RP2350": "RP2350"}
 INFO = "INFO_UF2.TXT"
 DRIVES = ("/media/*/*", "/run/media/*/*", "/media/*", "/mnt/*", "/Volumes/*")
 DRIVE_SECONDS = 60.0
+DESKTOP = "the desktop's MicroPython is no image, and comes with `make run`"
 
 
 def chip_of(limits: dict) -> str:
@@ -51,7 +52,7 @@ def check_image(data: bytes, limits: dict) -> None:
         if len(data) < 16 or data[0] != ESP_MAGIC or data[12] != ESP_CHIPS[chip]:
             raise SystemExit(f"the image is none for {chip}. {where}")
     else:
-        raise SystemExit("this board has no MicroPython image: it is the desktop's")
+        raise SystemExit(DESKTOP)
 
 
 def explain_esptool(port: str, text: str) -> str:
@@ -149,6 +150,8 @@ def main() -> int:
     parser.add_argument("ports", nargs="?", default="")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
+    if limits["family"] == "desktop":
+        raise SystemExit(DESKTOP)
     download = (
         f"Download {limits['image']} from {limits['image_page']} and name it: IMAGE=/path/to/it"
     )
