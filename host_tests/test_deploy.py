@@ -329,6 +329,8 @@ def test_a_board_that_is_still_starting_is_called_again(flash, monkeypatch):
 def test_ports_that_do_not_serve(tmp_path, flash, monkeypatch):
     with pytest.raises(BoardError, match="plug the board in"):
         BoardPort("/dev/ttyNOSUCH").call("1")
+    with pytest.raises(BoardError, match="there is no build/no/tty: plug the board in"):
+        BoardPort("build/no/tty").call("1")
     with pytest.raises(BoardError, match="plug the board in"):
         show_logs("/dev/ttyNOSUCH", print)
     with PtyBoard(flash) as board, serial.Serial(board.port, exclusive=True):

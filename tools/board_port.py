@@ -46,7 +46,7 @@ def explain(port: str, text: str) -> str:
     """What mpremote said, in words that help."""
     busy = ("in use", "exclusively lock", "Device or resource busy", "Permission denied")
     if any(words in text for words in busy):
-        if not Path(port).exists() and port.startswith("/"):
+        if not Path(port).exists() and ":" not in port:  # as in id:SERIAL, socket://
             return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
         if port.startswith("/") and not os.access(port, os.R_OK | os.W_OK):
             group = Path(port).group()
