@@ -340,6 +340,7 @@ def test_ports_that_do_not_serve(tmp_path, flash, monkeypatch):
             show_logs(board.port, print)
     with pytest.raises(SystemExit, match="PORT="):
         ports_of(" ")
+    assert ports_of("b,a b, a") == ["b", "a"], "one visitor for each board"
     with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):
         BoardPort(board.port).run("exec", "raise MemoryError")
     monkeypatch.setattr(BoardPort, "knock_s", 1.0)

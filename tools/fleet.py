@@ -25,8 +25,8 @@ class Reporter:
 
 
 def ports_of(text: str) -> list[str]:
-    """The ports of PORT=a,b or PORT="a b". Raises SystemExit when there is none."""
-    ports = text.replace(",", " ").split()
+    """The ports of PORT=a,b or PORT="a b", each once. Raises SystemExit when there is none."""
+    ports = list(dict.fromkeys(text.replace(",", " ").split()))
     if not ports:
         raise SystemExit(
             "name the board's serial port: PORT=/dev/ttyACM0, or several: PORT=/dev/ttyACM0,"
