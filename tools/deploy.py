@@ -210,8 +210,9 @@ def roll_back(port: str, say) -> None:
         slot, refusal = board.call("rollback()")
         if refusal:
             raise BoardError(f"there is nothing to go back to ({refusal}); what ran runs on")
+        _, left = board.call("survey('')")["record"]
     board.restart()
-    say(f"slot {slot} runs again")
+    say(f"slot {slot} runs again" + (", on trial: it failed before" if left > 0 else ""))
 
 
 def show_logs(port: str, say) -> None:
