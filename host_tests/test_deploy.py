@@ -1,5 +1,6 @@
 """Deployments by the real mpremote onto MicroPython's Unix port behind a pty, on real littlefs."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -8,6 +9,8 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
+import tty
 import urllib.request
 from pathlib import Path
 
@@ -347,6 +350,26 @@ def test_ports_that_do_not_serve(tmp_path, flash, monkeypatch):
     master, slave = pty.openpty()
     with pytest.raises(BoardError, match="safe-mode pin"):
         BoardPort(os.ttyname(slave)).run("exec", "1")
+
+
+def test_a_port_that_goes_away_in_the_middle_is_not_taken_for_a_silent_board():
+    """Nobody shall flash a board anew because its plug came out."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    port = BoardPort(os.ttyname(slave))
+    port._answers = True  # it was there for the commands before
+    os.close(slave)
+
+    def unplug() -> None:
+        heard = b""
+        while b"\x01" not in heard:
+            with contextlib.suppress(OSError):  # not opened yet
+                heard += os.read(master, 100)
+        os.close(master)
+
+    threading.Thread(target=unplug, daemon=True).start()
+    with pytest.raises(BoardError, match="Input/output error.*: unplug it, plug it in"):
+        port.run("exec", "1")
 
 
 def test_safe_mode_starts_nothing(flash):

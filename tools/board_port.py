@@ -112,7 +112,9 @@ class BoardPort:
             self._end_if_stopped()  # Ctrl-C reaches mpremote too
             # What the board raised comes out as its output.
             text = done.stdout + "\n" + done.stderr
-            if "could not enter raw repl" in text or "timeout" in text.lower():
+            # Its last line: a traceback of mpremote shows lines of code, with `timeout` in them.
+            last = (text.strip().splitlines() or [""])[-1]
+            if "could not enter raw repl" in last or "timeout" in last.lower():
                 raise SilentError(SILENT)
             raise BoardError(explain(self.port, text))
         return done.stdout
