@@ -346,6 +346,10 @@ def test_ports_that_do_not_serve(tmp_path, flash, monkeypatch):
     assert ports_of("b,a b, a") == ["b", "a"], "one visitor for each board"
     with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):
         BoardPort(board.port).run("exec", "raise MemoryError")
+    with PtyBoard(flash) as board, monkeypatch.context() as patch:
+        patch.setattr("tools.board_port.OLDEST", (99, 0))
+        with pytest.raises(BoardError, match=r"has MicroPython 1\.\d+, and 99.0 .*make flash"):
+            BoardPort(board.port).call("what_an_old_one_does_not_know")
     monkeypatch.setattr(BoardPort, "knock_s", 1.0)
     master, slave = pty.openpty()
     with pytest.raises(BoardError, match="safe-mode pin"):

@@ -29,7 +29,13 @@ class SilentError(BoardError):
 stop = threading.Event()
 """A technician wants to end: no new command begins, but what restarts a board."""
 
-KEEP_ALIVE = "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass"
+OLDEST = (1, 24)
+"""The oldest MicroPython that the firmware runs on."""
+# On any MicroPython there ever was: tools/on_board.py wants a newer one.
+KNOCK = (
+    "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass\n"
+    "import sys\nprint('VERSION', sys.implementation[1][0], sys.implementation[1][1])"
+)
 SILENT = (
     "the board does not answer on its console: start it in safe mode (its safe-mode pin low while "
     "it starts, see its README) and try again; if that does not help, flash MicroPython anew "
@@ -77,6 +83,7 @@ class BoardPort:
         self.port = port
         self._answers = False
         self._leaving = False
+        self._version = OLDEST
 
     def run(self, *commands: str, seconds: float | None = None) -> str:
         """Run mpremote commands; returns what they print. Raises BoardError."""
@@ -89,11 +96,13 @@ class BoardPort:
         # it be told a second time: of a command nobody knows how far it came.
         for left in (2, 1, 0):
             try:
-                self._run("exec", KEEP_ALIVE, seconds=min(self.knock_s, self.patience_s))
+                said = self._run("exec", KNOCK, seconds=min(self.knock_s, self.patience_s))
                 break
             except SilentError:
                 if not left:
                     raise
+        found = re.search(r"^VERSION (\d+) (\d+)", said, re.M)
+        self._version = (int(found[1]), int(found[2])) if found else OLDEST
         self._answers = True
 
     def _end_if_stopped(self) -> None:
@@ -122,7 +131,15 @@ class BoardPort:
     def call(self, expression: str):
         """The value of an expression over tools/on_board.py, run on the board."""
         code = f"{SOURCE}\nkeep_alive()\nprint('ANSWER', json.dumps({expression}))"
-        output = self.run("exec", code)
+        try:
+            output = self.run("exec", code)
+        except BoardError:
+            if self._version >= OLDEST:
+                raise
+            old, oldest = (".".join(map(str, version)) for version in (self._version, OLDEST))
+            raise BoardError(
+                f"the board has MicroPython {old}, and {oldest} or later is wanted: make flash"
+            ) from None
         found = re.search(r"^ANSWER (.*)$", output, re.M)
         try:
             return json.loads(found[1]) if found else json.loads("")

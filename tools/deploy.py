@@ -17,13 +17,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.board_port import BoardError, BoardPort, Console, stop
+from tools.board_port import OLDEST, BoardError, BoardPort, Console, stop
 from tools.firmware import MPY_VERSION, Image, build, limits_of, sign
 from tools.fleet import on_each, ports_of
 from tools.paths import SITE
 
-OLDEST = (1, 24)
-"""The oldest MicroPython that the firmware runs on."""
 BLOCK = 4096
 
 
