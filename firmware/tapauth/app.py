@@ -358,4 +358,9 @@ def main() -> None:
         app.start()
         asyncio.run(app.supervisor.run())
     finally:
-        app.close()
+        while True:
+            try:
+                app.close()
+                break
+            except KeyboardInterrupt:
+                pass  # a second Ctrl-C must not leave an EVSE on
