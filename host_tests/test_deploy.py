@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 import threading
@@ -448,33 +447,6 @@ def test_builds_are_reproducible_and_say_what_they_are():
         assert "board.mpy" in modules and "app.mpy" in modules
         assert ("nic.mpy" in modules) == (name != "desktop")
         assert sum(map(len, first.slot.values())) < 200_000
-
-
-def test_ctrl_c_does_not_leave_a_charger_with_its_firmware_stopped(tmp_path, flash):
-    (tmp_path / "site.key").write_bytes(KEY)
-    with PtyBoard(flash) as board:
-        deploy(board, image("good"))
-        board.output = b""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tools.deploy", "desktop", board.port],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "SITE": str(tmp_path)},
-        )
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith("  2/"):
-                break
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, mpremote included
-        out, errors = process.communicate(timeout=30)
-        board.wait_for("app good")
-        assert process.returncode == 130 and "Traceback" not in out + errors
-        assert "FAILED: stopped; the same command again" in out
-        assert b"boot: slot a, confirmed" in board.output
-    own_files_are_untouched(flash)
 
 
 def test_back_to_a_firmware_that_failed_is_a_trial(flash):
