@@ -52,7 +52,8 @@ def explain(port: str, text: str) -> str:
     """What mpremote said, in words that help."""
     busy = ("in use", "exclusively lock", "Device or resource busy", "Permission denied")
     if any(words in text for words in busy):
-        if not Path(port).exists() and ":" not in port:  # as in id:SERIAL, socket://
+        # Elsewhere a port is no file; nor is id:SERIAL or socket://...
+        if os.name == "posix" and ":" not in port and not Path(port).exists():
             return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
         if port.startswith("/") and not os.access(port, os.R_OK | os.W_OK):
             group = Path(port).group()
