@@ -220,6 +220,22 @@ def test_who_sends_a_list_that_is_refused_reads_why(board):
                 assert b"422" in answer and why in answer
 
 
+def test_a_list_is_not_taken_from_who_lost_the_right_meanwhile(board):
+    with board.admin() as client:
+        before = client.ask("getStatus")["cards"]
+        data = list_file(5)
+        head = "POST /cards?token=" + client.ask("getTokenForHttpServer")["token"]
+        with socket.create_connection(("127.0.0.1", board.port), 20) as peer:
+            length = f" HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n"
+            peer.sendall((head + length).encode() + data[:-10])
+            assert client.ask("clearTokens")["result"]
+            peer.sendall(data[-10:])
+            answer = b"".join(iter(lambda: peer.recv(4096), b""))
+            assert b"422" in answer and b"no longer valid" in answer
+    with board.admin() as client:
+        assert client.ask("getStatus")["cards"] == before
+
+
 def test_files_need_the_right_token(board):
     with board.client() as user:
         reply = user.login(board.pins["user"])

@@ -160,7 +160,7 @@ class BoardPort:
             yield
         except BoardError:
             with contextlib.suppress(BoardError):
-                if self._answers:
+                if self._answers or stop.is_set():  # or stopped before it could answer
                     self.restart()
             raise
 

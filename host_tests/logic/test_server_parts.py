@@ -421,14 +421,14 @@ class Body:
 
 def test_an_upload_is_told_that_the_flash_is_full():
     flash, body = Flash(), Body(3000)
-    status, text = asyncio.run(take(flash, body, 3000))
+    status, text = asyncio.run(take(flash, body, 3000, "token"))
     assert status == 422 and "28" in text and flash.aborted
     assert body.size == 0  # unread, it would take the response with it
     # A connection that was cut has nobody to be told.
     for size in (500, 1500):
         flash = Flash()
         try:
-            asyncio.run(take(flash, Body(size), 3000))
+            asyncio.run(take(flash, Body(size), 3000, "token"))
             raise AssertionError
         except OSError as error:
             assert error.args[0] == 104 and flash.aborted

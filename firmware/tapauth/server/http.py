@@ -45,8 +45,8 @@ class _App:
 
 
 async def begin(server, pipe):
-    """Answer a request. What is to go on with: (path, WebSocket), ("/cards", bytes to come), or
-    None when all is said.
+    """Answer a request. What is to go on with: (path, WebSocket), ("/cards", (bytes to come,
+    token)), or None when all is said.
     """
     # Bodies are streams, and there are none where none is wanted.
     Request.max_body_length = 0
@@ -63,7 +63,7 @@ async def begin(server, pipe):
         elif request:
             response = await _respond(server, request)
             if not response:
-                return request.path, request.content_length
+                return request.path, (request.content_length, _token(request))
     except (ValueError, IndexError):
         response = Response(b"bad request", 400, _HEADERS)
     if response:
@@ -95,11 +95,15 @@ async def _respond(server, request):
 
 def _allow(server, request, role: int) -> bool:
     """Whether the request has the HTTP token of a connection of at least this role."""
+    return server.auth.http_role(_token(request)) >= role
+
+
+def _token(request):
     token = request.args.get("token")
     bearer = request.headers.get("Authorization", "")
     if not token and bearer.startswith("Bearer "):
         token = bearer[7:]
-    return server.auth.http_role(token) >= role  # type: ignore
+    return token
 
 
 async def _get_page(server, request):

@@ -224,13 +224,13 @@ class Server:
             self._asking -= 1
             self._asked = self.clock.now()
 
-    async def _upload(self, pipe: Pipe, size: int) -> None:
+    async def _upload(self, pipe: Pipe, size: int, token: str) -> None:
         from tapauth.server import upload
 
         unload("tapauth.server.upload")
         if not self._asking:
             unload_http()
-        status, text = await upload.take(self, pipe, size)
+        status, text = await upload.take(self, pipe, size, token)
         self._asking += 1
         try:
             from tapauth.server import http
@@ -246,7 +246,7 @@ class Server:
             return
         path, rest = opened
         if path == "/cards":
-            await self._upload(pipe, rest)
+            await self._upload(pipe, *rest)
             return
         # The request has done its work, and what is left of it would keep its code in memory.
         rest.request = pipe

@@ -3,6 +3,7 @@
 import json
 
 from tapauth.compat import const, is_scarce
+from tapauth.conn.sessions import ADMIN
 from tapauth.server.door import finish
 
 _CHUNK = const(512)
@@ -11,8 +12,10 @@ _COMMIT_MS = const(60_000)
 _NEED = const(2600)  # words of heap that are in use meanwhile
 
 
-async def take(server, pipe, left: int) -> tuple:
-    """Take the `left` bytes that come. Returns (HTTP status, text). Raises OSError."""
+async def take(server, pipe, left: int, token: str) -> tuple:
+    """Take the `left` bytes that come, for who has this HTTP token, also when the last has come.
+    Returns (HTTP status, text). Raises OSError.
+    """
     pipe.settled = True
     if is_scarce(_NEED):
         await _skip(server, pipe, left)
@@ -24,6 +27,8 @@ async def take(server, pipe, left: int) -> tuple:
                 data = await _piece(server, pipe, left)
                 left -= len(data)
                 await finish(load.write(data))
+            if server.auth.http_role(token) < ADMIN:
+                raise ValueError("the token is no longer valid")
             pipe.deadline = server.clock.now() + _COMMIT_MS
             await finish(load.commit())
         finally:
