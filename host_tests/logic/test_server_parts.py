@@ -48,15 +48,16 @@ def learner():
 def test_a_tap_is_caught_once_and_waits_for_a_yes():
     clock, told, it = learner()
     me, other = Connection(), Connection()
-    assert not it.tap(CARD) and it.take(me) is None
+    assert not it.tap(CARD) and it.tapped(me) is None
     it.start(me, 30)
-    assert it.take(me) is None
+    assert it.tapped(me) is None
     assert it.tap(CARD)
     assert not it.tap(CARD)  # the next one is decided on as ever
     assert told == [(me, "cardTapped", {"idToken": CARD["id_token"]})]
-    assert it.take(other) is None
-    assert it.take(me) == CARD["id_token"]
-    assert it.take(me) is None and not it.active
+    assert it.tapped(other) is None
+    assert it.tapped(me) == CARD["id_token"]
+    it.stop(me)
+    assert it.tapped(me) is None and it.connection is None
 
 
 def test_learning_ends_with_its_window():
@@ -67,18 +68,18 @@ def test_learning_ends_with_its_window():
     assert it.tap(CARD)
     clock.advance(29_999)  # the yes has as long again
     it.poll()
-    assert it.active
+    assert it.owns(me)
     clock.advance(1)
-    assert it.take(me) is None
+    assert it.tapped(me) is None
     assert told[-1] == (me, "learningEnded", {"cause": "time"})
     it.start(me, 5)
     clock.advance(5000)
     assert not it.tap(CARD)
     it.start(me, 5)
     it.stop(Connection())
-    assert it.active
+    assert it.owns(me)
     it.stop(me)
-    assert not it.active
+    assert not it.owns(me)
 
 
 def test_learning_is_for_whoever_is_still_admin():
@@ -89,12 +90,43 @@ def test_learning_is_for_whoever_is_still_admin():
     commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
     assert finish(commands.handle(admin, {"method": "learnCard"}))["result"]
     other = rig.login()  # takes the role
-    assert not commands.tap(CARD) and not commands.learner.active
+    assert not commands.tap(CARD) and commands.learner.connection is None
     assert finish(commands.handle(other, {"method": "learnCard"}))["result"]
     # Who lost the role is not waited for.
     third = rig.login()
     assert finish(commands.handle(third, {"method": "learnCard"}))["result"]
     assert commands.tap(CARD) and commands.learner.owns(third)
+
+
+class BusyOnce:
+    """A card store with another change under way at first."""
+
+    def __init__(self):
+        self.asked = 0
+        self.kept = []
+
+    def put(self, token, info):
+        self.asked += 1
+        if self.asked == 1:
+            raise ValueError("another change is under way")
+        self.kept.append(token)
+        yield 0
+
+
+def test_a_tapped_card_waits_for_a_store_that_is_busy():
+    rig = Rig()
+    admin = rig.login()
+    ports = Ports()
+    ports.cards = cards = BusyOnce()
+    commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
+    assert finish(commands.handle(admin, {"method": "learnCard"}))["result"]
+    assert commands.tap(CARD)
+    reply = finish(commands.handle(admin, {"method": "confirmCard"}))
+    assert not reply["result"] and reply["error"] == "another change is under way"
+    assert finish(commands.handle(admin, {"method": "confirmCard"}))["result"]
+    assert cards.kept == [CARD["id_token"]]
+    reply = finish(commands.handle(admin, {"method": "confirmCard"}))
+    assert reply["error"] == "no card was tapped"
 
 
 def test_one_admin_learns_at_a_time():

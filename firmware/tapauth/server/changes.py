@@ -97,11 +97,13 @@ def _learn_card(commands, connection, request: dict, reply: dict) -> None:
 
 def _confirm_card(commands, connection, request: dict, reply: dict):
     info = _info(request)
-    token = commands.learner.take(connection)
+    token = commands.learner.tapped(connection)
     if not token:
         raise Refused("no card was tapped")
     reply["idToken"] = token
     yield from _store(commands).put(token, info)
+    # Only now: a store that was busy can be asked again.
+    commands.learner.stop(connection)
 
 
 def _cancel_learning(commands, connection, request: dict, reply: dict) -> None:

@@ -21,11 +21,6 @@ class Learner:
         self.connection = None
         self._id_token = None
 
-    @property
-    def active(self) -> bool:
-        """Whether somebody learns."""
-        return self._state != _IDLE
-
     def start(self, connection, seconds: int) -> None:
         """Catch the next tap within `seconds`, which are also the time to confirm it then."""
         self._state = _WAITING
@@ -48,14 +43,10 @@ class Learner:
         """Whether it is this connection that learns."""
         return self._state != _IDLE and self.connection is connection
 
-    def take(self, connection):
-        """The id token to be confirmed, and the end of the learning; None: there is none."""
+    def tapped(self, connection):
+        """The id token to be confirmed, None: there is none. stop() when that is done."""
         self.poll()
-        if self._state != _TAPPED or not self.owns(connection):
-            return None
-        self._state = _IDLE
-        self.connection = None
-        return self._id_token
+        return self._id_token if self._state == _TAPPED and self.owns(connection) else None
 
     def stop(self, connection) -> None:
         """The connection does not want to, or may not, any more."""
