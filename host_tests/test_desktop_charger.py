@@ -11,10 +11,10 @@ import pytest
 from brokers import BROKERS, Listener
 from websockets.sync.client import connect
 
-from tools import scenario
+from tools import cards, scenario
 from tools.charger import DesktopCharger
 from tools.console import obey
-from tools.flash_image import FlashImage
+from tools.flash_image import FlashImage, lock_image
 from tools.paths import ROOT
 
 EXPECTED = [status for _, _, statuses in scenario.STEPS for status in statuses]
@@ -140,6 +140,24 @@ def test_a_module_of_an_older_release_does_not_stand_in_the_way(tmp_path):
     image.save()
     with DesktopCharger(flash=flash) as charger:
         charger.wait_until_up()
+
+
+def test_nobody_writes_to_the_flash_of_a_charger_that_runs(tmp_path):
+    """Whatever a tool changed there would be lost, although it said that it was done."""
+    flash = tmp_path / "flash.img"
+    add = ["add", "9c3a5502", "--flash", str(flash)]
+    with DesktopCharger(flash=flash) as charger:
+        charger.wait_until_up()
+        before = flash.read_bytes()
+        for words in (add, ["status", "--flash", str(flash)]):
+            with pytest.raises(SystemExit, match="in use by a running charger"):
+                cards.main(words)
+        assert flash.read_bytes() == before
+    cards.main(add)
+    lock = lock_image(flash)
+    with pytest.raises(SystemExit, match="in use by a running charger or another tool"):
+        DesktopCharger(flash=flash).__enter__()
+    lock.close()
 
 
 def test_a_board_whose_watchdog_starves_is_reset(tmp_path):

@@ -40,6 +40,7 @@ from tapauth.store.codec import (
 )
 from tools.card_image import Builder
 from tools.card_rows import COLUMNS, BadCard, card, read_rows
+from tools.flash_image import lock_image
 from tools.store_target import BoardTarget, ImageTarget
 
 SHOWN = 20
@@ -225,7 +226,8 @@ def export(arguments) -> None:
 
 def _target(arguments) -> ImageTarget | BoardTarget:
     if arguments.flash:
-        return ImageTarget(Path(arguments.flash), arguments.capacity)
+        path = Path(arguments.flash)
+        return ImageTarget(path, arguments.capacity, lock_image(path))
     return BoardTarget(arguments.port, arguments.capacity, arguments.resume)
 
 

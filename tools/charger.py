@@ -9,7 +9,6 @@ bundled scenario and checks what comes over MQTT.
 
 import argparse
 import contextlib
-import fcntl
 import io
 import json
 import math
@@ -23,7 +22,6 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import TextIO
 
 import paho.mqtt.client as paho
 
@@ -34,6 +32,7 @@ from tools.build import build, compile_file
 from tools.card_image import Builder
 from tools.card_rows import card, read_rows
 from tools.evse_sim import SimulatedEvses
+from tools.flash_image import lock_image
 from tools.paths import BOARDS, BUILD, IMAGE, micropython
 from tools.pn532_sim import Chip
 from tools.store_target import ImageTarget
@@ -69,18 +68,6 @@ def first_list(cards: Path, key: bytes) -> bytes:
     data = io.BytesIO()
     builder.write(data, 1, int.from_bytes(os.urandom(4), "little") or 1)
     return data.getvalue()
-
-
-def lock_file(path: Path, refusal: str) -> TextIO:
-    """Keep others off what this file stands for. Raises SystemExit when one of them is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise SystemExit(refusal) from error
-    return lock
 
 
 def provision(flash: Path, cards: Path) -> bool:
@@ -225,8 +212,7 @@ class DesktopCharger:
 
     def __enter__(self) -> "DesktopCharger":
         with contextlib.ExitStack() as undo:
-            refusal = f"another desktop charger is using {self.flash}"
-            undo.enter_context(lock_file(self.flash.with_suffix(".lock"), refusal))
+            undo.enter_context(lock_image(self.flash))
             if self._embedded:
                 undo.enter_context(self._embedded)
             self.observer = Observer(self.host, self.port, self._message)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TextIO
 
 import littlefs
 from littlefs.context import UserContext
@@ -48,6 +49,32 @@ class LfsFiles:
 
     def urandom(self, count: int) -> bytes:
         return os.urandom(count)
+
+
+def lock_file(path: Path, refusal: str) -> TextIO:
+    """Keep others off what this file stands for. Raises SystemExit when one of them is there."""
+    import fcntl  # not on Windows, where boards are looked after all the same
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SystemExit(refusal) from error
+    return lock
+
+
+def lock_image(path: Path) -> TextIO:
+    """The right to a charger's flash image: of the charger that runs on it, or of a tool.
+
+    Raises SystemExit when somebody else has it.
+    """
+    return lock_file(
+        path.with_suffix(".lock"),
+        f"{path} is in use by a running charger or another tool: end that first, or use the "
+        "charger's console page",
+    )
 
 
 class FlashImage:

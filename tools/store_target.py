@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from tapauth.store import Store, finish
 from tapauth.store.codec import StoreError
@@ -59,9 +60,14 @@ class Refused(SystemExit):
 
 
 class ImageTarget:
-    """The store on a littlefs image, such as build/desktop/flash.img."""
+    """The store on a littlefs image, such as build/desktop/flash.img.
 
-    def __init__(self, path: Path, capacity: int):
+    `lock` (flash_image.lock_image) keeps others off the image as long as this lives; None where
+    somebody else sees to that. Raises SystemExit when there is no such image.
+    """
+
+    def __init__(self, path: Path, capacity: int, lock: TextIO | None = None):
+        self._lock = lock
         self._image = FlashImage(path)
         self._files = self._image.files
         self._capacity = capacity
