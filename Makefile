@@ -74,20 +74,20 @@ bench: build/lib.stamp  ## measure speed and memory, side by side
 firmware: build/lib.stamp  ## build a board's firmware image (BOARD=)
 	@$(PY) -m tools.firmware "$(BOARD)"
 
-flash: $(VENV)/flash.stamp  ## put MicroPython on a board (BOARD= IMAGE= PORT=)
-	@$(PY) -m tools.flash "$(BOARD)" "$(IMAGE)" "$(PORT)"
+flash: $(VENV)/flash.stamp  ## put MicroPython on a board (BOARD= IMAGE= PORT= [NOW=1])
+	@$(PY) -m tools.flash "$(BOARD)" "$(IMAGE)" "$(PORT)" $(if $(NOW),--now)
 
-provision: $(VENV)/run.stamp  ## give boards key and configuration (BOARD= PORT= [SITE=])
-	@$(PY) -m tools.provision "$(BOARD)" "$(PORT)"
+provision: $(VENV)/run.stamp  ## give boards key and configuration (BOARD= PORT= [SITE=] [NOW=1])
+	@$(PY) -m tools.provision "$(BOARD)" "$(PORT)" $(if $(NOW),--now)
 
-deploy: build/lib.stamp  ## update boards (BOARD= PORT=a,b [SITE=])
-	@$(PY) -m tools.deploy "$(BOARD)" "$(PORT)"
+deploy: build/lib.stamp  ## update boards when no car charges (BOARD= PORT=a,b [SITE=] [NOW=1])
+	@$(PY) -m tools.deploy "$(BOARD)" "$(PORT)" $(if $(NOW),--now)
 
-status: $(VENV)/run.stamp  ## say what boards run; restarts them (PORT=)
-	@$(PY) -m tools.deploy --status "$(PORT)"
+status: $(VENV)/run.stamp  ## say what boards run, without stopping it (PORT=)
+	@$(PY) -m tools.deploy --status "$(PORT)" $(if $(NOW),--now)
 
-rollback: $(VENV)/run.stamp  ## go back to the firmware before (PORT=)
-	@$(PY) -m tools.deploy --rollback "$(PORT)"
+rollback: $(VENV)/run.stamp  ## go back to the firmware before, when no car charges (PORT= [NOW=1])
+	@$(PY) -m tools.deploy --rollback "$(PORT)" $(if $(NOW),--now)
 
 logs: $(VENV)/run.stamp  ## show what boards print, until Ctrl-C (PORT=)
 	@$(PY) -m tools.deploy --logs "$(PORT)"

@@ -122,8 +122,9 @@ def flash(tmp_path):
 
 
 def deploy(board, what: Image, wait: float = 30, key: bytes = KEY) -> list[str]:
+    # The small firmware of these tests cannot be asked whether it charges.
     said: list[str] = []
-    Deployment(what, board.port, said.append, key, wait).run()
+    Deployment(what, board.port, said.append, key, wait, now=True).run()
     return said
 
 
@@ -182,7 +183,7 @@ def test_a_bad_firmware_runs_three_times_and_the_old_one_comes_back(flash, bad):
             deploy(board, bad, wait=60)
         board.output = b""
         said: list[str] = []
-        show_status(board.port, said.append)
+        show_status(board.port, said.append, now=True)
         board.wait_for("app good")
         # The restart into it, its second and third start, the fallback; then the status.
         assert 4 <= board.starts - starts <= 5
@@ -197,11 +198,11 @@ def test_back_to_the_version_before_and_forth(flash):
     with PtyBoard(flash) as board:
         deploy(board, image("one"))
         with pytest.raises(BoardError, match="nothing to go back to"):
-            roll_back(board.port, print)
+            roll_back(board.port, print, now=True)
         deploy(board, image("two"))
         for name in ("one", "two"):
             board.output = b""
-            roll_back(board.port, print)
+            roll_back(board.port, print, now=True)
             board.wait_for("app " + name)
 
 
@@ -267,7 +268,7 @@ def test_two_boards_at_once(tmp_path, flash, capsys):
     with PtyBoard(flash) as one, PtyBoard(other) as two:
         code = on_each(
             f"{one.port},{two.port}",
-            lambda port, say: Deployment(image("x"), port, say, KEY, 30).run(),
+            lambda port, say: Deployment(image("x"), port, say, KEY, 30, now=True).run(),
         )
         one.wait_for("app x")
         # What is no answer of a board is no success either.
@@ -463,7 +464,7 @@ def test_back_to_a_firmware_that_failed_is_a_trial(flash):
             deploy(board, image("bad", body=CRASH), wait=60)
         board.output = b""
         said: list[str] = []
-        roll_back(board.port, said.append)
+        roll_back(board.port, said.append, now=True)
         board.wait_for("boot: slot b failed: back to a", 40)
         board.wait_for("boot: slot a, confirmed")
         assert b"boot: slot b, on trial, 2 left" in board.output

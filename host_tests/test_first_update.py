@@ -102,7 +102,7 @@ def test_nothing_but_firmware_changes(old_board, tmp_path, capsys):
         assert not left
         # The real firmware from its slot, on the store of the one before.
         board.output = b""
-        Deployment(build("desktop"), board.port, print, KEY, 0).run()
+        Deployment(build("desktop"), board.port, print, KEY, 0, now=True).run()
         board.wait_for("boot: slot a, on trial")
         board.wait_for(f"{CARDS + 1} cards")
         where = ["--port", board.port, "--resume"]

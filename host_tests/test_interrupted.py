@@ -48,7 +48,7 @@ def test_it_does_not_leave_a_charger_with_its_firmware_stopped(tmp_path):
     with PtyBoard(flash) as board:
         deploy(board, image("good"))
         board.output = b""
-        command = [sys.executable, "-m", "tools.deploy", "desktop", board.port]
+        command = [sys.executable, "-m", "tools.deploy", "--now", "desktop", board.port]
         technician = Technician(*command, environment={"SITE": str(tmp_path)})
         technician.answer("  2/", "\x03")  # mpremote gets it too
         assert technician.finish() == 130, technician.screen

@@ -13,6 +13,7 @@ from pathlib import Path
 import serial
 import serial.tools.list_ports
 
+from tapauth.console import ANSWER
 from tools import on_board
 
 SOURCE = Path(on_board.__file__).read_text()
@@ -175,6 +176,18 @@ class BoardPort:
         self._answers = self._leaving = False
 
 
+def _device(port: str) -> str:
+    """What a port is to pyserial, which does not know mpremote's `id:` and `port:`."""
+    kind, _, name = port.partition(":")
+    if kind == "port":
+        return name
+    if kind == "id":
+        for found in serial.tools.list_ports.comports():
+            if found.serial_number == name:
+                return found.device
+    return port
+
+
 class Console:
     """What a board prints, line by line, without disturbing it. A context."""
 
@@ -197,7 +210,17 @@ class Console:
     def open(self) -> None:
         """Open the port now. Raises BoardError; lines() by itself waits for the port to come."""
         try:
-            self._serial = serial.Serial(self._port, 115200, timeout=0.2, exclusive=True)
+            self._serial = serial.serial_for_url(
+                _device(self._port), 115200, timeout=0.2, exclusive=True
+            )
+        except (OSError, serial.SerialException) as error:
+            raise BoardError(explain(self._port, str(error))) from error
+
+    def type(self, text: bytes) -> None:
+        """Type on the console, which must be open. Raises BoardError."""
+        assert self._serial
+        try:
+            self._serial.write(text)
         except (OSError, serial.SerialException) as error:
             raise BoardError(explain(self._port, str(error))) from error
 
@@ -221,3 +244,60 @@ class Console:
                 yield line.decode(errors="replace").rstrip("\r")
             if not whole:
                 yield ""
+
+
+_ASKS_S = (2.0, 5.0, 10.0)
+"""How long to wait for an answer, time after time: a board that is starting reads nothing."""
+_AGAIN_S = 5.0
+_STOPPED = "stopped; nothing was changed"
+# Ctrl-B first: out of the raw prompt that a tool may have left behind. A firmware takes no notice.
+_ASK = b"\x02\r\nstatus\r\n"
+
+
+def ask_status(port: str, patience: tuple = _ASKS_S) -> dict | None:
+    """What the firmware that runs at `port` tells of itself (firmware/tapauth/board_status.py).
+
+    None: MicroPython's prompt answers, so no firmware runs. Nothing is stopped for it. It is asked
+    once for each of the seconds in `patience`. Raises BoardError when the port cannot be had,
+    SilentError when nothing answers.
+    """
+    with Console(port) as console:
+        console.open()
+        for seconds in patience:
+            console.type(_ASK)
+            for line in console.lines(seconds):
+                if line.startswith(">>> "):
+                    return None
+                if line.startswith(ANSWER + "{"):
+                    try:
+                        return json.loads(line[len(ANSWER) :])
+                    except ValueError:
+                        break  # the line was disturbed
+            if stop.is_set():
+                raise BoardError(_STOPPED)
+    raise SilentError(
+        "the firmware does not say what it does: it is still starting, hangs, or is too old to "
+        "be asked. Try again in a minute; NOW=1 (--now) goes ahead, and ends what charges there"
+    )
+
+
+def wait_for_no_transaction(port: str, say, now: bool, patience: tuple = _ASKS_S) -> None:
+    """Wait until nothing charges at a board that is about to be stopped; not when `now`.
+
+    `say(text)` tells what is waited for. Raises BoardError, SilentError, as ask_status() does.
+    """
+    said = None
+    while not now:
+        status = ask_status(port, patience)
+        charging = status["charging"] if status else []
+        if not charging:
+            return
+        if charging != said:
+            said = charging
+            evses = ", ".join(str(number) for number in charging)
+            say(
+                f"EVSE {evses} charges: waiting for the end of it. Ctrl-C ends the waiting; "
+                "NOW=1 (--now) goes ahead, and ends the charging"
+            )
+        if stop.wait(_AGAIN_S):
+            raise BoardError(_STOPPED)

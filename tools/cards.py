@@ -228,7 +228,7 @@ def _target(arguments) -> ImageTarget | BoardTarget:
     if arguments.flash:
         path = Path(arguments.flash)
         return ImageTarget(path, arguments.capacity, lock_image(path))
-    return BoardTarget(arguments.port, arguments.capacity, arguments.resume)
+    return BoardTarget(arguments.port, arguments.capacity, arguments.resume, arguments.now)
 
 
 def _card(arguments) -> tuple[dict, dict]:
@@ -310,6 +310,9 @@ def parser() -> argparse.ArgumentParser:
             where.add_argument("--flash", metavar="FILE", help="flash image of a stopped charger")
             where.add_argument("--port", help="serial port of a board, as mpremote names it")
             made.add_argument("--capacity", type=int, default=10000, help="cards (10000)")
+            made.add_argument(
+                "--now", action="store_true", help="stop the board even while a car charges there"
+            )
             made.add_argument(
                 "--resume", action="store_true", help="do not reset the board before and after"
             )

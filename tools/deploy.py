@@ -6,7 +6,8 @@
     python -m tools.deploy --logs PORT[,PORT...]
 
 A deployment fills the slot that does not run, copying only what differs, and may be repeated
-whatever stopped it. docs/updates.md tells what happens on the board.
+whatever stopped it. docs/updates.md tells what happens on the board. Deployment and roll-back wait
+while a car charges, unless --now; status asks the firmware and stops nothing.
 """
 
 import argparse
@@ -17,7 +18,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.board_port import OLDEST, BoardError, BoardPort, Console, stop
+from tools.board_port import (
+    OLDEST,
+    BoardError,
+    BoardPort,
+    Console,
+    ask_status,
+    stop,
+    wait_for_no_transaction,
+)
 from tools.firmware import MPY_VERSION, Image, build, limits_of, sign
 from tools.fleet import on_each, ports_of
 from tools.paths import SITE
@@ -69,18 +78,22 @@ def boot_order(names) -> list[str]:
 
 
 class Deployment:
-    """One board's way to an image. `say(text)` tells how it goes."""
+    """One board's way to an image. `say(text)` tells how it goes; `wait` is for how many seconds
+    the new firmware's confirmation is waited for; `now`: what charges is no reason to wait.
+    """
 
-    def __init__(self, image: Image, port: str, say, key: bytes, wait: float):
+    def __init__(self, image: Image, port: str, say, key: bytes, wait: float, now: bool = False):
         self._image = image
         self._board = BoardPort(port)
         self._say = say
         self._key = key
         self._wait = wait
+        self._now = now
         self._port = port
 
     def run(self) -> None:
-        """Do it. Raises BoardError."""
+        """Do it, when nothing charges. Raises BoardError."""
+        wait_for_no_transaction(self._port, self._say, self._now)
         board = self._board
         nonce = secrets.token_hex(8)
         with board.visit():
@@ -175,31 +188,57 @@ class Deployment:
         )
 
 
-def show_status(port: str, say) -> None:
-    """Say what a board runs. It is interrupted and restarted for that."""
+def show_status(port: str, say, now: bool = False) -> None:
+    """Say what a board runs. A firmware that runs is asked, and goes on; where none runs, or
+    `now`, the board is looked at, and restarted.
+    """
+    status = None if now else ask_status(port)
+    if status:
+        _show_running(status, say)
+    else:
+        _show_stopped(port, say)
+
+
+def _show_running(status: dict, say) -> None:
+    charging = ", ".join(str(number) for number in status["charging"])
+    say(status["on"])
+    say(f"{status['board_id']}: TapAuth {status['version']} runs for {status['uptime_s']} s")
+    say(f"broker: connection {status['link']}")
+    say(f"charging: EVSE {charging}" if charging else "charging: none")
+    _show_flash(status, status["log"], say)
+
+
+def _show_stopped(port: str, say) -> None:
     board = BoardPort(port)
     with board.visit():
         survey = board.call("survey('')")
         log = board.call("log()")
     board.restart()
     say(f"{survey['machine']}, MicroPython {survey['micropython']}")
+    say("the firmware was not running; the board was restarted")
     say(f"provisioned: {'yes' if survey['config'] and survey['key'] else 'no'}")
-    record = survey["record"]
-    if not record:
-        say("no slot is chosen: " + ("files of an old layout" if survey["flat"] else "deploy one"))
+    _show_flash(survey, log.splitlines(), say)
+
+
+def _show_flash(found: dict, log: list, say) -> None:
+    """Say what is in the slots: `found` is of a survey, or of a firmware's own status."""
+    if not found["record"]:
+        is_old = found.get("flat")
+        say("no slot is chosen: " + ("files of an old layout" if is_old else "deploy one"))
     else:
-        slot, left = record
+        slot, left = found["record"]
         state = "confirmed" if left == -1 else f"on trial, {left} starts left"
-        say(f"slot {slot}: build {survey['builds'].get(slot, '-')}, {state}")
+        say(f"slot {slot}: build {found['builds'].get(slot) or '-'}, {state}")
         other = "b" if slot == "a" else "a"
-        say(f"slot {other}: build {survey['builds'].get(other, '-')}")
-    say(f"{survey['free']} bytes of flash are free")
-    for line in log.splitlines():
+        say(f"slot {other}: build {found['builds'].get(other) or '-'}")
+    say(f"{found['free']} bytes of flash are free")
+    for line in log:
         say("boot log: " + line)
 
 
-def roll_back(port: str, say) -> None:
-    """Start the other slot's firmware."""
+def roll_back(port: str, say, now: bool = False) -> None:
+    """Start the other slot's firmware, when nothing charges."""
+    wait_for_no_transaction(port, say, now)
     board = BoardPort(port)
     with board.visit():
         survey = board.call("survey('')")
@@ -232,8 +271,16 @@ def main() -> int:
     parser.add_argument(
         "--wait", type=float, default=180, help="seconds to wait for the confirmation; 0 does not"
     )
+    parser.add_argument(
+        "--now", action="store_true", help="stop the firmware even while a car charges there"
+    )
     arguments = parser.parse_args()
-    jobs = {"status": show_status, "rollback": roll_back, "logs": show_logs}
+    now = arguments.now
+    jobs = {
+        "status": lambda port, say: show_status(port, say, now),
+        "rollback": lambda port, say: roll_back(port, say, now),
+        "logs": show_logs,
+    }
     if arguments.kind:
         return on_each(arguments.ports, jobs[arguments.kind])
     if not arguments.board:
@@ -244,7 +291,7 @@ def main() -> int:
     image = build(arguments.board)
     return on_each(
         arguments.ports,
-        lambda port, say: Deployment(image, port, say, key, arguments.wait).run(),
+        lambda port, say: Deployment(image, port, say, key, arguments.wait, now).run(),
     )
 
 

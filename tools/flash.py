@@ -17,7 +17,13 @@ import sys
 import time
 from pathlib import Path
 
-from tools.board_port import BoardError, BoardPort, explain
+from tools.board_port import (
+    BoardError,
+    BoardPort,
+    SilentError,
+    explain,
+    wait_for_no_transaction,
+)
 from tools.firmware import limits_of
 from tools.fleet import on_each
 
@@ -67,6 +73,15 @@ def explain_esptool(port: str, text: str) -> str:
         f"esptool: {what} Hold BOOT, press and release RESET, release BOOT, and try again; close "
         "whatever else uses the port"
     )
+
+
+def wait_for_idle(port: str, say, now: bool) -> None:
+    """Wait while a firmware there says that a car charges. A chip that holds none says nothing.
+
+    Raises BoardError.
+    """
+    with contextlib.suppress(SilentError):
+        wait_for_no_transaction(port, say, now, patience=(3.0,))
 
 
 def esptool(limits: dict, image: Path, port: str, say) -> None:
@@ -148,6 +163,7 @@ def main() -> int:
     parser.add_argument("board")
     parser.add_argument("image")
     parser.add_argument("ports", nargs="?", default="")
+    parser.add_argument("--now", action="store_true", help="even while a car charges there")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
     if limits["family"] == "desktop":
@@ -164,10 +180,17 @@ def main() -> int:
         raise SystemExit(f"IMAGE={image}: {error.strerror}. {download}") from error
     check_image(data, limits)
     if limits["family"] == "esp32":
-        return on_each(arguments.ports, lambda port, say: esptool(limits, image, port, say))
+
+        def work(port: str, say) -> None:
+            wait_for_idle(port, say, arguments.now)
+            esptool(limits, image, port, say)
+
+        return on_each(arguments.ports, work)
     # One after the other: each copy needs the only drive.
     for port in arguments.ports.replace(",", " ").split() or [""]:
         try:
+            if port:
+                wait_for_idle(port, print, arguments.now)
             copy_uf2(limits, image, port, print)
         except BoardError as error:
             print(f"FAILED: {error}", file=sys.stderr)

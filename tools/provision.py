@@ -1,7 +1,7 @@
 """Give boards what makes them a site's own: its key, their configuration, certificates, first PIN.
 
     python -m tools.provision BOARD PORT[,PORT...] [--answers FILE.json] [--pin]
-                              [--file LOCAL:/BOARD/PATH] [--take-over]
+                              [--file LOCAL:/BOARD/PATH] [--take-over] [--now]
 
 Asks for what it must know, secrets without showing them; nothing secret is ever a command's
 argument. The site's key is made in the site's folder (site/, or SITE=) if it is not there, and
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tapauth import config
 from tools import tls_files
-from tools.board_port import BoardError, BoardPort
+from tools.board_port import BoardError, BoardPort, wait_for_no_transaction
 from tools.firmware import limits_of
 from tools.first_pin import STATE, kind_of, state_with
 from tools.fleet import on_each, ports_of
@@ -236,11 +236,15 @@ def named_files(pairs: list[str]) -> dict[str, bytes]:
     return found
 
 
-def install(port: str, say, limits: dict, files: dict[str, bytes], take_over=False) -> None:
+def install(
+    port: str, say, limits: dict, files: dict[str, bytes], take_over=False, now=False
+) -> None:
     """Put files on a board, each whole or not at all. Raises BoardError.
 
-    A board of another site is refused, unless `take_over`.
+    A board of another site is refused, unless `take_over`. It waits while a car charges there,
+    unless `now`.
     """
+    wait_for_no_transaction(port, say, now)
     board = BoardPort(port)
     nonce = secrets.token_hex(8)
     with board.visit(), tempfile.TemporaryDirectory() as folder:
@@ -284,6 +288,9 @@ def main() -> int:
     parser.add_argument("--answers", type=Path, help="a configuration to use instead of asking")
     parser.add_argument("--pin", action="store_true", help="with --answers: ask for the first PIN")
     parser.add_argument("--take-over", action="store_true", help="also a board of another site")
+    parser.add_argument(
+        "--now", action="store_true", help="stop the firmware even while a car charges there"
+    )
     parser.add_argument("--file", action="append", default=[], metavar="LOCAL:/PATH")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
@@ -317,7 +324,9 @@ def provision_all(arguments, limits: dict, given: dict[str, bytes]) -> int:
         files["/config.json"] = text.encode()
         failed |= on_each(
             port,
-            lambda port, say, files=files: install(port, say, limits, files, arguments.take_over),
+            lambda port, say, files=files: install(
+                port, say, limits, files, take_over=arguments.take_over, now=arguments.now
+            ),
         )
     return failed
 

@@ -17,6 +17,7 @@ import sys
 
 from tapauth import compat
 from tapauth.compat import Clock, sleep_ms
+from tapauth.console import Console
 from tapauth.core.auth import Authorizer
 from tapauth.core.evse import STATES
 from tapauth.core.settings import AuthSettings
@@ -237,6 +238,9 @@ class Board:
 
     async def run(self):
         asyncio.create_task(self.watch())
+        console = Console(self.status, self.log)
+        console.obey = self.door.obey
+        asyncio.create_task(console.run(lambda: None))
         await self.door.run(lambda: None)
 
 

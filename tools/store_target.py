@@ -1,7 +1,7 @@
 """Where a store lies: on a flash image of a stopped charger, or on a board at a serial port.
 
 Both run the same few lines of the store's own code (`SCRIPT`): here for an image, by mpremote
-for a board. A board's firmware stops for that, and is restarted afterwards.
+for a board. A board's firmware stops for that, when no car charges, and is restarted afterwards.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import TextIO
 
 from tapauth.store import Store, finish
 from tapauth.store.codec import StoreError
+from tools.board_port import BoardError, wait_for_no_transaction
 from tools.flash_image import FlashImage
 
 FOLDER = "/store"
@@ -114,16 +115,23 @@ class ImageTarget:
 
 
 class BoardTarget:
-    """The store of a board at a serial port, by mpremote."""
+    """The store of a board at a serial port, by mpremote. `now`: even while a car charges."""
 
-    def __init__(self, port: str, capacity: int, resume: bool):
+    def __init__(self, port: str, capacity: int, resume: bool, now: bool = False):
         self._port = port
+        self._now = now
         self._capacity = capacity
         # Without a soft reset first, the running firmware's memory is not given back.
         self._begin = ["resume"] if resume else []
         self._end = [] if resume else ["reset"]
 
     def _mpremote(self, *commands: str) -> str:
+        try:
+            wait_for_no_transaction(
+                self._port, lambda text: print(text, file=sys.stderr), self._now
+            )
+        except BoardError as error:
+            raise Refused(str(error)) from error
         call = [sys.executable, "-m", "mpremote", "connect", self._port, *self._begin, *commands]
         done = subprocess.run(call, capture_output=True, text=True)
         if "no module named 'tapauth" in done.stderr + done.stdout:

@@ -12,6 +12,7 @@ import tapauth_slot
 
 from tapauth import __version__
 from tapauth.compat import Clock, const, sleep_ms, unix_time, unload
+from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_ERROR, VENDOR_WARNING, Errors
 from tapauth.feedback import ACCEPTED, FAULT, OFFLINE, READING, REFUSED, Feedback
@@ -63,6 +64,7 @@ class App:
         self.tail = tail
         self.local = _none_yet()
         self._rpc = _none_yet()
+        self.console = Console(self._console_status, log)
         self._restarts = 0
         self.reader_stall = service.Stall()
         self.feedback = Feedback(board.lamp)
@@ -106,6 +108,7 @@ class App:
         add("cards", self.vault.run)
         add("health", self.health.run)
         add("feedback", self._show_feedback)
+        add("console", self.console.run)
         if self.trial:
             add("trial", self._watch_trial)
         if tapauth_slot.on_trial():
@@ -114,9 +117,13 @@ class App:
     def close(self) -> None:
         """However the firmware ends: nothing charges any more that only it would stop."""
 
+    def charging(self) -> list:
+        """The EVSEs that charge and that a restart would stop, or leave without their board."""
+        return []
+
     def busy(self) -> bool:
         """Whether a restart would end somebody's charging."""
-        return False
+        return bool(self.charging())
 
     def provide_token(self, token: dict) -> None:
         """The reader has a token."""
@@ -124,6 +131,12 @@ class App:
 
     def time_known(self, unix_seconds: int, now: int) -> None:
         """The time of day was set."""
+
+    def _console_status(self) -> dict:
+        from tapauth import board_status
+
+        unload("tapauth.board_status")  # what is under way lives as long as it runs
+        return board_status.report(self)
 
     def counters(self) -> dict:
         """What was refused, lost or skipped so far."""
@@ -250,6 +263,7 @@ class App:
         from tapauth.local import Local
 
         self.local = Local(self, commands, self._rpc)
+        self.console.obey = self.local.door.obey
         self.errors.on_change = self.local.errors_changed
         self.supervisor.add("local server", self.local.door.run, 15_000)
 

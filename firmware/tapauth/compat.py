@@ -58,6 +58,13 @@ else:
         return [f'File "{call.filename}", line {call.lineno}, in {call.name}' for call in calls]
 
 
+def implementation() -> str:
+    """What the firmware runs on: the board's name and its MicroPython, or CPython's version."""
+    version = ".".join([str(part) for part in sys.implementation.version[:3]])
+    name = getattr(sys.implementation, "_machine", "")
+    return f"{name}, MicroPython {version}" if name else "CPython " + version
+
+
 _WORD = 8 if sys.maxsize >> 32 else 4
 _RESERVE = const(2048)  # words of heap that the firmware keeps to go on working
 

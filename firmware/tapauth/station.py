@@ -24,9 +24,9 @@ class Station:
         self._clock = clock
         self._log = log
 
-    def busy(self) -> bool:
-        """Whether a transaction runs."""
-        return any(evse.transaction_active for evse in self._core.evses)
+    def charging(self) -> list:
+        """The ids of the EVSEs at which a transaction runs."""
+        return [evse.id for evse in self._core.evses if evse.transaction_active]
 
     def connect(self, on_status, on_command, on_save, validators: list) -> None:
         """Join the edges, before the first input."""

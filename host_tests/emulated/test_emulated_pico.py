@@ -108,7 +108,7 @@ class Bench:
         """Give the board another configuration, and restart it."""
         config = checked({**self.config, **sections})
         files = {"/site.key": self.key.read_bytes(), "/config.json": config.encode()}
-        install(self.board.port, print, limits_of(BOARD), files)
+        install(self.board.port, print, limits_of(BOARD), files, now=True)
 
     def health(self, count: int = 2) -> dict:
         """A health report of the board as it is now, some after it has connected."""

@@ -38,13 +38,15 @@ def test_a_pico_is_provisioned_updated_and_falls_back(tmp_path, monkeypatch):
     ) as board:
         install(board.port, said.append, limits_of("pico-w"), files)
         for name in ("one", "two"):
-            Deployment(image(name), board.port, said.append, key.read_bytes(), 240).run()
+            Deployment(image(name), board.port, said.append, key.read_bytes(), 240, now=True).run()
         # A firmware that hangs: the chip's own watchdog ends it, three times.
         with pytest.raises(BoardError, match="failed three times"):
-            Deployment(image("bad", HANG), board.port, said.append, key.read_bytes(), 240).run()
+            Deployment(
+                image("bad", HANG), board.port, said.append, key.read_bytes(), 240, now=True
+            ).run()
         roll: list[str] = []
-        show_status(board.port, roll.append)
+        show_status(board.port, roll.append, now=True)
         assert any("slot a failed: back to b" in line for line in roll), roll
         with pytest.raises(BoardError, match="nothing to go back to"):
             BoardPort(board.port).call("os.remove('/a/manifest')")
-            roll_back(board.port, said.append)
+            roll_back(board.port, said.append, now=True)

@@ -64,8 +64,8 @@ class Standalone(App):
         if self._lines:
             self._lines.off()
 
-    def busy(self) -> bool:
-        return self.station.busy()
+    def charging(self) -> list:
+        return self.station.charging()
 
     def provide_token(self, token: dict) -> None:
         self.station.provide_token(token)

@@ -1,18 +1,16 @@
-"""The door of the local interface: listens on the network and on the serial console.
+"""The door of the local interface: listens on the network, and to who types on the console.
 
 Everything behind it is in memory only while somebody is there, and some seconds longer. Between,
 there is what connection auth must remember, in plain values.
 """
 
 import asyncio
-import select
 import sys
 
 from tapauth.compat import const, is_scarce, sleep_ms, unload
 
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
-_MAX_LINE = const(140)
 _CONNECTION = const(640)  # words of heap that one holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
@@ -48,11 +46,6 @@ class Door:
         self._loading = False
         self._inside = 0
         self._empty_since = 0
-        self._line = ""
-        self._obeying = False
-        self._deaf = False
-        self._poll = select.poll()
-        self._poll.register(sys.stdin, select.POLLIN)
 
     async def run(self, beat) -> None:
         """Serve for ever. Raises OSError when the port cannot be had, MemoryError."""
@@ -67,7 +60,6 @@ class Door:
             while True:
                 beat()
                 try:
-                    self._listen()
                     self._look_after()
                 except MemoryError as error:  # there will be some in the next turn
                     self._log.warning("server", "later: {}", error)
@@ -141,23 +133,8 @@ class Door:
         finally:
             self._inside -= 1
 
-    def _listen(self) -> None:
-        """Read what is typed on the serial console, up to the end of a line."""
-        while not (self._obeying or self._deaf) and self._poll.poll(0):
-            character = sys.stdin.read(1)
-            if not character:
-                # Nothing is connected, and nothing ever will be.
-                self._deaf = True
-            elif character >= " ":  # tools for boards send others first
-                self._line = (self._line + character)[-_MAX_LINE:]
-            elif character not in "\r\n":
-                self._line = ""
-            elif self._line:
-                self._obeying = True
-                asyncio.create_task(self._obey(self._line))
-                self._line = ""
-
-    async def _obey(self, line: str) -> None:
+    async def obey(self, line: str) -> None:
+        """Carry out a line of the serial console. Raises whatever keeps it from that."""
         self._inside += 1
         try:
             await self._open()
@@ -165,11 +142,8 @@ class Door:
 
             unload("tapauth.server.serial_console")
             await finish(serial_console.obey(self.server.auth, line))  # type: ignore
-        except Exception as error:
-            self._log.error("server", "not done: {}", error)
         finally:
             self._inside -= 1
-            self._obeying = False
 
 
 async def finish(steps):

@@ -1,0 +1,45 @@
+"""What `status` on the serial console tells of a board; loaded for that, and forgotten again."""
+
+import os
+
+import tapauth_slot
+
+from tapauth import __version__
+from tapauth.compat import implementation
+
+
+def _build(slot: str) -> str:
+    """The build id in a slot's manifest; "" when it has none."""
+    try:
+        with open("/" + slot + "/manifest") as file:
+            return file.readline(200).strip().split(" ")[-1]
+    except (OSError, ValueError):
+        return ""
+
+
+def _boot_log() -> list:
+    try:
+        with open(tapauth_slot.LOG) as file:
+            return file.read(1000).split("\n")[:-1]
+    except (OSError, ValueError):
+        return []
+
+
+def report(app) -> dict:
+    """Of an App that runs. `free` is in bytes of flash, `record` the slot that starts next and
+    the trial starts it has left (-1: confirmed), or None.
+    """
+    flash = os.statvfs("/")
+    return {
+        "board_id": app.settings["board_id"],
+        "version": __version__,
+        "on": implementation(),
+        "uptime_s": app.clock.now() // 1000,
+        "charging": app.charging(),
+        "link": "up" if app.link.connected else "down",
+        "slot": tapauth_slot.running,
+        "record": tapauth_slot.read_record(),
+        "builds": {slot: _build(slot) for slot in ("a", "b")},
+        "free": flash[0] * flash[3],
+        "log": _boot_log(),
+    }
