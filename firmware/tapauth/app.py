@@ -268,7 +268,7 @@ class App:
         self.supervisor.add("local server", self.local.door.run, 15_000)
 
     async def _watch_trial(self, beat) -> None:
-        await self.trial.watch(board.reset, beat)
+        await self.trial.watch(board.reset, self.busy, beat)
 
     # The time of day.
 

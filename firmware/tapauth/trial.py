@@ -88,12 +88,17 @@ class Trial:
         self.fs.remove(self._try)
         return True
 
-    async def watch(self, reset, beat) -> None:
-        """Call `reset()` when nobody has confirmed in time. A task, for ever, from begin() on."""
+    async def watch(self, reset, busy, beat) -> None:
+        """Call `reset()` when nobody has confirmed in time, and nothing charges (`busy()`).
+
+        A task, for ever, from begin() on.
+        """
         left = _TRIAL_MS
         while True:
             beat()
             await sleep_ms(_LOOK_MS)
-            left -= _LOOK_MS
-            if -_LOOK_MS < left <= 0 and self.on:
+            if left > 0:
+                left -= _LOOK_MS
+            if left == 0 and self.on and not busy():
+                left = -1  # once
                 reset()

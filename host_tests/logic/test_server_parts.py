@@ -300,7 +300,7 @@ def test_a_trial_that_nobody_confirms_ends_in_a_reset():
     trial = Trial(STEM + "json")
     resets = []
 
-    async def run(confirmed):
+    async def run(confirmed, charging_until=0):
         seconds = 0
 
         async def second(ms):
@@ -313,7 +313,9 @@ def test_a_trial_that_nobody_confirms_ends_in_a_reset():
 
         sleep, trial_module.sleep_ms = trial_module.sleep_ms, second
         try:
-            await trial.watch(lambda: resets.append(seconds), lambda: None)
+            await trial.watch(
+                lambda: resets.append(seconds), lambda: seconds < charging_until, lambda: None
+            )
         except Cut:
             pass
         trial_module.sleep_ms = sleep
@@ -327,6 +329,11 @@ def test_a_trial_that_nobody_confirms_ends_in_a_reset():
     trial.begin()
     asyncio.run(run(True))
     assert resets == [300]
+    # A car that charges is not cut off by it.
+    trial.apply("new")
+    trial.begin()
+    asyncio.run(run(False, charging_until=777))
+    assert resets == [300, 777]
 
 
 # Bounds of a connection.
