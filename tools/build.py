@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -114,7 +115,13 @@ UNUSED = {
 }
 FIRST = "tapauth/__init__.py"
 """What is loaded before all others."""
-LOADED_LATE = ("tapauth/conn/", "tapauth/rpc/", "tapauth/server/", "tapauth/evse/lines")
+LOADED_LATE = (
+    "tapauth/conn/",
+    "tapauth/rpc/",
+    "tapauth/server/",
+    "tapauth/evse/lines",
+    "tapauth/board_status",
+)
 """Not in every board's memory: what only these share is no name from the start."""
 COMPAT = "tapauth/compat.py"
 # Pages for a browser: served compressed, so compressed once, here.
@@ -174,8 +181,17 @@ def strings_to_share() -> list[str]:
     return shared_strings(resident)
 
 
+# CPython 3.11's parser fails when threads use it at once ("recursion depth mismatch").
+_parsing = threading.Lock()
+
+
 def text_for_board(name: str, source: Path) -> str:
     """The source to compile for `name`: without its unused parts, with its short names."""
+    with _parsing:
+        return _text_for_board(name, source)
+
+
+def _text_for_board(name: str, source: Path) -> str:
     text = rename(used_text(name, source), private_names().get(module_name(name), {}))
     if name == FIRST:
         text += naming(strings_to_share())
