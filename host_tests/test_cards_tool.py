@@ -38,7 +38,21 @@ def test_a_uid_in_any_common_writing_becomes_one(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9c3a550", "9c3a5501ff", "1.2E+12", "08aabbcc", "00000000", "ff:ff:ff:ff", "zz"]
+    "text",
+    [
+        "",
+        "9c3a550",
+        "9c3a5501ff",
+        "\uff19c3a5501",
+        "0x0x9c3a5501",
+        "9c\t3a5501",
+        "9c3a5501;",
+        "1.2E+12",
+        "08aabbcc",
+        "00000000",
+        "ff:ff:ff:ff",
+        "zz",
+    ],
 )
 def test_what_is_no_uid_of_a_card_is_refused(text):
     with pytest.raises(BadCard):
@@ -59,6 +73,7 @@ def test_a_dry_run_names_bad_rows_and_duplicates(tmp_path, capsys):
     assert "line 5: a random UID" in said and "line 6: the UID has 3 bytes" in said
     assert "line 8: status is not one of Accepted, " in said
     assert "3 cards, 3 bad rows, 1 duplicates" in said
+    assert "3 rows in another spelling" in said
     assert "9C3A" not in said.upper()  # a report names lines, not cards
     with pytest.raises(SystemExit, match="nothing written"):
         main(["build", str(table)])

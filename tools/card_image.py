@@ -7,8 +7,8 @@ from tapauth.store.codec import (
     HASH,
     STATUSES,
     Full,
+    check_listed,
     digest,
-    is_refused,
     key_id,
     pack_record,
     pack_terms,
@@ -31,8 +31,7 @@ class Builder:
     def add(self, id_token: dict, info: dict) -> bool:
         """Take a card; `info` as for `Store.put`. Returns False if the token was there already,
         which this replaces. Raises ValueError, StoreError."""
-        if is_refused(id_token):
-            raise ValueError("a random or empty UID")
+        check_listed(id_token)
         name = digest(self._key, id_token)[:HASH]
         expiry = info.get("expiry_time")
         record = pack_record(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tapauth.core.timestamps import format_rfc3339
+from tapauth.core.tokens import normal
 from tapauth.store.codec import STATUSES, TYPES, is_refused, parse_time
 
 COLUMNS = ("uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry")
@@ -22,11 +23,8 @@ def normal_value(text: str, kind: str) -> str:
 
     UIDs and MAC addresses become upper-case hex digits: 04:a1:b2:c3, 04 A1 B2 C3, 0x04a1b2c3.
     """
-    value = text.strip().upper()
+    value = normal({"value": text.strip(), "type": kind}).upper()
     if kind in UID_BYTES:
-        for mark in ":- .":
-            value = value.replace(mark, "")
-        value = value.removeprefix("0X")
         sizes = UID_BYTES[kind]
         try:
             size = len(bytes.fromhex(value))

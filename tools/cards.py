@@ -77,13 +77,15 @@ class _Report:
             print(f"... and more {self._what}")
 
 
-def collect(path: Path, builder: Builder) -> tuple[int, int, int]:
+def collect(path: Path, builder: Builder) -> tuple[int, int, int, int]:
     """Put a table's cards into `builder`; prints what is wrong with it.
 
-    Returns how many cards are good, bad, and duplicates of an earlier line (the last one counts).
+    Returns how many cards are good, bad, and duplicates of an earlier line (the last one counts),
+    and how many rows write a value otherwise than the list, case aside.
     """
     bad, duplicate = _Report("bad rows"), _Report("duplicates")
     lines: dict[tuple, int] = {}
+    respelled = 0
     shown = time.monotonic()
     for line, fields in read_rows(path):
         try:
@@ -95,12 +97,13 @@ def collect(path: Path, builder: Builder) -> tuple[int, int, int]:
             if place in lines:
                 duplicate(f"line {line}: the same card as line {lines[place]}; this one counts")
             lines[place] = line
+            respelled += str(fields["uid"]).upper() != place[1]
         except (BadCard, StoreError) as error:
             bad(f"line {line}: {error}")
         if time.monotonic() - shown > 1:
             shown = time.monotonic()
             print(f"  {len(lines)} cards read", file=sys.stderr)
-    return len(lines), bad.count, duplicate.count
+    return len(lines), bad.count, duplicate.count, respelled
 
 
 def new_key(arguments) -> None:
@@ -117,8 +120,10 @@ def new_key(arguments) -> None:
 def build(arguments) -> None:
     """Check a table and write it as the full list that a board takes."""
     builder = Builder(read_key(arguments.key) if arguments.key else bytes(32))
-    good, bad, duplicates = collect(Path(arguments.table), builder)
+    good, bad, duplicates, respelled = collect(Path(arguments.table), builder)
     print(f"{good} cards, {bad} bad rows, {duplicates} duplicates")
+    if respelled:
+        print(f"{respelled} rows in another spelling: the list has their hex digits alone")
     if bad and not arguments.skip_bad:
         raise SystemExit("nothing written: mend the rows, or leave them out with --skip-bad")
     if arguments.dry_run:

@@ -77,6 +77,22 @@ def test_withdraw_leaves_what_it_does_not_match():
     assert charger.letters(T2) == "PAS"
 
 
+def test_a_card_is_withdrawn_however_its_uid_is_written():
+    for written in ("04:A1:B2:C3", "04-a1-b2-c3", "0x04A1B2C3"):
+        charger = waiting("04a1b2c3")
+        charger.swipe(written, [1, 2])  # the same card: one token, not two
+        assert charger.auth.tokens_in_process() == 1
+        assert charger.withdraw(id_token=id_token(written)) == "Accepted"
+        assert charger.letters("04a1b2c3") == "PAW"
+        charger = Charger((1,), ANYONE)
+        charger.swipe("04a1b2c3", [1])
+        assert charger.withdraw(id_token=id_token(written)) == "Accepted"
+        assert charger.flags == [0]
+        # Only hex digits are a UID: other values are taken as they come.
+        charger = waiting("RFID-1")
+        assert charger.withdraw(id_token=id_token("RFID1")) == "AuthorizationNotFound"
+
+
 def test_additional_info_does_not_matter():
     charger = waiting(T1)
     more = {"value": T1, "type": "ISO14443", "additional_info": [{"value": "a", "type": "b"}]}

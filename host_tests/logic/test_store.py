@@ -4,7 +4,7 @@ from store_kit import DAY, NOW, accepted, again, new_store, parent, status_of, t
 
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store import finish
-from tapauth.store.codec import Busy, Full, parse_time
+from tapauth.store.codec import HASH, Busy, Full, parse_time, spelling_hash
 from tapauth.store.store import MAX_UPDATE
 
 
@@ -59,6 +59,100 @@ def test_random_and_empty_uids_are_refused_everywhere():
         assert not finish(store.learn(bad, accepted(), NOW))
     assert store.lookup({"value": "08AB12CD", "type": "Local"}, NOW) == (None, False)
     assert store.lookup({"value": "08AB12CD34EF56", "type": "ISO14443"}, NOW) == (None, False)
+
+
+SPELLINGS = ("04a1b2c3d4e5f6", "04:A1:B2:C3:D4:E5:F6", " 04-a1-b2 c3.D4e5f6 ", "0x04A1B2C3D4E5F6")
+
+
+def card(value, kind="ISO14443"):
+    return {"value": value, "type": kind}
+
+
+def test_a_card_is_one_card_however_its_uid_is_written():
+    store = new_store("spelling")
+    for written in SPELLINGS:
+        finish(store.put(card(written), accepted()))
+        assert store.listed == 1
+        finish(store.put(card(written), {"authorization_status": "Blocked"}))
+        for read in SPELLINGS:
+            assert status_of(store, card(read)) == "Blocked", (written, read)
+        assert finish(store.delete(card(written)))
+        assert status_of(store, card(SPELLINGS[0])) is None
+    for kind, one, other in (
+        ("ISO15693", "E0:04:01:00:12:34:56:78", "e004010012345678"),
+        ("MacAddress", "00-1A-2B-3C-4D-5E", "001a2b3c4d5e"),
+        ("Local", "Front-Door", "FRONT-DOOR"),
+    ):
+        finish(store.put(card(one, kind), {"authorization_status": "Blocked"}))
+        assert status_of(store, card(other, kind)) == "Blocked"
+    # What only looks like a UID is text, in which every mark counts.
+    assert status_of(store, card("FRONTDOOR", "Local")) is None
+
+
+def test_no_list_takes_a_card_that_no_reader_can_read():
+    store = new_store("no_uid")
+    fullwidth = "".join(chr(0xFF10 + int(digit)) for digit in "04112233")
+    for value in (
+        "04A1",
+        "04A1B2C3D4E5F",
+        "04A1B2C3D4E5F607",
+        "04A1B2G3",
+        "0x0x04A1B2C3",
+        "04;A1;B2;C3",
+        "front door",
+        fullwidth,
+        "04A1B2C3" + 29 * ":",
+    ):
+        for info in (accepted(), {"authorization_status": "Blocked"}):
+            assert refuses(ValueError, store.put(card(value), info)), value
+            assert refuses(ValueError, store.update(1, [(card(value), info)])), value
+    for value in ("x" * 37, "caf\u00e9", "a\nb"):
+        assert refuses(ValueError, store.put(card(value, "Local"), accepted())), value
+    assert store.listed == store.version == 0
+    # A validator answers for whatever its clients call a token.
+    assert finish(store.learn(card("front door"), accepted(), NOW))
+    assert status_of(store, card("Front Door")) == "Accepted"
+
+
+def kept_in_another_spelling(store, value, info):
+    """Put a card in the way of older firmware: whatever was typed, in upper case."""
+    pack = store.pack
+
+    def as_typed(id_token, *arguments):
+        record = pack(id_token, *arguments)
+        return spelling_hash(store.key, "ISO14443", value.upper())[:HASH] + record[HASH:]
+
+    store.pack = as_typed
+    finish(store.put(card("04A1B2C3"), info))
+    store.pack = pack
+
+
+def test_of_a_card_in_two_spellings_the_stricter_entry_counts():
+    odd, tapped = "04:A1:B2:C3", "04a1b2c3"
+    blocked = {"authorization_status": "Blocked"}
+    soon, late = "2027-01-01T00:00:00Z", "2028-01-01T00:00:00Z"
+    for old, new, right in (
+        (blocked, accepted(), "Blocked"),
+        (accepted(), blocked, "Blocked"),
+        (accepted(evse_ids=[3]), accepted(evse_ids=[1, 2]), [3]),
+        (accepted(), accepted(evse_ids=[1, 2]), [1, 2]),
+        (accepted(expiry_time=late), accepted(expiry_time=soon), soon),
+        (accepted(expiry_time=soon), accepted(), soon),
+        (blocked, None, "Blocked"),
+    ):
+        store = new_store("two")
+        if new:
+            finish(store.put(card(tapped), new))
+        kept_in_another_spelling(store, odd, old)
+        result, settled = store.lookup(card(odd), NOW)
+        assert settled and right in result.values(), (old, new)
+        # A change in that spelling is a change of the card, and leaves one entry of it.
+        finish(store.put(card(odd), blocked))
+        assert store.listed == 1
+        assert status_of(store, card(odd)) == status_of(store, card(tapped)) == "Blocked"
+        kept_in_another_spelling(store, odd, accepted())
+        assert finish(store.delete(card(odd))) and store.listed == 0
+        assert status_of(store, card(odd)) is None
 
 
 def test_the_cache_holds_what_the_list_does_not():

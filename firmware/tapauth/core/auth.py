@@ -24,6 +24,7 @@ from tapauth.core.tokens import (
     check_validation_result,
     check_validation_result_update,
     check_withdraw_request,
+    normal,
 )
 
 _NO_EFFECTS: tuple = ()
@@ -58,7 +59,7 @@ class Authorizer(TokenPath):
         if error:
             return self._refuse("refused_tokens", error)
         id_token = token["id_token"]
-        key = id_token["value"].lower()
+        key = normal(id_token)
         evses = self._referenced(token)
         if self._is_duplicate(key, id_token["type"], evses):
             self.counters["duplicates"] += 1
@@ -190,7 +191,7 @@ class Authorizer(TokenPath):
         if evse_id is not None and not self._evse(evse_id):
             return "EvseNotFound"
         id_token = request.get("id_token")
-        key = id_token["value"].lower() if id_token else None
+        key = normal(id_token) if id_token else None
         id_type = id_token["type"] if id_token else None
         found = False
         for process in list(self._tokens):

@@ -82,6 +82,24 @@ _SESSION_STARTED: tuple = ({"reason": " EVConnected Authorized "}, {})
 _SESSION_EVENT = ({"event": -64}, {"connector_id": int})
 
 
+_UIDS = ("ISO14443", "ISO15693", "MacAddress")
+
+
+def normal(id_token: dict) -> str:
+    """The spelling in which a checked IdToken is compared: lower case; a UID or MAC address, as
+    the reader makes it, without what people write between its hex digits (04:A1, 04-a1, 0x04A1).
+    """
+    value = id_token["value"].lower()
+    if id_token["type"] not in _UIDS:
+        return value
+    digits = value
+    for mark in ":-. ":
+        digits = digits.replace(mark, "")
+    if digits.startswith("0x"):
+        digits = digits[2:]
+    return value if digits.strip("0123456789abcdef") else digits
+
+
 def _check_text(value, most: int, name: str) -> str | None:
     if type(value) is not str:
         return name + " is not a string"
@@ -158,6 +176,11 @@ def _check_and_drop(value, shape: tuple, name: str) -> str | None:
     if not error:
         _drop_unknown(value, shape)
     return error
+
+
+def check_id_token(id_token) -> str | None:
+    """Why `id_token` is no IdToken, or None."""
+    return _check_object(id_token, _ID_TOKEN, "id token")
 
 
 def check_provided_token(token) -> str | None:

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from tapauth.compat import const
 from tapauth.core.timestamps import parse_rfc3339
+from tapauth.core.tokens import check_id_token, normal
 
 FORMAT = const(1)
 PAGE = const(256)
@@ -89,22 +90,50 @@ def is_refused(id_token: dict) -> bool:
 
     ISO 14443-3: a 4-byte UID beginning 08 is drawn anew on each activation.
     """
-    value = id_token["value"].upper()
+    value = normal(id_token)
     if id_token["type"] not in ("ISO14443", "ISO15693", "MacAddress"):
         return not value
-    digits = value.replace(":", "").replace("-", "").replace(" ", "")
-    if not digits.strip("0") or not digits.strip("F"):
+    if not value.strip("0") or not value.strip("f"):
         return True
-    return id_token["type"] == "ISO14443" and len(digits) == 8 and digits.startswith("08")
+    return id_token["type"] == "ISO14443" and len(value) == 8 and value.startswith("08")
+
+
+def check_listed(id_token: dict) -> None:
+    """Raises ValueError, which says why, for a token that no list may hold: one that nobody can
+    present is put there by mistake, and whoever blocks it so would believe it to be blocked.
+    """
+    error = check_id_token(id_token)
+    if not error and is_refused(id_token):
+        error = "a random or empty UID"
+    elif not error and id_token["type"] == "ISO14443":
+        digits = normal(id_token)
+        if len(digits) not in (8, 14, 20) or digits.strip("0123456789abcdef"):
+            error = "no UID of a card: it has 4, 7 or 10 bytes, each two hex digits"
+    if error:
+        raise ValueError(error)
 
 
 def digest(key: bytes, id_token: dict) -> bytes:
-    """The keyed hash of a token: SHA-256 of key, type, length and upper-cased value."""
-    value = id_token["value"].upper().encode()
+    """The keyed hash of a token, in whichever spelling it comes."""
+    return spelling_hash(key, id_token["type"], normal(id_token))
+
+
+def spelling_hash(key: bytes, kind: str, value: str) -> bytes:
+    """SHA-256 of key, type, length and upper-cased value."""
+    data = value.upper().encode()
     hasher = sha256(key)
-    hasher.update(id_token["type"].encode() + bytes((0, len(value))))
-    hasher.update(value)
+    hasher.update(kind.encode() + bytes((0, len(data))))
+    hasher.update(data)
     return hasher.digest()
+
+
+def former_name(key: bytes, id_token: dict) -> bytes | None:
+    """The start of the hash that firmware which took spellings as they came gave to this one;
+    None where that is the same."""
+    value = id_token["value"]
+    if value.lower() == normal(id_token):
+        return None
+    return spelling_hash(key, id_token["type"], value)[:HASH]
 
 
 def key_id(key: bytes) -> int:

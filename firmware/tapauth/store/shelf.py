@@ -14,6 +14,7 @@ from tapauth.store.codec import (
     StoreError,
     digest,
     expiry_of,
+    former_name,
     is_cache,
     is_refused,
     key_id,
@@ -236,19 +237,31 @@ class Shelf:
         `now` is in seconds since 1970, None while the clock is not set. Settled is what the list
         says and what the cache accepts; a cached refusal holds only while no validator can be
         asked. Damage is told in `damage` and answers (None, False).
+
+        Of a card that an older firmware put there in another spelling, and in this one, the
+        stricter entry counts: one that does not accept, else the one for fewer EVSEs, else the
+        one that expires first.
         """
         if is_refused(id_token):
             return {"authorization_status": "Invalid", "tariff_messages": []}, True
         try:
-            record = self.find(digest(self.key, id_token)[:HASH])
-            if record is None:
-                return None, False
-            number = terms_of(record)
-            parent, evse_ids = self.cards.terms(number) if number else (None, None)  # type: ignore
-            status = STATUSES[status_of(record)]
+            answer = self._answer(digest(self.key, id_token)[:HASH], now)
+            former = former_name(self.key, id_token)
+            if former:
+                answer = min(answer, self._answer(former, now), key=_strictness)
+            return answer
         except (Damaged, OSError, IndexError) as error:
             self.say(error)
             return None, False
+
+    def _answer(self, name: bytes, now: int | None) -> tuple:
+        """What the record of this hash answers. Raises Damaged, OSError, IndexError."""
+        record = self.find(name)
+        if record is None:
+            return None, False
+        number = terms_of(record)
+        parent, evse_ids = self.cards.terms(number) if number else (None, None)  # type: ignore
+        status = STATUSES[status_of(record)]
         cached = is_cache(record)
         if cached:
             age = unused_days(record, self.day(now))
@@ -337,6 +350,16 @@ class Shelf:
         if self.cards:
             self._save(self.cards.seed, self.journal.seq, *self._settings[2:])
             self.cached = 0
+
+
+def _strictness(answer: tuple) -> tuple:
+    """By which answers of a lookup are in order, the strictest first."""
+    result, settled = answer
+    if not result:
+        return (2,)
+    accepts = result["authorization_status"] == "Accepted"
+    evse_ids = result.get("evse_ids")
+    return accepts, not settled, len(evse_ids) if evse_ids else 33, result.get("expiry_time", "~")
 
 
 def hiding(record) -> bytes:

@@ -16,7 +16,9 @@ from tapauth.store.codec import (
     Busy,
     Damaged,
     Full,
+    check_listed,
     digest,
+    former_name,
     is_cache,
     is_refused,
     pack_record,
@@ -132,12 +134,14 @@ class Store(Shelf):
             records: dict = {}
             new_terms: list = []
             for id_token, info in changes:
+                former = former_name(self.key, id_token)
+                if former:
+                    records[former] = hiding(former)
                 if info is None:
                     name = digest(self.key, id_token)[:HASH]
                     records[name] = hiding(name)
-                elif is_refused(id_token):
-                    raise ValueError("a random or empty UID")
                 else:
+                    check_listed(id_token)
                     record = self.pack(id_token, info, new_terms)
                     records[record[:HASH]] = record
             listed = cached = 0
