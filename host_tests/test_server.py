@@ -108,6 +108,74 @@ def test_cards_are_added_blocked_and_removed(board):
         assert client.ask("getCard", idToken=CARD)["card"] is None
 
 
+def test_a_card_that_is_blocked_in_any_spelling_is_refused_at_its_tap(board):
+    with board.admin() as client:
+        for written in ("04:A1:B2:C3:D4:E5:F6", " 04-a1-b2-c3-d4-e5-f6", "0x04A1B2C3D4E5F6"):
+            assert client.ask("addCard", idToken=CARD)["result"]
+            reply = client.ask("blockCard", idToken=written)
+            assert reply["card"]["authorization_status"] == "Blocked"
+            card = client.ask("getCard", idToken=written)["card"]
+            assert card["authorization_status"] == "Blocked"
+            client.ask("bench", line="tap " + CARD)
+            seen = [client.event("tokenValidationStatus")["status"] for _ in range(2)]
+            assert seen == ["Processing", "Rejected"]
+            reply = client.ask("removeCard", idToken=written)
+            assert reply["removed"] is True and reply["card"] is None
+        for bad in (
+            "\uff10\uff14a1b2c3",
+            "04a1b2c",
+            "04a1b2c3d4",
+            "04a1b2g3",
+            "0x",
+            ": :",
+            "x" * 37,
+        ):
+            for method in ("addCard", "blockCard"):
+                reply = client.ask(method, idToken=bad)
+                assert reply["result"] is False, bad
+                assert "UID" in reply["error"] or "id" in reply["error"]
+        reply = client.ask("blockCard", idToken="04a1b2c3d4")
+        assert "4, 7 or 10 bytes" in reply["error"]
+        assert client.ask("getStatus")["cards"]["list"] == 0
+
+
+def test_a_change_of_the_status_keeps_the_rest_of_a_card(board):
+    with board.admin() as client:
+        until = "2031-01-01T00:00:00Z"
+        terms = {"parentId": "FLEET-7", "evseIds": [2], "expiryTime": until}
+        assert client.ask("addCard", idToken=CARD, **terms)["result"]
+
+        def rest():
+            card = client.ask("getCard", idToken=CARD)["card"]
+            parent = card.get("parent_id_token", {}).get("value")
+            return parent, card.get("evse_ids"), card.get("expiry_time")
+
+        assert client.ask("blockCard", idToken=CARD)["result"]
+        assert rest() == ("FLEET-7", [2], until)
+        assert client.ask("addCard", idToken=CARD)["result"]
+        assert rest() == ("FLEET-7", [2], until)
+        assert client.ask("addCard", idToken=CARD, authorizationStatus="NoCredit")["result"]
+        assert client.ask("addCard", idToken=CARD, evseIds=[1, 2])["result"]
+        assert rest() == ("FLEET-7", [1, 2], until)
+        # Only what is taken away by its name goes.
+        assert client.ask("addCard", idToken=CARD, evseIds=[])["result"]
+        assert rest() == ("FLEET-7", None, until)
+        assert client.ask("addCard", idToken=CARD, expiryTime=None, parentId="")["result"]
+        assert rest() == (None, None, None)
+        # Learned again, a card keeps it too.
+        client.ask("addCard", idToken=CARD, parentId="FLEET-8", evseIds=[1])
+        client.ask("learnCard")
+        client.ask("bench", line="tap " + CARD)
+        assert client.ask("confirmCard", evseIds=[2])["card"]["evse_ids"] == [2]
+        assert rest() == ("FLEET-8", [2], None)
+        for bad in ({"evseIds": 0}, {"parentId": False}, {"expiryTime": 0}):
+            assert not client.ask("addCard", idToken=CARD, **bad)["result"]
+        # A group that no tap could carry would make the card useless.
+        reply = client.ask("addCard", idToken=CARD, parentId="S\u00fcd")
+        assert "printable ASCII" in reply["error"] and rest() == ("FLEET-8", [2], None)
+        client.ask("removeCard", idToken=CARD)
+
+
 def test_a_card_is_learned_by_a_tap(board):
     with board.admin() as client:
         assert client.ask("confirmCard")["error"] == "no card was tapped"
@@ -167,6 +235,14 @@ def test_settings_have_bounds(board):
             assert not client.ask("setConnectionTimeout", connectionTimeout=bad)["result"]
         for bad in (5, None, "x" * 37):
             assert not client.ask("setMasterPassGroup", groupId=bad)["result"]
+        # An admin sees what is in force; a user does not see the group.
+        status = client.ask("getStatus")
+        assert (status["groupId"], status["connectionTimeout"]) == ("MASTER", 30)
+        with board.client() as user:
+            user.login(board.pins["user"])
+            assert "groupId" not in user.ask("getStatus")
+        assert client.ask("setMasterPassGroup", groupId="")["result"]
+        assert client.ask("getStatus")["groupId"] == ""
 
 
 def test_the_list_goes_down_and_up(board):

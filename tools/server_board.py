@@ -73,6 +73,7 @@ class Board:
         self.key = os.urandom(16)
         self.log = Log(self.clock, self.key, INFO, self.tail)
         self.core = Authorizer(AuthSettings(connection_timeout=60), [1, 1])
+        self.settings_in_force = {"connection_timeout": 60, "master_pass_group_id": ""}
         self.store = Store(files, folder + "/store", bytes(range(32)), 20_000)
         self.folder = folder
         self.worst = 0
@@ -158,10 +159,17 @@ class Board:
         return result
 
     def set_master_pass_group_id(self, text):
-        return self.core.set_master_pass_group_id(text, self.clock.now())
+        done = self.core.set_master_pass_group_id(text, self.clock.now())
+        self.carry_out()
+        return done
 
     def set_connection_timeout(self, seconds):
-        return self.core.set_connection_timeout(seconds, self.clock.now())
+        done = self.core.set_connection_timeout(seconds, self.clock.now())
+        self.carry_out()
+        return done
+
+    def in_force(self):
+        return self.settings_in_force
 
     def restart(self):
         sys.exit(3)
@@ -211,6 +219,8 @@ class Board:
                         {"card": token_name(self.key, token), "status": effect[2]},
                         {"idToken": token["id_token"]},
                     )
+                elif effect[0] == "save":
+                    self.settings_in_force[effect[1]] = effect[2]
                 elif effect[0] in ANSWERS:
                     event = {"event": ANSWERS[effect[0]], "connector_id": 1}
                     self.core.session_event(effect[1], event, self.clock.now())

@@ -9,8 +9,8 @@ from tapauth.server.door import Door
 
 class Local:
     """The local interface of an App. `commands` is what obeys beside it: `evses`, `withdraw`,
-    `set_master_pass_group_id` and `set_connection_timeout` of the board's role; `rpc` the cloud
-    auth service, or None.
+    `set_master_pass_group_id`, `set_connection_timeout` and `in_force` of the board's role; `rpc`
+    the cloud auth service, or None.
     """
 
     def __init__(self, app, commands, rpc):

@@ -61,6 +61,7 @@ class Board:
         self.withdraw = commands.withdraw
         self.set_master_pass_group_id = commands.set_master_pass_group_id
         self.set_connection_timeout = commands.set_connection_timeout
+        self.in_force = commands.in_force
         self.restart = board.reset
 
     def status(self) -> dict:

@@ -23,6 +23,14 @@ class Station:
         self._core = core
         self._clock = clock
         self._log = log
+        self._in_force = {
+            "connection_timeout": core.settings.connection_timeout,
+            "master_pass_group_id": core.settings.master_pass_group_id,
+        }
+
+    def in_force(self) -> dict:
+        """The settings that commands change, by their names in the configuration, as they are."""
+        return self._in_force
 
     def charging(self) -> list:
         """The ids of the EVSEs at which a transaction runs."""
@@ -121,6 +129,7 @@ class Station:
             _, request_id, validator, token = effect
             self._validators[validator](request_id, token)
         elif kind == effects.SAVE:
+            self._in_force[effect[1]] = effect[2]
             self._on_save(effect[1], effect[2])
         else:
             self._command(kind, effect)

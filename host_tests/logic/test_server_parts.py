@@ -105,6 +105,9 @@ class BusyOnce:
         self.asked = 0
         self.kept = []
 
+    def find(self, token):
+        return {"authorization_status": "Accepted"} if token in self.kept else None
+
     def put(self, token, info):
         self.asked += 1
         if self.asked == 1:
@@ -208,7 +211,12 @@ def test_configuration_is_shown_without_secrets_and_changed_with_them():
     assert json.loads(checked[0]) == done
     done = json.loads(changed(text, {"mqtt": {"user": None}, "rpc": None}, checked.append))
     assert done == {"mqtt": {"host": "h", "password": "s"}}
-    for bad in ({"mqtt": {"host": {"x": 1}}},):
+    # A mask that stands for nothing would be believed to be a secret.
+    for bad in (
+        {"mqtt": {"host": {"x": 1}}},
+        {"mqtt": {"host": {"password": "***"}}},
+        {"mqtt": {"host": "h", "new_host_password": "***"}},
+    ):
         try:
             changed(text, bad, checked.append)
         except ValueError as error:

@@ -34,6 +34,10 @@ class AttachedBoard(App):
         """EVerest does that."""
         return "Rejected"
 
+    def in_force(self) -> dict:
+        """Settings are EVerest's."""
+        return {}
+
     def set_master_pass_group_id(self, group_id) -> bool:
         """EVerest does that."""
         return False

@@ -2,14 +2,15 @@
 
 from tapauth.compat import const, unload
 from tapauth.conn.auth import Refused
+from tapauth.core.tokens import check_id_token, check_master_pass_group_id, normal
 from tapauth.server.commands import table
+from tapauth.store.codec import STATUSES
 
 _RESTART_MS = const(500)  # for which a reply can get out before the board restarts
-_MAX_ID = const(36)
-_TYPES = ("ISO14443", "ISO15693", "MacAddress", "eMAID", "KeyCode", "Central", "Local")
 _LEAST_WINDOW_S = const(5)
 _MOST_WINDOW_S = const(120)
 _WINDOW_S = const(30)
+_ELSEWHERE = "set it in EVerest, which decides here"
 
 
 def _text(request: dict, name: str, most: int) -> str:
@@ -33,29 +34,72 @@ def id_token(request: dict) -> dict:
         given = {"value": given, "type": "ISO14443"}
     if not isinstance(given, dict):
         raise Refused("idToken is missing")
-    value, kind = given.get("value"), given.get("type")
-    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_ID or kind not in _TYPES:
-        raise Refused("idToken is invalid")
-    return {"value": value, "type": kind}
+    error = check_id_token(given)
+    if error or given["type"] == "NoAuthorization":
+        raise Refused("idToken: " + (error or "no type of a card"))
+    return {"value": given["value"], "type": given["type"]}
 
 
-def _info(request: dict) -> dict:
-    """The ValidationResult that a request gives a card."""
-    info: dict = {"authorization_status": request.get("authorizationStatus", "Accepted")}
-    if request.get("parentId"):
-        info["parent_id_token"] = {"value": _text(request, "parentId", _MAX_ID), "type": "Local"}
-    if request.get("evseIds"):
-        numbers = request["evseIds"]
-        if not isinstance(numbers, list):
-            raise Refused("evseIds: a list of numbers")
-        info["evse_ids"] = [_number({"evseIds": one}, "evseIds", 1, 32) for one in numbers]
-    if request.get("expiryTime"):
-        info["expiry_time"] = _text(request, "expiryTime", 40)
+def _parent(request: dict) -> dict:
+    parent = {"value": request["parentId"], "type": "Local"}
+    error = check_id_token(parent)
+    if error:
+        # A tap with such a parent would be refused, whatever the list says of the card.
+        raise Refused("parentId: " + error)
+    return parent
+
+
+def _evse_ids(request: dict) -> list:
+    numbers = request["evseIds"]
+    if not isinstance(numbers, list):
+        raise Refused("evseIds: a list of numbers")
+    return [_number({"evseIds": one}, "evseIds", 1, 32) for one in numbers]
+
+
+def _expiry(request: dict) -> str:
+    return _text(request, "expiryTime", 40)
+
+
+_TERMS = (
+    ("parentId", "parent_id_token", _parent),
+    ("evseIds", "evse_ids", _evse_ids),
+    ("expiryTime", "expiry_time", _expiry),
+)
+
+
+def _info(request: dict, present: dict) -> dict:
+    """The ValidationResult that a request gives a card. What it does not name stays as it is in
+    `present`; null or an empty value takes it away.
+    """
+    status = request.get("authorizationStatus", "Accepted")
+    if status not in STATUSES:
+        raise Refused("authorizationStatus: one of " + ", ".join(STATUSES))
+    info: dict = {"authorization_status": status}
+    for name, member, read in _TERMS:
+        if name in request:
+            if request[name] not in (None, "", []):
+                info[member] = read(request)
+        elif member in present:
+            info[member] = present[member]
     return info
 
 
+def _find(commands, token: dict):
+    """What a tap of this card gets: its UID comes as the reader makes it, however it was typed."""
+    return _store(commands).find({"value": normal(token), "type": token["type"]})
+
+
+def _enter(commands, token: dict, request: dict, reply: dict):
+    """Put a card on the list; the reply tells what the store now says of it."""
+    store = _store(commands)
+    # Nothing comes in between: put() has the store to itself from its first step on.
+    yield from store.put(token, _info(request, store.find(token) or {}))
+    reply["idToken"] = token
+    reply["card"] = _find(commands, token)
+
+
 def _get_card(commands, connection, request: dict, reply: dict) -> None:
-    reply["card"] = _store(commands).find(id_token(request))
+    reply["card"] = _find(commands, id_token(request))
 
 
 def _withdraw(commands, connection, request: dict, reply: dict) -> None:
@@ -68,15 +112,18 @@ def _withdraw(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _set_group(commands, connection, request: dict, reply: dict) -> None:
-    group = _text(request, "groupId", _MAX_ID)
+    group = request.get("groupId")
+    error = check_master_pass_group_id(group)
+    if error:
+        raise Refused(error)
     if not commands.ports.board.set_master_pass_group_id(group):
-        raise Refused("groupId: not suitable")
+        raise Refused(_ELSEWHERE)
 
 
 def _set_timeout(commands, connection, request: dict, reply: dict) -> None:
     seconds = _number(request, "connectionTimeout", 10, 300)
     if not commands.ports.board.set_connection_timeout(seconds):
-        raise Refused("connectionTimeout: not suitable")
+        raise Refused(_ELSEWHERE)
 
 
 def _store(commands):
@@ -96,12 +143,10 @@ def _learn_card(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _confirm_card(commands, connection, request: dict, reply: dict):
-    info = _info(request)
     token = commands.learner.tapped(connection)
     if not token:
         raise Refused("no card was tapped")
-    reply["idToken"] = token
-    yield from _store(commands).put(token, info)
+    yield from _enter(commands, token, request, reply)
     # Only now: a store that was busy can be asked again.
     commands.learner.stop(connection)
 
@@ -111,16 +156,17 @@ def _cancel_learning(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _add_card(commands, connection, request: dict, reply: dict):
-    yield from _store(commands).put(id_token(request), _info(request))
+    yield from _enter(commands, id_token(request), request, reply)
 
 
 def _block_card(commands, connection, request: dict, reply: dict):
-    token = id_token(request)
-    yield from _store(commands).put(token, {"authorization_status": "Blocked"})
+    yield from _enter(commands, id_token(request), {"authorizationStatus": "Blocked"}, reply)
 
 
 def _remove_card(commands, connection, request: dict, reply: dict):
-    reply["removed"] = yield from _store(commands).delete(id_token(request))
+    token = id_token(request)
+    reply["removed"] = yield from _store(commands).delete(token)
+    reply["card"] = _find(commands, token)
 
 
 def _editor(commands):

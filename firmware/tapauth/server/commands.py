@@ -15,6 +15,7 @@ class Ports:
 
     `board`:  status() -> dict, evses() -> list of dicts, withdraw(request) -> result text,
               set_master_pass_group_id(text) -> bool, set_connection_timeout(seconds) -> bool,
+              in_force() -> dict of these two as set last, empty where they are set elsewhere;
               restart()
     `cards`:  put(id_token, info) and delete(id_token), generators as those of store.Store;
               find(id_token) -> ValidationResult or None; status() -> dict;
@@ -92,6 +93,10 @@ class Commands:
             raise Refused("admin only")
         return found
 
+    def is_admin(self, connection) -> bool:
+        """Whether a connection is an admin's."""
+        return self._auth.role(connection) == ADMIN
+
     def tap(self, token: dict) -> bool:
         """A card was tapped. True: it is being learned, so it is not to be decided on."""
         return self.learning_connection() is not None and self.learner.tap(token)
@@ -99,14 +104,21 @@ class Commands:
     def learning_connection(self):
         """The connection that learns, or None: only an admin may go on."""
         connection = self.learner.connection
-        if connection is None or self._auth.role(connection) == ADMIN:
+        if connection is None or self.is_admin(connection):
             return connection
         self.learner.stop(connection)
         return None
 
 
 def _get_status(commands, connection, request: dict, reply: dict) -> None:
-    reply["status"] = commands.ports.board.status()
+    board = commands.ports.board
+    reply["status"] = board.status()
+    if commands.is_admin(connection):
+        # The id of the group is half of a card that stops everything: not for everybody.
+        settings = board.in_force()
+        if settings:
+            reply["groupId"] = settings["master_pass_group_id"]
+            reply["connectionTimeout"] = settings["connection_timeout"]
     if commands.ports.cards:
         reply["cards"] = commands.ports.cards.status()
     reply["configuration"] = "in force"

@@ -35,8 +35,10 @@ def _merge(old: dict, changes: dict) -> None:
             _merge(section, value)
         elif value is None:
             old.pop(name, None)
-        elif not (_is_secret(name) and value == _MASK):
+        elif not _is_secret(name) or value != _MASK:
             old[name] = value
+        elif not old.get(name):
+            raise ValueError(name + ": " + _MASK + " stands for a secret that is not there")
 
 
 def changed(text: str, changes: dict, parse) -> str:
