@@ -4,6 +4,7 @@ Screenshots go to build/screenshots.
 """
 
 import gzip
+import json
 import re
 import signal
 
@@ -109,6 +110,164 @@ def test_a_technicians_day():
         page.screenshot(SHOTS / "locked.png")
         assert page.errors == []
         assert not [line for line in board.lines if CARD in line or " E " in line]
+
+
+def enter(page, selector, text):
+    """Replace what a field holds, as somebody types."""
+    page.focus(selector)
+    page.run(f"document.querySelector({selector!r}).value = ''")
+    page.type(text)
+
+
+def open_boxes(page):
+    page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+
+@needs_chromium
+def test_blocked_is_said_when_the_next_tap_is_refused():
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        enter(page, "#card", "04:A1:B2:C3:D4:E5:F6")
+        page.press("Add")
+        page.sees("04:A1:B2:C3:D4:E5:F6 is on the list. A tap gets: Accepted.")
+        page.press("Block")
+        page.sees("04:A1:B2:C3:D4:E5:F6 is blocked. A tap gets: Blocked.")
+        page.press("Plug in", "#bench")
+        page.press("Tap", "#bench")
+        page.sees("Rejected")
+        # A number that no card can have blocks nothing, and so it says.
+        for wrong in ("04A1B2C3D4E5F", "04A1B2C3D4"):
+            enter(page, "#card", wrong)
+            page.press("Block", "#cardform")
+            page.wait("document.querySelector('#cardnote').textContent.startsWith('\u2717')")
+            page.press("Look up")
+            page.sees(f"{wrong}: not known here")
+        # What the board answers is shown, and not what was meant.
+        page.run("outcome('addCard', 'X', {card: {authorization_status: 'Accepted'}})")
+        for method, card in (
+            ("blockCard", {"authorization_status": "Accepted"}),
+            ("blockCard", None),
+            ("addCard", {"authorization_status": "Expired"}),
+        ):
+            call = f"outcome({method!r}, 'X', {{card: {json.dumps(card)}}})"
+            failed = f"(() => {{ try {{ {call}; return false }} catch (e) {{ return true }} }})()"
+            assert page.run(failed), (method, card)
+        # Learned, a blocked card is shown as what it is; what it had, it keeps.
+        page.run("ask('addCard', {idToken: '04a1b2c3d4e5f6', parentId: 'F7', evseIds: [2]})")
+        page.press("Block", "#taps")
+        page.sees("is blocked. A tap gets: Blocked, group F7, only at charging point 2.")
+        page.press("Learn a card")
+        page.sees("Hold the card to the reader")
+        page.press("Tap", "#bench")
+        page.sees(f"Card {CARD}: a tap gets Blocked, group F7, only at charging point 2.")
+        page.wait("document.querySelector('#newgroup').value === 'F7'")
+        twice = "[0, 1].forEach(() => document.querySelector('#confirm').requestSubmit())"
+        page.run(twice)
+        page.sees("is on the list. A tap gets: Accepted, group F7, only at charging point 2.")
+        page.wait("document.querySelector('#learning').hidden")
+        assert "no card was tapped" not in page.text()
+        assert page.errors == []
+
+
+@needs_chromium
+def test_a_setting_is_shown_as_it_is_and_not_emptied_by_mistake():
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        open_boxes(page)
+        page.wait("document.querySelector('#timeout').value === '60'")
+        enter(page, "#group", "MASTERS")
+        page.press("Set group")
+        page.sees("The master-pass group is MASTERS.")
+        enter(page, "#timeout", "45")
+        page.press("Set timeout")
+        page.sees("The connection timeout is 45 s.")
+        page.reload()
+        page.wait("document.querySelector('#group').value === 'MASTERS'")
+        page.wait("document.querySelector('#timeout').value === '45'")
+        open_boxes(page)
+        page.run("window.asked = []; window.confirm = text => { asked.push(text); return false; }")
+        enter(page, "#group", " ")
+        page.press("Set group")
+        page.sees("The master-pass group is still MASTERS.")
+        assert "MASTERS" in page.run("asked[0]")
+        assert page.run("ask('getStatus').then(reply => reply.groupId)") == "MASTERS"
+        page.run("window.confirm = () => true")
+        enter(page, "#group", "")
+        page.press("Set group")
+        page.sees("There is no master-pass group.")
+        # Who logs in next, as user, finds nothing that the admin had open.
+        enter(page, "#group", "NEXT")
+        page.press("Set group")
+        page.sees("The master-pass group is NEXT.")
+        page.press("Tap", "#bench")
+        page.sees(CARD)
+        page.press("Log out")
+        log_in(page, board.pins["user"])
+        page.sees("Logged in as user")
+        page.sees("heap free")
+        left = "document.querySelector('#console').textContent"
+        fields = "[...document.querySelectorAll('#group, #config, #newgroup')].map(f => f.value)"
+        assert CARD not in page.run(left) and page.run(fields) == ["", "", ""]
+        assert page.errors == []
+
+
+@needs_chromium
+def test_a_deleted_line_of_the_configuration_is_gone():
+    with LocalBoard() as board, browser.Browser() as page:
+        file = board.folder / "config.json"
+        mqtt = {"host": "h", "user": "u", "password": "secret", "port": 1}
+        file.write_text(json.dumps({"mqtt": mqtt, "auth": {"connection_timeout": 30}}))
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        open_boxes(page)
+        page.wait("document.querySelector('#config').value.includes('***')")
+        page.press("Check and save")
+        page.sees("Nothing is changed.")
+        seen = page.run("JSON.parse(document.querySelector('#config').value)")
+        assert seen["mqtt"] == {**mqtt, "password": "***"}
+        edited = {"mqtt": {"host": "h2", "password": "***", "port": 1}, "board_id": "b"}
+        enter(page, "#config", json.dumps(edited))
+        page.press("Check and save")
+        page.sees("Saved: this is what is written down now.")
+        mqtt = {"host": "h2", "password": "secret", "port": 1}
+        assert json.loads(file.read_text()) == {"mqtt": mqtt, "board_id": "b"}
+        assert page.run("JSON.parse(document.querySelector('#config').value)") == edited
+        enter(page, "#config", json.dumps({"mqtt": {"host": "h2", "port": 1}, "board_id": "b"}))
+        page.press("Check and save")
+        page.wait("!document.querySelector('#config').value.includes('***')")
+        assert "password" not in json.loads(file.read_text())["mqtt"]
+        for text, why in (("[]", "no object"), ("{", "no JSON"), ("null", "no object")):
+            enter(page, "#config", text)
+            page.press("Check and save")
+            page.sees(why)
+        assert page.errors == []
+
+
+@needs_chromium
+def test_a_board_that_falls_silent_is_told_and_found_again():
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        board.process.send_signal(signal.SIGSTOP)
+        page.sees("The board does not answer")
+        assert page.run("document.querySelector('#main').classList.contains('stale')")
+        board.process.send_signal(signal.SIGCONT)
+        page.sees("Logged in as admin")
+        assert not page.run("document.querySelector('#main').classList.contains('stale')")
+        # After a longer silence it looks for a new connection, for as long as that takes.
+        page.run("slack = 1; patience = 2")
+        board.process.send_signal(signal.SIGSTOP)
+        page.sees("Connection lost, trying again", 30)
+        board.process.send_signal(signal.SIGCONT)
+        page.run("patience = 10")
+        page.sees("Logged in as admin", 60)
+        assert page.errors == []
 
 
 @needs_chromium
