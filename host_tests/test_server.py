@@ -173,6 +173,7 @@ def test_a_change_of_the_status_keeps_the_rest_of_a_card(board):
         # A group that no tap could carry would make the card useless.
         reply = client.ask("addCard", idToken=CARD, parentId="S\u00fcd")
         assert "printable ASCII" in reply["error"] and rest() == ("FLEET-8", [2], None)
+        assert "a blank" in client.ask("addCard", idToken=CARD, parentId=" FLEET-8")["error"]
         client.ask("removeCard", idToken=CARD)
 
 
@@ -233,7 +234,7 @@ def test_settings_have_bounds(board):
         assert client.ask("setMasterPassGroup", groupId="MASTER")["result"]
         for bad in (9, 301, "30", None, True):
             assert not client.ask("setConnectionTimeout", connectionTimeout=bad)["result"]
-        for bad in (5, None, "x" * 37):
+        for bad in (5, None, "x" * 37, "MASTER ", "S\u00fcd"):
             assert not client.ask("setMasterPassGroup", groupId=bad)["result"]
         # An admin sees what is in force; a user does not see the group.
         status = client.ask("getStatus")

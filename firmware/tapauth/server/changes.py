@@ -40,11 +40,16 @@ def id_token(request: dict) -> dict:
     return {"value": given["value"], "type": given["type"]}
 
 
+def _blank(group: str) -> str | None:
+    """Why a checked group is none that anybody means: it equals no other, and looks as if."""
+    return "begins or ends with a blank" if group != group.strip() else None
+
+
 def _parent(request: dict) -> dict:
     parent = {"value": request["parentId"], "type": "Local"}
-    error = check_id_token(parent)
+    # A tap with such a parent would be refused, whatever the list says of the card.
+    error = check_id_token(parent) or _blank(parent["value"])
     if error:
-        # A tap with such a parent would be refused, whatever the list says of the card.
         raise Refused("parentId: " + error)
     return parent
 
@@ -93,7 +98,8 @@ def _enter(commands, token: dict, request: dict, reply: dict):
     """Put a card on the list; the reply tells what the store now says of it."""
     store = _store(commands)
     # Nothing comes in between: put() has the store to itself from its first step on.
-    yield from store.put(token, _info(request, store.find(token) or {}))
+    present = _find(commands, token) or store.find(token) or {}
+    yield from store.put(token, _info(request, present))
     reply["idToken"] = token
     reply["card"] = _find(commands, token)
 
@@ -112,10 +118,10 @@ def _withdraw(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _set_group(commands, connection, request: dict, reply: dict) -> None:
-    group = request.get("groupId")
-    error = check_master_pass_group_id(group)
+    group: str = request.get("groupId")  # type: ignore
+    error = check_master_pass_group_id(group) or _blank(group)
     if error:
-        raise Refused(error)
+        raise Refused("groupId: " + error)
     if not commands.ports.board.set_master_pass_group_id(group):
         raise Refused(_ELSEWHERE)
 
