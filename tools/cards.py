@@ -257,9 +257,16 @@ def install(arguments) -> None:
     print("in place")
 
 
+def _as_written(token: dict, arguments) -> dict:
+    """The token in the spelling it was given in: older firmware may have kept that one."""
+    written = arguments.uid.strip()
+    return {**token, "value": written} if len(written) <= 36 else token
+
+
 def add(arguments) -> None:
     """Put one card on a board's list."""
     token, info = _card(arguments)
+    token = _as_written(token, arguments)
     _target(arguments).ask(f"finish(store.put({token!r}, {info!r}))")
     print("on the list")
 
@@ -267,6 +274,7 @@ def add(arguments) -> None:
 def remove(arguments) -> None:
     """Take one card off a board's list and cache."""
     token, _ = _card(arguments)
+    token = _as_written(token, arguments)
     found = _target(arguments).ask(f"finish(store.delete({token!r}))")
     print("removed" if found else "was not there")
 
