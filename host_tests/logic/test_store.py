@@ -106,6 +106,8 @@ def test_no_list_takes_a_card_that_no_reader_can_read():
         for info in (accepted(), {"authorization_status": "Blocked"}):
             assert refuses(ValueError, store.put(card(value), info)), value
             assert refuses(ValueError, store.update(1, [(card(value), info)])), value
+    for value in ("E00401", "04A1B2C3D4E5F6", "E0040100123456789"):
+        assert refuses(ValueError, store.put(card(value, "ISO15693"), accepted())), value
     for value in ("x" * 37, "caf\u00e9", "a\nb"):
         assert refuses(ValueError, store.put(card(value, "Local"), accepted())), value
     assert store.listed == store.version == 0

@@ -63,6 +63,7 @@ TYPES = (
     "Local",
     "NoAuthorization",
 )
+_UID_DIGITS = {"ISO14443": (8, 14, 20), "ISO15693": (16,)}
 _EPOCH = const(1704067200)  # 2024-01-01
 _MAX_MINUTES = const(0xFFFFFF)  # 2055-11-24
 _SIX_HOURS = const(21600)
@@ -103,14 +104,14 @@ def check_listed(id_token: dict) -> None:
     present is put there by mistake, and whoever blocks it so would believe it to be blocked.
     """
     error = check_id_token(id_token)
-    if not error and is_refused(id_token):
-        error = "a random or empty UID"
-    elif not error and id_token["type"] == "ISO14443":
-        digits = normal(id_token)
-        if len(digits) not in (8, 14, 20) or digits.strip("0123456789abcdef"):
-            error = "no UID of a card: it has 4, 7 or 10 bytes, each two hex digits"
     if error:
         raise ValueError(error)
+    if is_refused(id_token):
+        raise ValueError("a random or empty UID")
+    sizes = _UID_DIGITS.get(id_token["type"])
+    digits = normal(id_token)
+    if sizes and (len(digits) not in sizes or digits.strip("0123456789abcdef")):
+        raise ValueError("no UID of a card: 4, 7 or 10 bytes (ISO15693: 8), each two hex digits")
 
 
 def digest(key: bytes, id_token: dict) -> bytes:
