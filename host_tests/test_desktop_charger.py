@@ -221,10 +221,28 @@ def test_the_console_page_opens_with_the_pin_of_the_run(tmp_path):
             assert json.loads(socket.recv(10))["resultCode"] == 8
             socket.send(json.dumps({**query, "credentials": charger.pin}))
             assert json.loads(socket.recv(10))["previleges"] == 2
-            socket.send(json.dumps({"method": "bench", "requestId": "2", "line": "plug 2"}))
-            reply = json.loads(socket.recv(10))
-            while "event" in reply:
+
+            def ask(method, **members):
+                socket.send(json.dumps({"method": method, "requestId": "2", **members}))
                 reply = json.loads(socket.recv(10))
-            assert reply["result"] is True
+                while "event" in reply:
+                    reply = json.loads(socket.recv(10))
+                assert reply["result"] is True, reply
+                return reply
+
+            ask("bench", line="plug 2")
             charger.wait_for(lambda: any("EVSE 2: SessionStarted" in line for line in lines), 5)
+            # An admin sees what is in force: what the flash keeps, and what a command set.
+            status = ask("getStatus")
+            assert (status["groupId"], status["connectionTimeout"]) == ("MASTER-PASS", 60)
+            ask("setMasterPassGroup", groupId="Masters")
+            assert ask("getStatus")["groupId"] == "Masters"
+            # What is blocked in the writing of its print is refused in that of the reader.
+            written = ":".join(CARD[at : at + 2].upper() for at in range(0, len(CARD), 2))
+            card = ask("blockCard", idToken=written)["card"]
+            assert card["authorization_status"] == "Blocked"
+            assert card["parent_id_token"]["value"] == "FLEET-7"
+            ask("bench", line="tap " + CARD)
+            charger.wait_for(lambda: any(": Rejected" in line for line in lines), 5)
+            assert not any("UsedToStart" in line for line in lines)
     assert not [line for line in lines if charger.pin in line]
