@@ -36,6 +36,14 @@ class Station:
         """The ids of the EVSEs at which a transaction runs."""
         return [evse.id for evse in self._core.evses if evse.transaction_active]
 
+    def authorized(self, evse_id: int) -> bool:
+        """Whether an EVSE, one that there is, holds an authorization."""
+        return self._core.evses[evse_id - 1].grant is not None
+
+    def grant_ms(self) -> int:
+        """How long an authorization is good for without a transaction, milliseconds."""
+        return self._core.connection_timeout * 1000
+
     def connect(self, on_status, on_command, on_save, validators: list) -> None:
         """Join the edges, before the first input."""
         self._on_status = on_status

@@ -10,7 +10,10 @@ class RecordingLink:
 
     def __init__(self):
         self.connected = True
+        self.fitting = 3072
         self.sent = []
+        self.ranks = []
+        self.expired = []
 
     def publish(self, topic, payload, retain=False):
         if not self.connected:
@@ -18,9 +21,13 @@ class RecordingLink:
         self.sent.append((topic, json.loads(payload)))
         return True
 
-    def enqueue(self, topic, payload, keep=False):
+    def enqueue(self, topic, payload, keep=0, wait_ms=None, instead=b""):
         self.sent.append((topic, json.loads(payload)))
+        self.ranks.append((keep, wait_ms))
         return True
+
+    def expire(self, topic):
+        self.expired.append(topic)
 
     def take(self):
         """What was sent since the last call."""

@@ -1,5 +1,6 @@
 """The outbox: order, room, retries, and packet ids that MQTT allows."""
 
+from tapauth.core.effects import LASTING, ORDINARY, PROGRESS, REFUSAL, STOP, WITHDRAWAL
 from tapauth.link.outbox import Outbox
 
 
@@ -145,3 +146,136 @@ def test_packet_ids_are_legal_and_not_under_way():
     assert seen[0] == seen[mine] == 0
     assert sum(seen) == 65_534 and max(seen) == 1, "each of the others once"
     assert box.next_id() not in (0, mine)
+
+
+# Authorizations, and what takes them back
+
+WITHDRAW = b'{"command": "withdraw_authorization"}'
+
+
+def grant(box, text, now, topic=b"evse/1", wait_ms=60_000):
+    return box.add(topic, text, LASTING, now + wait_ms, WITHDRAW)
+
+
+def test_an_authorization_that_waited_too_long_is_withdrawn_instead():
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"accepted", 0)
+    fill(box, 1)
+    assert box.due(59_999)[1] == b"accepted"
+    assert box.due(60_000)[1] == WITHDRAW
+    assert box.expired == 1
+    assert drain(box, 60_000) == [WITHDRAW.decode(), "0"]
+    assert box.bytes == 0
+
+
+def test_an_old_authorization_that_was_not_acknowledged_is_not_sent_again():
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"accepted", 0)
+    first = box.sent(58_000)
+    assert box.due(61_000) is None, "it is on its way: nothing overtakes it"
+    assert box.due(63_000)[1] == WITHDRAW
+    assert box.tries == 0, "another message, and no duplicate of the first"
+    assert box.sent(63_000) != first
+    assert not box.acknowledged(first), "the answer to the old one is not the withdrawal's"
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"accepted", 0)
+    box.sent(100)
+    box.session_ended()
+    assert box.due(60_000)[1] == WITHDRAW
+
+
+def test_a_withdrawal_leaves_no_authorization_to_be_sent_before_it():
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"one", 0)
+    grant(box, b"other", 0, b"evse/2")
+    assert box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    assert drain(box) == ["other", WITHDRAW.decode()]
+    grant(box, b"one", 0)
+    assert box.add(b"evse/1", b"stop", STOP)
+    assert drain(box) == ["stop"]
+
+
+def test_a_withdrawn_authorization_that_is_on_its_way_is_not_sent_again():
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"accepted", 0)
+    box.sent(0)
+    box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    assert box.due(4999) is None
+    assert box.due(5000)[1] == WITHDRAW
+    assert drain(box, 5000) == [WITHDRAW.decode()], "once"
+
+
+def test_what_is_granted_anew_after_a_withdrawal_comes_after_it():
+    box = Outbox(10, 1000, 5000)
+    for round in range(3):
+        grant(box, b"grant %d" % round, round)
+        box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    grant(box, b"last", 5000)
+    assert drain(box, 5000) == [WITHDRAW.decode(), "last"]
+
+
+def test_an_authorization_whose_session_is_over_is_withdrawn_instead():
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"one", 0)
+    grant(box, b"other", 0, b"evse/2")
+    box.expire(b"evse/1", 10)
+    assert drain(box, 10) == [WITHDRAW.decode(), "other"]
+
+
+def test_stops_and_withdrawals_are_never_lost_for_want_of_room():
+    box = Outbox(4, 100, 5000)
+    for number in range(4):
+        box.add(b"evse/8", b"refusal %d" % number, REFUSAL)
+    for evse in range(1, 9):
+        assert box.add(b"evse/%d" % evse, WITHDRAW, WITHDRAWAL)
+        assert box.add(b"evse/%d" % evse, b"stop", STOP)
+    assert drain(box) == [WITHDRAW.decode(), "stop"] * 8
+    box = Outbox(1, 100, 5000)
+    fill(box, 1, keep=True)
+    box.sent(0)
+    assert box.add(b"evse/1", b"stop", STOP)
+
+
+def test_repeated_stops_and_withdrawals_take_no_more_room():
+    box = Outbox(4, 100, 5000)
+    for number in range(500):
+        box.add(b"evse/%d" % (1 + number % 2), WITHDRAW, WITHDRAWAL)
+        box.add(b"evse/%d" % (1 + number % 2), b"stop %d" % number, STOP)
+    assert drain(box) == [WITHDRAW.decode(), "stop 498", WITHDRAW.decode(), "stop 499"]
+
+
+def test_statuses_of_strangers_do_not_displace_a_drivers_start():
+    box = Outbox(6, 1000, 5000)
+    box.add(b"s", b"Processing", PROGRESS)
+    box.add(b"s", b"Accepted", PROGRESS)
+    grant(box, b"command", 0)
+    box.add(b"s", b"UsedToStart", LASTING)
+    for number in range(20):
+        box.add(b"s", b"Processing", PROGRESS)
+        box.add(b"s", b"Rejected %d" % number, ORDINARY)
+    came = drain(box)
+    assert came[:2] == ["command", "UsedToStart"]
+    assert came[2:] == [f"Rejected {number}" for number in range(16, 20)]
+    assert box.dropped_kept == 0
+
+
+def test_a_stop_that_nobody_acknowledges_is_not_given_up_and_blocks_no_other_topic():
+    box = Outbox(10, 1000, 5000)
+    box.add(b"evse/1", b"stop", STOP)
+    fill(box, 1)
+    box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    for _ in range(10):
+        assert box.due(0)[1] == b"stop"
+        box.sent(0)
+        box.session_ended()
+    assert box.unacknowledged == 1
+    assert drain(box) == ["0", "stop", WITHDRAW.decode()], "in order at its EVSE"
+
+
+def test_a_full_heap_can_be_helped_by_what_matters_least():
+    box = Outbox(10, 1000, 5000)
+    fill(box, 2)
+    box.add(b"evse/1", b"stop", STOP)
+    assert box.shed(STOP) and box.shed(STOP)
+    assert not box.shed(STOP), "no stop goes for another"
+    assert drain(box) == ["stop"]

@@ -1,10 +1,12 @@
 """EVerest's auth_consumer API: what becomes of tokens, and the commands of the auth interface."""
 
-import json
-
 from tapauth.api.module import ApiModule, BadMessage, load, reply_topic
+from tapauth.core.effects import LASTING, ORDINARY, PROGRESS
+from tapauth.fitting import fitting
 
 KIND = "auth_consumer"
+# How much a status matters; the others are lasting: what they tell of goes to an EVSE too.
+_MATTERS = {"Processing": PROGRESS, "Accepted": PROGRESS, "Rejected": ORDINARY}
 
 
 class AuthConsumer(ApiModule):
@@ -18,7 +20,7 @@ class AuthConsumer(ApiModule):
         super().__init__(KIND, module_id, settings, clock, link, errors, log)
         self._station = station
         self._wallclock = wallclock
-        self._last: dict | None = None
+        self._last = b"null"
         self._sequence = 0
         self.operations["withdraw_authorization"] = self._withdraw
         self.operations["set_connection_timeout"] = self._set_connection_timeout
@@ -27,7 +29,7 @@ class AuthConsumer(ApiModule):
 
     def status(self, token: dict, status: str, messages: list) -> None:
         """Publish a TokenValidationStatusMessage; it waits for the link if that is down."""
-        self._last = {
+        message = {
             "token": token,
             "status": status,
             "messages": messages,
@@ -35,7 +37,9 @@ class AuthConsumer(ApiModule):
             "time": self._wallclock.text(),
         }
         self._sequence += 1
-        self._link.enqueue(self.topic("token_validation_status"), json.dumps(self._last))
+        self._last = fitting(message, "token", self._link.fitting)
+        matters = _MATTERS.get(status, LASTING)
+        self._link.enqueue(self.topic("token_validation_status"), self._last, matters)
 
     def _withdraw(self, payload: bytes) -> None:
         request = load(payload)
@@ -58,4 +62,4 @@ class AuthConsumer(ApiModule):
         reply_to = reply_topic(load(payload))
         if not reply_to:
             raise BadMessage("no replyTo to answer to")
-        self.reply(reply_to, self._last)
+        self._link.publish(reply_to, self._last)

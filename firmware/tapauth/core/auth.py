@@ -46,6 +46,11 @@ class Authorizer(TokenPath):
         self.effects = []
         return effects
 
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds that a grant from now on waits for its transaction."""
+        return self._timeout
+
     def tokens_in_process(self) -> int:
         """How many tokens wait for a validator or a plug-in."""
         return len(self._tokens)

@@ -6,19 +6,34 @@ Out: `{base}/evse/{evse_id}/command`.
 
 import json
 
+from tapauth.core.effects import (
+    AUTHORIZE_RESPONSE,
+    LASTING,
+    REFUSAL,
+    STOP,
+    STOP_TRANSACTION,
+    WITHDRAW_AUTHORIZATION,
+    WITHDRAWAL,
+)
+from tapauth.fitting import fitting
+
+_WITHDRAW = b'{"command": "withdraw_authorization"}'
+
 
 class MqttEvses:
     """`base` is the board's base topic, `link` the way to the broker, and
     `on_event(evse_id, event)` gets what the EVSEs report and returns why it is refused, or None.
-    `refused` counts refused messages.
+    `station.authorized(evse_id)` says what an EVSE may hold, and `station.grant_ms()` for how
+    long. `refused` counts refused messages.
     """
 
-    def __init__(self, base: str, log, link, on_event):
+    def __init__(self, base: str, log, link, on_event, station):
         self.refused = 0
         self._start = base + "/evse/"
         self._log = log
         self._link = link
         self._on_event = on_event
+        self._station = station
 
     @property
     def subscriptions(self) -> tuple:
@@ -44,13 +59,35 @@ class MqttEvses:
             except ValueError:  # UnicodeError too
                 refusal = "not JSON"
             else:
-                refusal = self._on_event(int(number), event)
+                evse_id = int(number)
+                refusal = self._on_event(evse_id, event)
+                if not refusal and not self._station.authorized(evse_id):
+                    # Its session is over: what was granted in it must not open the next one.
+                    self._link.expire(self._topic(evse_id))
         if refusal:
             self.refused += 1
             self._log.warning("evse", "session event refused: {}", refusal)
         return True
 
+    def _topic(self, evse_id: int) -> str:
+        return f"{self._start}{evse_id}/command"
+
     def command(self, evse_id: int, command: dict) -> None:
-        """Send a command object to an EVSE."""
-        # Kept while the link is down: an EVSE that misses a command goes its own way.
-        self._link.enqueue(f"{self._start}{evse_id}/command", json.dumps(command), True)
+        """Send a command object to an EVSE.
+
+        It is kept while the link is down: an EVSE that misses a command goes its own way. But an
+        authorization that the EVSE did not get in time is over, and it gets a withdrawal.
+        """
+        topic = self._topic(evse_id)
+        kind = command["command"]
+        if kind == WITHDRAW_AUTHORIZATION:
+            self._link.enqueue(topic, _WITHDRAW, WITHDRAWAL)
+        elif kind == STOP_TRANSACTION:
+            # Stops are kept without regard to room, so they are short.
+            self._link.enqueue(topic, fitting(command, "id_tag", 512), STOP)
+        elif kind == AUTHORIZE_RESPONSE:
+            data = fitting(command, "token", self._link.fitting)
+            if command["result"]["authorization_status"] == "Accepted":
+                self._link.enqueue(topic, data, LASTING, self._station.grant_ms(), _WITHDRAW)
+            else:
+                self._link.enqueue(topic, data, REFUSAL)

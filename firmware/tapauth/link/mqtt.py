@@ -12,6 +12,7 @@ from umqtt import simple
 
 from tapauth import __version__
 from tapauth.compat import const, hang_up, read_into, sleep_ms
+from tapauth.core.effects import ORDINARY
 from tapauth.link.framing import (
     CONNACK,
     PINGRESP,
@@ -69,6 +70,8 @@ class Link:
         self.outbox = Outbox(
             settings["outbox_messages"], settings["outbox_bytes"], settings["timeout_ms"]
         )
+        self.fitting = min(settings["outbox_bytes"], _WINDOW) * 3 // 4
+        """Bytes of a payload that enqueue() has room for beside others."""
         self._host = settings["host"]
         self._port = settings["port"]
         self._resolver = None
@@ -124,6 +127,7 @@ class Link:
             "mqtt_outbox_dropped": self.outbox.dropped,
             "mqtt_commands_dropped": self.outbox.dropped_kept,
             "mqtt_unacknowledged": self.outbox.unacknowledged,
+            "mqtt_expired": self.outbox.expired,
             "mqtt_oversized": self.oversized,
             "mqtt_malformed": self.malformed,
             "mqtt_duplicates": self.duplicates,
@@ -144,24 +148,44 @@ class Link:
         self._to_send.set()
         return True
 
-    def enqueue(self, topic, payload, keep: bool = False) -> bool:
+    def enqueue(
+        self,
+        topic,
+        payload,
+        keep: int = ORDINARY,
+        wait_ms: int | None = None,
+        instead: bytes = b"",
+    ) -> bool:
         """Send a message when the broker can have it, in order, at least once (QoS 1).
 
-        `keep` marks what should outlive other messages when the outbox overflows. False, and
-        counted in the outbox: no room.
+        `keep` says how much it matters (tapauth.core.effects) when the outbox overflows. After
+        `wait_ms` it is not sent any more, but `instead` of it. False, and counted in the outbox:
+        no room.
         """
+        now = self._clock.now()
+        until = None if wait_ms is None else now + wait_ms
         added = False
-        try:
-            topic = _bytes(topic)
-            payload = _bytes(payload)
-            if len(topic) + len(payload) + _OVERHEAD > _WINDOW:
-                self.outbox.dropped += 1
-            else:
-                added = self.outbox.add(topic, payload, keep)
-        except MemoryError:  # a full heap is a full outbox
-            self.outbox.dropped += 1
-        self._pump(self._clock.now())
+        while True:
+            try:
+                topic = _bytes(topic)
+                payload = _bytes(payload)
+                if len(topic) + len(payload) + _OVERHEAD > _WINDOW:
+                    self.outbox.dropped += 1
+                    break
+                added = self.outbox.add(topic, payload, keep, until, instead)
+                break
+            except MemoryError:  # a full heap is a full outbox
+                if not self.outbox.shed(keep):
+                    self.outbox.dropped += 1
+                    break
+        self._pump(now)
         return added
+
+    def expire(self, topic) -> None:
+        """What waits for `topic` with an end, as wait_ms gave it one, is not sent any more."""
+        now = self._clock.now()
+        self.outbox.expire(_bytes(topic), now)
+        self._pump(now)
 
     def subscribe(self, name: str) -> None:
         """Ask for the messages of a topic filter, now and after each connect."""

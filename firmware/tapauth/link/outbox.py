@@ -2,9 +2,15 @@
 
 One message is under way at a time: what is sent again then stands beside its first copy and
 never behind a later message, so that whoever listens sees an order that was real. No I/O here.
+
+An authorization is good for a while only: it waits with an end (`until`), and after that another
+message goes in its place, which takes it back. What stops or takes back is never lost: it
+displaces the rest, is not given up, and drops what it makes void. So whatever the broker does,
+an EVSE gets no authorization that the board has taken back, except one that was on its way.
 """
 
 from tapauth.compat import const
+from tapauth.core.effects import REFUSAL, WITHDRAWAL
 
 _TRIES_IN_SESSION = const(2)
 _TRIES = const(10)
@@ -12,24 +18,27 @@ _LAST_ID = const(0xFFFF)
 
 
 class Outbox:
-    """At most `max_messages` messages with `max_bytes` of topics and payloads together.
+    """At most `max_messages` messages with `max_bytes` of topics and payloads together; beyond
+    that, a withdrawal and a stop for each topic.
 
     `timeout_ms` is how long an acknowledgement may take before the message is sent again.
-    `dropped` counts messages that went for want of room, `dropped_kept` those of them that were
-    marked to keep, and `unacknowledged` those that no session could get acknowledged.
+    `dropped` counts messages that went for want of room, `dropped_kept` those of them that
+    mattered (LASTING and more), `unacknowledged` those that no session could get acknowledged,
+    and `expired` those that waited too long.
     """
 
     def __init__(self, max_messages: int, max_bytes: int, timeout_ms: int):
         self.dropped = 0
         self.dropped_kept = 0
         self.unacknowledged = 0
+        self.expired = 0
         self.bytes = 0
         self.packet_id = 0
         self.tries = 0
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._timeout_ms = timeout_ms
-        self._entries: list[tuple[bytes, bytes, bool]] = []
+        self._entries: list[list] = []  # topic, payload, keep, until, instead
         self._last_id = 0
         self._session_tries = 0  # 0: nothing is under way in this session
         self._sent_at = 0
@@ -37,37 +46,79 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, topic: bytes, payload: bytes, keep: bool) -> bool:
+    def add(
+        self,
+        topic: bytes,
+        payload: bytes,
+        keep: int,
+        until: int | None = None,
+        instead: bytes = b"",
+    ) -> bool:
         """Append a message. False when there was no room for it.
 
-        To make room the oldest message that is not marked to keep goes first, then, for a
-        message that is marked itself, the oldest of all. The one under way is never dropped.
-        May raise MemoryError, and is then as before but for what it dropped.
+        `keep` says how much it matters (tapauth.core.effects). From `until` on, milliseconds, it
+        is not sent any more, and `instead`, if there is one, goes in its place. May raise
+        MemoryError, and is then as before but for what it dropped.
         """
+        if keep >= WITHDRAWAL:
+            self._supersede(topic, keep)
         size = len(topic) + len(payload)
         while len(self._entries) >= self._max_messages or self.bytes + size > self._max_bytes:
-            first = 1 if self._session_tries else 0
-            index = first
-            while index < len(self._entries) and self._entries[index][2]:
-                index += 1
-            if index == len(self._entries):
-                index = first
-                if not keep or index >= len(self._entries):
-                    self.dropped += 1
-                    self.dropped_kept += keep
-                    return False
-            self.dropped_kept += self._entries[index][2]
-            self.dropped += 1
-            self._remove(index)
-        self._entries.append((topic, payload, keep))
+            if not self.shed(keep):
+                if keep >= WITHDRAWAL:
+                    break
+                self.dropped += 1
+                self.dropped_kept += keep > 0
+                return False
+        self._entries.append([topic, payload, keep, until, instead])
         self.bytes += size
         return True
 
-    def _remove(self, index: int) -> None:
-        topic, payload, _ = self._entries.pop(index)
-        self.bytes -= len(topic) + len(payload)
+    def _supersede(self, topic: bytes, keep: int) -> None:
+        """Drop what a stop or a withdrawal makes void: authorizations, and older ones of it."""
+        index = 0
+        while index < len(self._entries):
+            entry = self._entries[index]
+            if entry[0] != topic or (entry[3] is None and entry[2] != keep):
+                index += 1
+            elif index or not self._session_tries:
+                self._remove(index)
+            else:
+                # Under way, so it may arrive; but it is not sent once more.
+                if entry[3] is not None:
+                    entry[3:] = 0, b""
+                index += 1
+
+    def expire(self, topic: bytes, now: int) -> None:
+        """What waits for `topic` with an end has waited long enough."""
+        for entry in self._entries:
+            if entry[0] == topic and entry[3] is not None:
+                entry[3] = min(entry[3], now)
+
+    def shed(self, keep: int) -> bool:
+        """Make room: drop the oldest of what matters least, and no more than `keep`.
+
+        False when there is nothing to drop. The one under way, withdrawals and stops stay.
+        """
+        found = -1
+        for index in range(1 if self._session_tries else 0, len(self._entries)):
+            matters = self._entries[index][2]
+            lower = found < 0 or matters < self._entries[found][2]
+            if lower and matters <= keep and matters < WITHDRAWAL:
+                found = index
+        if found < 0:
+            return False
+        self.dropped += 1
+        self.dropped_kept += self._entries[found][2] > 0
+        self._remove(found)
+        return True
+
+    def _remove(self, index: int) -> list:
+        entry = self._entries.pop(index)
+        self.bytes -= len(entry[0]) + len(entry[1])
         if index == 0:
             self.packet_id = self.tries = self._session_tries = 0
+        return entry
 
     def next_id(self) -> int:
         """A packet id that nothing under way has: 1 to 65535, in turn."""
@@ -77,10 +128,17 @@ class Outbox:
                 return self._last_id
 
     def due(self, now: int):
-        """(topic, payload, keep) of the message to send now, in milliseconds, or None."""
-        if not self._entries or (self._session_tries and not self._late(now)):
-            return None
-        return self._entries[0]
+        """The message to send now, in milliseconds, topic and payload first; or None."""
+        while self._entries and not (self._session_tries and not self._late(now)):
+            entry = self._entries[0]
+            if entry[3] is None or now < entry[3]:
+                return entry
+            self.expired += 1
+            topic, _, _, _, instead = self._remove(0)
+            if instead:
+                self._entries.insert(0, [topic, instead, WITHDRAWAL, None, b""])
+                self.bytes += len(topic) + len(instead)
+        return None
 
     def _late(self, now: int) -> bool:
         return now - self._sent_at >= self._timeout_ms
@@ -106,8 +164,19 @@ class Outbox:
         return True
 
     def session_ended(self) -> None:
-        """What was under way goes out again in the next session, or not at all after many."""
+        """What was under way goes out again in the next session; or, after many, not at all, or
+        after all others if it must not be lost.
+        """
         self._session_tries = 0
-        if self.tries >= _TRIES:
-            self.unacknowledged += 1
-            self._remove(0)
+        if self.tries < _TRIES:
+            return
+        self.unacknowledged += 1
+        entry = self._remove(0)
+        if entry[2] >= REFUSAL:
+            topic = entry[0]
+            rest = self._entries
+            # In order for each topic: what waits for this one goes along.
+            self._entries = [one for one in rest if one[0] != topic]
+            self._entries.append(entry)
+            self._entries.extend([one for one in rest if one[0] == topic])
+            self.bytes += len(topic) + len(entry[1])

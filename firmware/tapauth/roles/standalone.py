@@ -47,7 +47,7 @@ class Standalone(App):
         if settings["evse_io"] == "mqtt":
             from tapauth.evse.mqtt import MqttEvses
 
-            return MqttEvses(settings["base_topic"], log, self.link, on_event)
+            return MqttEvses(settings["base_topic"], log, self.link, on_event, self.station)
         from tapauth.evse.lines import LineEvses
 
         self._lines = LineEvses(self.evse_lines(), settings["lines"], self.clock, log, on_event)
