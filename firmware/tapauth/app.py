@@ -29,6 +29,7 @@ from tapauth.wallclock import WallClock
 import board
 
 _TICK_MS = const(50)
+_ERRORS_BYTES = const(2048)
 # What the driver is shown for a token's status; the others come long after the tap.
 _SHOWN = {
     "UsedToStart": ACCEPTED,
@@ -235,6 +236,8 @@ class App:
             beat()
             now = self.clock.now()
             self.feedback.condition(OFFLINE, not self.link.connected, now)
+            if self.errors.unsent and self.link.has_room(_ERRORS_BYTES):
+                self.errors.publish()
             for api in self.apis:
                 api.tick(now)
             await sleep_ms(_TICK_MS)

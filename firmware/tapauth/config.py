@@ -56,7 +56,7 @@ _SCHEMA = {
         "password": (_TEXT, "", 0, 128),
         "keepalive_s": (_INT, 20, 5, 3600),
         "timeout_ms": (_INT, 5000, 500, 60_000),
-        "max_message_bytes": (_INT, 4096, 256, 8192),
+        "max_message_bytes": (_INT, 8192, 256, 16_384),
         "outbox_messages": (_INT, 32, 1, 256),
         "outbox_bytes": (_INT, 8192, 1024, 65_536),
         "name_server": (_TEXT, "", 0, 21),

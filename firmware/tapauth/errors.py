@@ -19,6 +19,8 @@ class Errors:
         self._log = log
         self._link = link
         self._active: list[dict] = []
+        self.unsent = False
+        """The last change is not published: the link had no room for it."""
         self.on_change = None
         """Called with the list of active errors after each change, if set."""
 
@@ -55,4 +57,4 @@ class Errors:
 
     def publish(self) -> None:
         """Publish the active errors now."""
-        self._link.publish(self._topic, json.dumps(self._active), True)
+        self.unsent = not self._link.publish(self._topic, json.dumps(self._active), True)

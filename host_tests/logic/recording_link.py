@@ -11,15 +11,19 @@ class RecordingLink:
     def __init__(self):
         self.connected = True
         self.fitting = 3072
+        self.room = True
         self.sent = []
         self.ranks = []
         self.expired = []
 
     def publish(self, topic, payload, retain=False):
-        if not self.connected:
+        if not self.connected or not self.room:
             return False
         self.sent.append((topic, json.loads(payload)))
         return True
+
+    def has_room(self, size):
+        return self.connected and self.room
 
     def enqueue(self, topic, payload, keep=0, wait_ms=None, instead=b""):
         self.sent.append((topic, json.loads(payload)))

@@ -209,6 +209,29 @@ def test_a_mute_validator_fails_within_the_timeout():
     assert rig.answers == [(7, None)]
 
 
+def test_a_busy_link_does_not_decide_about_a_driver():
+    for offline in (False, True):
+        rig = Rig()
+        module = make_validator(rig, accept_unknown_offline=offline)
+        rig.link.room = False
+        module.validate(7, TOKEN)
+        module.tick(rig.clock.advance(1000))
+        assert rig.answers == [] and rig.link.take() == []
+        rig.link.room = True
+        module.tick(rig.clock.advance(100))
+        sent = [value for topic, value in rig.link.take() if topic.endswith("validate_token")]
+        assert [request["payload"] for request in sent] == [TOKEN], "asked late, and once"
+        module.tick(rig.clock.advance(100))
+        assert not [topic for topic, _ in rig.link.take() if topic.endswith("validate_token")]
+        module.tick(rig.clock.advance(800))
+        assert len(rig.answers) == 1, "and no longer waited for"
+        rig.link.room = False
+        module.validate(8, TOKEN)
+        rig.link.connected = False
+        module.tick(rig.clock.advance(10))
+        assert len(rig.answers) == 2, "the link is down: nothing to wait for"
+
+
 def test_a_driver_may_be_accepted_when_the_network_is_gone():
     rig = Rig()
     module = make_validator(rig, accept_unknown_offline=True)
@@ -322,6 +345,17 @@ def test_errors_are_published_once_each():
         ["x", "y"],
         ["y"],
     ]
+
+
+def test_errors_that_a_busy_link_did_not_take_are_not_forgotten():
+    rig = Rig()
+    rig.link.room = False
+    rig.errors.set(True, "generic/VendorWarning", "a", "x", "m")
+    assert rig.errors.unsent
+    rig.link.room = True
+    rig.errors.publish()
+    assert not rig.errors.unsent
+    assert [topic for topic, _ in rig.link.take()] == ["b/errors"]
 
 
 def test_the_wall_clock_takes_what_can_be_right():

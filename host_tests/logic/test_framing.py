@@ -101,8 +101,34 @@ def test_a_long_message_is_acknowledged_when_it_asks_for_that():
             kinds += feed(frames, (long + PUBLISH)[start : start + size])
         assert kinds == [0x30]
         assert bytes(frames.out) == b"\x40\x02\x12\x34"
-    topic = b"\x32\xff\x7f\x01\x00" + b"t" * 300
-    assert "topic" in refused(lambda: feed(FrameSocket(64, 64), topic))
+
+
+def test_a_long_message_on_a_long_topic_is_skipped_too():
+    # Retained, it would come at each connect: to hang up would be to hang up for ever.
+    long = b"\x32\x90\x03\x01\x2c" + b"t" * 300 + b"\x12\x34" + b"x" * 96
+    for size in (1, 5, 64, 1000):
+        frames = FrameSocket(64, 64)
+        kinds = []
+        for start in range(0, len(long + PUBLISH), size):
+            kinds += feed(frames, (long + PUBLISH)[start : start + size])
+        assert kinds == [0x30] and frames.oversized == 1
+        assert bytes(frames.out) == b"\x40\x02\x12\x34"
+    cut = b"\x32\x90\x03\x01\x8f" + b"t" * 300
+    assert "shorter" in refused(lambda: feed(FrameSocket(64, 64), cut))
+
+
+def test_a_large_buffer_is_there_only_for_a_large_message():
+    frames = FrameSocket(8192, 64)
+    assert len(frames.room()) < 1100
+    large = b"\x30\x80\x2f\x00\x03a/b" + b"x" * 6011
+    assert feed(frames, PUBLISH + large + PUBLISH) == [0x30] * 3
+    assert frames.oversized == 0
+    assert len(frames.room()) < 1100
+    assert feed(frames, large[:500]) == []
+    assert len(frames.room()) > 5000
+    frames.reset()
+    assert feed(frames, PUBLISH) == [0x30]
+    assert len(frames.room()) < 1100
 
 
 def test_the_packet_id_of_a_message_is_inside_the_frame_or_refused():

@@ -254,3 +254,80 @@ def test_tls_without_a_set_clock_is_not_tried():
 
 def test_counters_have_one_name_each():
     assert len(Scene({}).link.counters()) == 11
+
+
+# Requests that ask for answers
+
+
+async def answers_to(scene, stream, count, size, pongs=True) -> int:
+    """Answer `count` requests that come at once, each with `size` bytes; returns how many went."""
+
+    def answer(topic, payload):
+        scene.messages.append((topic, payload))
+        scene.link.publish("reply/" + payload.decode(), b"r" * size)
+
+    scene.link.on_message = answer
+    for number in range(count):
+        stream.say(message("request/" + "x" * 40, b"%04d" % number))
+    answered = []
+    idle = 0
+    while idle < 100:
+        await scene.pass_ms(10)
+        sent = stream.take()
+        idle = 0 if sent else idle + 1
+        for kind, body in sent:
+            if kind == 0x30:
+                answered.append(body[8:12])
+            elif pongs and kind == 0xC0:
+                stream.say(b"\xd0\x00")
+    assert answered == [b"%04d" % number for number in range(len(answered))], "in order"
+    return len(answered)
+
+
+def test_each_of_many_requests_at_once_is_answered():
+    async def script(scene):
+        stream = await scene.connect()
+        assert await answers_to(scene, stream, 50, 150) == 50
+        assert scene.link.dropped == 0
+
+    play(script, keepalive_s=3600)
+
+
+def test_large_answers_to_many_small_requests_all_arrive():
+    async def script(scene):
+        stream = await scene.connect()
+        assert await answers_to(scene, stream, 30, 1200) == 30, scene.lines
+        assert scene.link.dropped == 0
+
+    play(script, keepalive_s=3600)
+
+
+def test_requests_wait_while_the_broker_gives_no_sign_of_life():
+    async def script(scene):
+        stream = await scene.connect()
+        count = await answers_to(scene, stream, 20, 400, pongs=False)
+        assert count < 10, "its messages wait where they are"
+        assert len(scene.messages) == count and scene.link.dropped == 0
+
+    play(script, keepalive_s=3600)
+
+
+def test_a_message_longer_than_the_window_goes_alone():
+    async def script(scene):
+        stream = await scene.connect()
+        assert scene.link.publish("t", bytes(3000))
+        assert not scene.link.has_room(9000)
+        await scene.pass_ms()
+        assert [kind for kind, _ in stream.take()][-1] == 0xC0, "a sign of life is asked for"
+        stream.say(b"\xd0\x00")
+        await scene.pass_ms()
+        assert scene.link.has_room(9000)
+        assert scene.link.publish("t", bytes(9000))
+        assert not scene.link.publish("t", b"small")
+        await scene.pass_ms()
+        assert [len(body) for _, body in stream.take()] == [9003]
+        assert not scene.link.publish("t", bytes(20_000))
+        lines = [line for line in scene.lines if "dropped" in line]
+        assert len(lines) == 1, "one line a session"
+
+    play(script, keepalive_s=3600)

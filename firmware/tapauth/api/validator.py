@@ -28,7 +28,8 @@ class AuthTokenValidator(ApiModule):
         self._accept_offline = settings["accept_unknown_offline"]
         self._station = station
         self._learn = learn
-        self.pending: dict[str, tuple] = {}
+        self.pending: dict[str, list] = {}
+        """Request by name: its id, deadline, token, and its bytes, 0 when it is sent."""
         self.operations["validate_result_update"] = self._update
 
     def parameters(self) -> dict:
@@ -44,11 +45,27 @@ class AuthTokenValidator(ApiModule):
             self._decide_offline(request_id)
             return
         name = binascii.hexlify(os.urandom(16)).decode()
-        self.pending[name] = (request_id, self._clock.now() + self._timeout_ms, token)
+        deadline = self._clock.now() + self._timeout_ms
+        self.pending[name] = [request_id, deadline, token, 1]
+        self._ask(name)
+
+    def _ask(self, name: str) -> None:
+        """Send an open request, or leave it for later when the link has no room just now.
+
+        Waiting is no harm: that the link is busy must not decide about a driver.
+        """
+        entry = self.pending[name]
+        if not self._link.has_room(entry[3]):
+            return
+        topic = self.topic("validate_token")
         reply_to = self.topic(_REPLY + name, "m2e")
-        request = json.dumps({"headers": {"replyTo": reply_to}, "payload": token})
-        if not self._link.publish(self.topic("validate_token"), request):
-            self._expire(name)
+        try:
+            request = json.dumps({"headers": {"replyTo": reply_to}, "payload": entry[2]}).encode()
+            entry[3] = len(topic) + len(request)
+            if self._link.has_room(entry[3]) and self._link.publish(topic, request):
+                entry[3] = 0
+        except MemoryError:  # a long certificate; there may be room for it soon
+            return
 
     def other(self, name: str, payload: bytes) -> None:
         if not name.startswith(_REPLY):
@@ -61,7 +78,7 @@ class AuthTokenValidator(ApiModule):
         if error:
             # As in EVerest the request stays open for a valid reply.
             raise BadMessage(error)
-        request_id, _, token = self.pending.pop(name)
+        request_id, _, token, _ = self.pending.pop(name)
         self._learn(token, result)
         self._station.answer(request_id, result)
 
@@ -78,5 +95,9 @@ class AuthTokenValidator(ApiModule):
 
     def tick(self, now: int) -> None:
         super().tick(now)
-        for name in [name for name in self.pending if now >= self.pending[name][1]]:
-            self._expire(name)
+        for name in list(self.pending):
+            _, deadline, _, size = self.pending[name]
+            if now >= deadline or (size and not self._link.connected):
+                self._expire(name)
+            elif size:
+                self._ask(name)

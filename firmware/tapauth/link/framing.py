@@ -18,6 +18,7 @@ UNSUBACK = const(0xB0)
 PINGRESP = const(0xD0)
 
 _HEADER_MAX = const(5)  # packet type and at most four bytes of length (MQTT 3.1.1, 2.2.3)
+_SMALL = const(1024)  # most frames are shorter, and heap is precious
 
 
 class ProtocolError(Exception):
@@ -44,18 +45,21 @@ class FrameSocket:
     """The socket that umqtt.simple sees, and the buffers behind it.
 
     `in_max` and `out_max` are bytes: the longest frame taken in, and the most that may wait to
-    be sent. A longer frame from the broker is skipped, acknowledged if it asks for that, and
-    counted in `oversized`.
+    be sent. A longer frame from the broker, or one that the heap has no room for, is skipped,
+    acknowledged if it asks for that, and counted in `oversized`. The buffer is small, and larger
+    only while a frame needs it.
     """
 
     def __init__(self, in_max: int, out_max: int):
-        self._in = bytearray(in_max + _HEADER_MAX)
+        self._small = min(in_max, _SMALL) + _HEADER_MAX
+        self._in = bytearray(self._small)
         self._view = memoryview(self._in)
         self._filled = 0
         self._read = 0
         self._end = 0
         self._body = 0
         self._skip = 0
+        self._rest = 0  # of a frame being skipped: what follows _skip, a packet id first
         self._canned = b""
         self._in_max = in_max
         self._out_max = out_max
@@ -111,7 +115,7 @@ class FrameSocket:
         self._canned = answer
 
     def room(self):
-        """A memoryview to receive into; never empty."""
+        """A memoryview to receive into; never empty when next_frame() found nothing."""
         return self._view[self._filled :]
 
     def received(self, count: int) -> None:
@@ -126,6 +130,8 @@ class FrameSocket:
         """
         self._drop(self._end)
         self._end = 0
+        if len(self._in) > self._small and self._filled <= self._small:
+            self._resize(self._small)
         while True:
             if self._skip:
                 dropped = min(self._skip, self._filled)
@@ -133,6 +139,11 @@ class FrameSocket:
                 self._drop(dropped)
             if self._filled < 2 or self._skip:
                 return 0
+            if self._rest:
+                # Acknowledged, or the broker would send it for ever.
+                self.write(bytes((PUBACK, 2, self._in[0], self._in[1])))
+                self._skip, self._rest = self._rest, 0
+                continue
             if self._in[0] < 0x10:
                 raise ProtocolError("packet type 0")
             length = 0
@@ -147,41 +158,41 @@ class FrameSocket:
                     break
                 if position >= _HEADER_MAX:
                     raise ProtocolError("malformed length")
-            if length > self._in_max:
-                if not self._give_up(position):
-                    return 0
+            whole = position + length
+            if length > self._in_max or not self._resize(max(whole, len(self._in))):
+                if self._in[0] & 0xF6 == PUBLISH | 2:
+                    if self._filled < position + 2:
+                        return 0
+                    topic = 2 + (self._in[position] << 8 | self._in[position + 1])
+                    if topic + 2 > length:
+                        raise ProtocolError("frame shorter than it says")
+                    self._rest = length - topic
                 self.oversized += 1
-                self._skip = position + length
+                self._skip = whole - self._rest
                 continue
-            if self._filled < position + length:
+            if self._filled < whole:
                 return 0
             self._body = position
-            self._end = position + length
+            self._end = whole
             self._read = 0
             return self._in[0]
 
-    def _give_up(self, body: int) -> bool:
-        """Acknowledge a message that is too long, or the broker would send it for ever.
-
-        False while its packet id has not come yet.
-        """
-        if self._in[0] & 0xF6 != PUBLISH | 2:
-            return True
-        at = body + 2
-        if at > self._filled:
-            return False
-        at += self._in[at - 2] << 8 | self._in[at - 1]
-        if at + 2 > len(self._in):
-            raise ProtocolError("a topic longer than any message may be")
-        if at + 2 > self._filled:
-            return False
-        self.write(bytes((PUBACK, 2, self._in[at], self._in[at + 1])))
+    def _resize(self, size: int) -> bool:
+        """Have a buffer of `size` bytes with what is in it. False: the heap has none."""
+        if size != len(self._in):
+            try:
+                buffer = bytearray(size)
+            except MemoryError:
+                return False
+            buffer[: self._filled] = self._view[: self._filled]
+            self._in = buffer
+            self._view = memoryview(buffer)
         return True
 
     @property
     def skipping(self) -> bool:
         """A message that is too long is coming in, and being thrown away."""
-        return self._skip > 0
+        return self._skip > 0 or self._rest > 0
 
     def body(self) -> bytes:
         """What follows the type and the length of the frame."""
@@ -204,6 +215,6 @@ class FrameSocket:
 
     def reset(self) -> None:
         """Forgets everything buffered: a new connection begins."""
-        self._filled = self._read = self._skip = self._end = 0
+        self._filled = self._read = self._skip = self._rest = self._end = 0
         self._canned = b""
         self.out = bytearray()

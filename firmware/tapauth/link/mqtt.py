@@ -31,6 +31,8 @@ from tapauth.supervisor import Backoff
 # takes up in the network stack, where a full buffer would block (RP2040) or take minutes to fail.
 _WINDOW = const(4096)
 _RESERVE = const(2048)  # beyond it, for pings, acknowledgements and subscriptions
+_LONGEST = const(17_408)  # a message that is longer than the window, and then goes alone
+_PIECE = const(1024)  # what is written in one call
 _OVERHEAD = const(9)  # of a PUBLISH beside its topic and payload, at most
 _CONNECT_TIMEOUT_MS = const(10_000)
 _TICK_MS = const(250)
@@ -89,7 +91,7 @@ class Link:
         self.on_message = on_message
         self._on_up = on_up
         self._status_topic = status_topic.encode()
-        self._frames = FrameSocket(settings["max_message_bytes"], _WINDOW + _RESERVE)
+        self._frames = FrameSocket(settings["max_message_bytes"], _LONGEST + _RESERVE)
         # Encoded, because umqtt counts the characters of a string, not its bytes.
         self._client = simple.MQTTClient(
             settings["client_id"].encode(),
@@ -112,6 +114,8 @@ class Link:
         self._write_started = 0
         self._writing = False
         self._unheard = 0  # bytes sent since the broker was last heard
+        self._asked = False  # for a sign of life, since then
+        self._told = False  # of messages that were dropped, in this session
         self._recent: list[int] = []  # packet ids of the messages that came last
 
     @property
@@ -141,12 +145,32 @@ class Link:
         """Send a message now or never (QoS 0); strings or bytes. False, and counted: never."""
         topic = _bytes(topic)
         payload = _bytes(payload)
-        if not self.connected or not self._fits(topic, payload):
+        if not self.connected or not self._fits(len(topic) + len(payload)):
             self.dropped += 1
+            if self.connected and not self._told:
+                self._told = True
+                self._log.warning("mqtt", "messages are dropped: the broker takes them too slowly")
             return False
         self._client.publish(topic, payload, retain)
         self._to_send.set()
         return True
+
+    def has_room(self, size: int) -> bool:
+        """Whether publish() would send `size` bytes of topic and payload now. If not, the broker
+        is asked for a sign of life, after which there may be room.
+        """
+        if self.connected and self._fits(size):
+            return True
+        if self.connected:
+            self._ask_for_a_sign()
+        return False
+
+    def _ask_for_a_sign(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._pinged = self._clock.now()
+            self._client.ping()
+            self._to_send.set()
 
     def enqueue(
         self,
@@ -251,7 +275,7 @@ class Link:
         frames.reset()
         self._to_send.clear()
         self._lost = None
-        self._writing = False
+        self._writing = self._asked = self._told = False
         self._unheard = 0
         self._recent = []
         # umqtt makes its socket from the module that it imported: that is where ours goes in.
@@ -313,30 +337,44 @@ class Link:
                 self._lost = error
 
     async def _receive(self, reader) -> None:
+        # A message may ask for an answer, and answers wait for nobody. So a message is taken only
+        # when there is room for an answer; until then it waits here, and those behind it wait at
+        # the broker. Room comes with a sign of life, which is anything more that can be read.
         frames = self._frames
+        kind = 0
         while True:
             if len(frames.out) > _WINDOW // 2:
                 # It takes no answers now: let it wait with its messages.
                 await sleep_ms(20)
                 continue
-            count = await read_into(reader, frames.room())
-            if not count:
-                raise ProtocolError("closed by the broker")
-            progress = frames.skipping
-            frames.received(count)
-            while True:
-                kind = frames.next_frame()
-                if not kind:
-                    break
-                progress = True
+            if kind and self._is_full():
+                if len(frames.room()):
+                    self._ask_for_a_sign()
+                elif frames.out or self._writing:
+                    await sleep_ms(20)
+                    continue
+                else:
+                    self._unheard = 0  # nothing more can be read, but it took all
+            if not kind or self._is_full():
+                skipped = frames.skipping
+                count = await read_into(reader, frames.room())
+                if not count:
+                    raise ProtocolError("closed by the broker")
+                frames.received(count)
+                kind = kind or frames.next_frame()
+                if kind or skipped or frames.skipping:
+                    # Only whole frames count: a dribble of bytes is no sign of life.
+                    self._heard = self._clock.now()
+                    self._unheard = 0
+                    self._asked = False
+            while kind:
                 began = self._clock.now()
                 self._take(kind)
                 # A flood of messages gets half of the time; the reader has the other half.
                 await sleep_ms(self._clock.now() - began)
-            if progress or frames.skipping:
-                # Only whole frames count: a dribble of bytes is no sign of life.
-                self._heard = self._clock.now()
-                self._unheard = 0
+                kind = frames.next_frame()
+                if kind and (self._is_full() or len(frames.out) > _WINDOW // 2):
+                    break
             if frames.out:
                 self._to_send.set()
 
@@ -349,10 +387,12 @@ class Link:
             if not data:
                 continue
             self._unheard += len(data)
-            self._write_started = self._clock.now()
             self._writing = True
-            writer.write(data)
-            await writer.drain()
+            view = memoryview(data)
+            for at in range(0, len(data), _PIECE):
+                self._write_started = self._clock.now()
+                writer.write(view[at : at + _PIECE])
+                await writer.drain()
             self._writing = False
             self._sent = self._clock.now()
 
@@ -386,14 +426,24 @@ class Link:
         self._ask()
         self._pump(now)
 
-    def _fits(self, topic: bytes, payload: bytes) -> bool:
+    def _fits(self, size: int) -> bool:
         waiting = len(self._frames.out) + self._unheard
-        return waiting + len(topic) + len(payload) + _OVERHEAD <= _WINDOW
+        size += _OVERHEAD
+        if size > _WINDOW:
+            return not waiting and size <= _LONGEST
+        # The answer to a message that was taken always has room: see _is_full().
+        return waiting + size <= _WINDOW or not self._is_full()
+
+    def _is_full(self) -> bool:
+        """Too much is on its way to take a message that may need an answer."""
+        return len(self._frames.out) + self._unheard > _WINDOW // 4
 
     def _pump(self, now: int) -> None:
         """Send the outbox's next message, if it is time for one."""
         message = self.outbox.due(now) if self.connected else None
-        if message is None or self.outbox.stuck(now) or not self._fits(message[0], message[1]):
+        if message is None or self.outbox.stuck(now):
+            return
+        if not self._fits(len(message[0]) + len(message[1])):
             return
         out = self._frames.out
         start = len(out)
