@@ -10,6 +10,7 @@ and files whose source is gone are removed.
 
 import ast
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -124,6 +125,7 @@ LOADED_LATE = (
 )
 """Not in every board's memory: what only these share is no name from the start."""
 COMPAT = "tapauth/compat.py"
+BUILT = re.compile(r'(?m)^BUILT = "(.*)"$')
 # Pages for a browser: served compressed, so compressed once, here.
 PAGES = ("tapauth/server/console.html",)
 
@@ -171,6 +173,26 @@ def used_text(name: str, source: Path) -> str:
 
 
 @cache
+def built() -> str:
+    """The day of the commit that is built, for BUILT in FIRST; without git, the source's own.
+
+    Not the day of the build: the same sources make the same image.
+    """
+    found = BUILT.search((FIRMWARE / FIRST).read_text())
+    assert found, f"{FIRST} has no BUILT"
+    if not (ROOT / ".git").exists():
+        return found[1]
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%cd", "--date=format-local:%F"]
+    environment = {**os.environ, "TZ": "UTC"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    except FileNotFoundError:
+        return found[1]
+    day = done.stdout.strip()
+    return max(found[1], day + "T00:00:00Z") if day else found[1]
+
+
+@cache
 def strings_to_share() -> list[str]:
     """Strings of which one copy shall do for all modules."""
     resident = [
@@ -194,6 +216,7 @@ def text_for_board(name: str, source: Path) -> str:
 def _text_for_board(name: str, source: Path) -> str:
     text = rename(used_text(name, source), private_names().get(module_name(name), {}))
     if name == FIRST:
+        text = BUILT.sub(f'BUILT = "{built()}"', text)
         text += naming(strings_to_share())
     if name == COMPAT:
         # The compiler leaves out what only CPython does.
@@ -272,7 +295,7 @@ def build(image: Path = IMAGE) -> int:
     for name, source in sources().items():
         target = image / (name if name in AS_SOURCE else name.removesuffix(".py") + ".mpy")
         wanted.add(target)
-        if is_fresh(target):
+        if is_fresh(target) and (name != FIRST or built().encode() in target.read_bytes()):
             continue
         written += 1
         if name in AS_SOURCE:

@@ -24,12 +24,14 @@ from tapauth.network import Network
 from tapauth.reader import scanner, service
 from tapauth.supervisor import Backoff, Supervisor
 from tapauth.vault import Vault
-from tapauth.wallclock import WallClock
+from tapauth.wallclock import WallClock, load_day, save_day
 
 import board
 
 _TICK_MS = const(50)
 _ERRORS_BYTES = const(2048)
+_HOUR_MS = const(3_600_000)
+_NO_TIME_MS = const(600_000)
 # What the driver is shown for a token's status; the others come long after the tap.
 _SHOWN = {
     "UsedToStart": ACCEPTED,
@@ -75,7 +77,8 @@ class App:
         status = base + "/status"
         self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up, status)
         self.errors = Errors(base + "/errors", log, self.link)
-        self.wallclock = WallClock(clock, self._time_known)
+        self._day_due = self._refusal_due = self._time_set = 0
+        self.wallclock = WallClock(clock, self._time_known, self._time_refused, load_day())
         self.vault = Vault(
             settings["cards"],
             settings["auth"]["accept_expiry_without_clock"],
@@ -145,6 +148,7 @@ class App:
             "reader_stall_us": self.reader_stall.longest_us,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
             "network_outages": self.network.outages,
+            "time_refused": self.wallclock.refused,
         }
         counters.update(self.link.counters())
         counters.update(service.counters(self.scanner, self.taps))
@@ -236,6 +240,9 @@ class App:
             beat()
             now = self.clock.now()
             self.feedback.condition(OFFLINE, not self.link.connected, now)
+            if now >= self._day_due:
+                self._day_due = now + _HOUR_MS
+                self._keep_day()
             if self.errors.unsent and self.link.has_room(_ERRORS_BYTES):
                 self.errors.publish()
             for api in self.apis:
@@ -294,14 +301,40 @@ class App:
     def _is_time(self, topic: str, payload: bytes) -> bool:
         if topic != self._time_topic:
             return False
+        before = self.wallclock.refused
         try:
             right = self.wallclock.set_from(json.loads(payload.decode()))
         except ValueError:
             right = False
         if not right:
             self.refused += 1
-            self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
+            if self.wallclock.refused == before:
+                self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
         return True
+
+    def _time_refused(self) -> None:
+        """A time of day cannot be right. As whoever sends it may do so often, this is told now
+        and then, and an error only while no other source sets the clock.
+        """
+        now = self.clock.now()
+        wallclock = self.wallclock
+        text = (
+            f"a time of day was refused: it is {wallclock.floor()} at least, and the clock says: "
+            f"{wallclock.text()}. Mend what sends the time, or restart a board that is wrong"
+        )
+        if now >= self._refusal_due:
+            self._refusal_due = now + _HOUR_MS
+            self.log.warning("clock", "{}", text)
+        if wallclock.unix() is None or now - self._time_set > _NO_TIME_MS:
+            self.errors.set(True, VENDOR_WARNING, "Time refused", "clock", text)
+
+    def _keep_day(self) -> None:
+        day = self.wallclock.day_to_keep()
+        try:
+            if day:
+                save_day(day)
+        except OSError as error:
+            self.log.error("clock", "the day could not be kept ({})", error)
 
     def _clock_unset(self, active: bool) -> None:
         text = "the time of day is not known: cards with an expiry are refused"
@@ -309,6 +342,8 @@ class App:
 
     def _time_known(self, unix_seconds: int, now: int) -> None:
         self._clock_unset(False)
+        self._time_set = now
+        self.errors.set(False, VENDOR_WARNING, "Time refused", "clock", "")
         board.set_clock(unix_seconds)
         self.time_known(unix_seconds, now)
 

@@ -66,11 +66,9 @@ async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
             seconds = await ask(host, port)
             if seconds is None:
                 log.warning("clock", "no answer from the NTP server")
-            elif wallclock.set(seconds):
+            elif wallclock.set(seconds):  # which tells of a time that cannot be right
                 wait = _PERIOD_MS
                 soon = _NO_NETWORK_MS
-            else:
-                log.warning("clock", "the NTP server's time cannot be right")
         except OSError as error:
             # At the start there is no network yet, and TLS waits for the time.
             log.warning("clock", "NTP server not reached ({})", error)

@@ -1,21 +1,64 @@
-"""The time of day, which may be unknown: a board without a battery wakes up not knowing it."""
+"""The time of day, which may be unknown: a board without a battery wakes up not knowing it.
 
+The time comes from outside, over MQTT without a signature, or by NTP. Who could set it back would
+make expired cards good again; who could set it ahead for ever would make all cards expire. So:
+
+* It is never before what the board has seen: the day of the firmware's build, the day it has kept
+  on its flash, and since the start as much later as the board has run.
+* A clock that nothing contradicted for an hour is held. From then on a setting may correct it by
+  minutes, as much as a quartz can be wrong, whatever the source says.
+* Only a held clock's day is kept, and only a month further than the board has seen and run. So a
+  wrong time ends with the next start, and refuses the right one for a month at most.
+"""
+
+from tapauth import BUILT
 from tapauth.compat import const
 from tapauth.core.timestamps import format_rfc3339, parse_rfc3339
 
-_EARLIEST = const(1_704_067_200)  # 2024-01-01: before that no clock of this firmware was right
 _LATEST = const(4_102_444_800)  # 2100-01-01
+_HELD_MS = const(3_600_000)
+_SLACK = const(300)
+_DRIFT = const(1_000_000)  # a second in so many ms: ten times what quartzes are wrong
+_DAY = const(86_400)
+_MONTH = const(31)
+FILE = "/day"
+
+
+def load_day(path: str = FILE) -> int:
+    """The day that was kept, in days since 1970; 0 when there is none."""
+    try:
+        with open(path) as file:
+            return int(file.read(8))
+    except (OSError, ValueError):
+        return 0
+
+
+def save_day(day: int, path: str = FILE) -> None:
+    """Keep a day over a restart. A power cut leaves the old one. Raises OSError."""
+    # littlefs puts the new content in place of the old one when the file is closed.
+    with open(path, "w") as file:
+        file.write(str(day))
 
 
 class WallClock:
-    """`clock.now()` gives monotonic milliseconds; `on_set(unix_seconds, now)` is told of each
-    setting.
+    """`clock.now()` gives milliseconds since the start; `on_set(unix_seconds, now)` is told of
+    each setting, `on_refused()` of each that cannot be right, which `refused` counts.
+    `kept_day` is the day that load_day() gave.
     """
 
-    def __init__(self, clock, on_set):
+    def __init__(self, clock, on_set, on_refused=None, kept_day: int = 0):
+        self.refused = 0
         self._clock = clock
         self._on_set = on_set
+        self._on_refused = on_refused
+        self._kept_day = kept_day
+        # Offsets are Unix seconds minus the clock's, so they stand still while time passes.
+        self._floor = parse_rfc3339(BUILT) or 0
+        if self._floor < kept_day * _DAY < _LATEST:
+            self._floor = kept_day * _DAY
         self._offset: int | None = None
+        self._reference = 0  # what _offset was when it last jumped
+        self._jumped = 0  # when that was, ms
 
     def unix(self) -> int | None:
         """Seconds since 1970-01-01 UTC; None while the time is not known."""
@@ -28,12 +71,28 @@ class WallClock:
         now = self.unix()
         return "clock not set" if now is None else format_rfc3339(now)
 
+    def floor(self) -> str:
+        """The time that it is at least, as RFC 3339."""
+        return format_rfc3339(self._floor + self._clock.now() // 1000)
+
+    def _is_held(self, now: int) -> bool:
+        return self._offset is not None and now - self._jumped >= _HELD_MS
+
     def set(self, unix_seconds: int) -> bool:
         """Set the time. False when it cannot be right."""
-        if not _EARLIEST <= unix_seconds < _LATEST:
-            return False
         now = self._clock.now()
-        self._offset = unix_seconds - now // 1000
+        offset = unix_seconds - now // 1000
+        jump = abs(offset - self._reference)
+        wrong = jump > _SLACK + (now - self._jumped) // _DRIFT if self._is_held(now) else False
+        if wrong or offset < self._floor or unix_seconds >= _LATEST:
+            self.refused += 1
+            if self._on_refused:
+                self._on_refused()
+            return False
+        if self._offset is None or (jump > _SLACK and not self._is_held(now)):
+            self._reference = offset
+            self._jumped = now
+        self._offset = offset
         self._on_set(unix_seconds, now)
         return True
 
@@ -42,3 +101,15 @@ class WallClock:
         if isinstance(value, str):
             value = parse_rfc3339(value)
         return type(value) is int and self.set(value)
+
+    def day_to_keep(self) -> int:
+        """A day to keep in place of the one that is kept, or 0."""
+        now = self._clock.now()
+        if not self._is_held(now) or self._offset is None:
+            return 0
+        ran = now // 1000
+        day = min((ran + self._offset) // _DAY, (ran + self._floor) // _DAY + _MONTH)
+        if day <= self._kept_day:
+            return 0
+        self._kept_day = day
+        return day

@@ -1,6 +1,12 @@
-"""The clock: monotonic and never wrapping."""
+"""The clocks: one monotonic and never wrapping, and the time of day, which is not turned back."""
 
-from tapauth import compat
+import os
+
+from tapauth import BUILT, compat
+from tapauth.core.timestamps import parse_rfc3339
+from tapauth.wallclock import WallClock, load_day, save_day
+
+from moved_clock import MovedClock
 
 
 def test_clock_survives_a_wrap_of_the_ticks():
@@ -17,3 +23,136 @@ def test_clock_survives_a_wrap_of_the_ticks():
 
 def test_unix_time_counts_from_1970():
     assert compat.unix_time() > 1_700_000_000
+
+
+# The time of day: what has been seen is not undone
+
+NOW = 1_900_000_000
+DAY = 86_400
+
+
+class Rig:
+    def __init__(self, kept_day=0):
+        self.clock = MovedClock()
+        self.told = []
+        self.refusals = 0
+        self.wall = WallClock(
+            self.clock, lambda unix, now: self.told.append(unix), self._refused, kept_day
+        )
+
+    def _refused(self):
+        self.refusals += 1
+
+    def pass_s(self, seconds):
+        self.clock.advance(seconds * 1000)
+
+
+def test_a_clock_is_never_before_the_firmware_was_built():
+    rig = Rig()
+    built = parse_rfc3339(BUILT)
+    assert not rig.wall.set(built - 1)
+    assert rig.wall.unix() is None and rig.told == []
+    assert (rig.refusals, rig.wall.refused) == (1, 1)
+    assert rig.wall.set(built)
+    rig.pass_s(500)
+    assert not rig.wall.set(built + 499), "the board has run since"
+    assert rig.wall.set(built + 500)
+    assert rig.wall.floor() == rig.wall.text()
+
+
+def test_a_clock_is_never_before_the_day_that_was_kept():
+    rig = Rig(NOW // DAY)
+    assert not rig.wall.set(NOW // DAY * DAY - 1)
+    assert rig.wall.set(NOW // DAY * DAY)
+
+
+def test_a_kept_day_that_makes_no_sense_does_not_stop_the_clock():
+    for day in (-1, 0, 1, 99_999_999):
+        assert Rig(day).wall.set(NOW), day
+
+
+def test_expired_cards_stay_expired_whoever_turns_the_clock_back():
+    rig = Rig()
+    rig.wall.set(NOW)
+    for _ in range(60):
+        rig.pass_s(60)
+        assert rig.wall.set(NOW + rig.clock.now() // 1000)
+    assert not rig.wall.set(NOW + 3600 - 400)
+    assert not rig.wall.set(NOW - 30 * DAY)
+    assert rig.wall.unix() == NOW + 3600
+    assert rig.wall.refused == 2
+
+
+def test_a_clock_is_not_turned_back_in_small_steps():
+    rig = Rig()
+    rig.wall.set(NOW)
+    rig.pass_s(3600)
+    for step in range(1, 1000):
+        rig.wall.set(NOW + 3600 - 100 * step)
+    assert rig.wall.unix() >= NOW + 3600 - 310
+    # Nor before it is held, without beginning anew.
+    rig = Rig()
+    rig.wall.set(NOW)
+    for step in range(1, 60):
+        rig.pass_s(60)
+        rig.wall.set(NOW + 60 * step - 100 * step)
+    assert rig.wall.day_to_keep() == 0, "it was moved too often to be believed"
+
+
+def test_a_clock_may_be_as_wrong_as_a_quartz():
+    rig = Rig()
+    rig.wall.set(NOW)
+    late = 0
+    for hour in range(1, 24 * 60):
+        rig.pass_s(3600)
+        late = hour * 3600 // 10_000  # 100 ppm
+        assert rig.wall.set(NOW + hour * 3600 + late), hour
+    assert late > 300
+
+
+def test_a_wrong_year_does_not_last():
+    rig = Rig()
+    assert rig.wall.set(NOW)
+    assert rig.wall.set(4_000_000_000)
+    rig.pass_s(60)
+    assert rig.wall.set(NOW + 60), "the right time is taken, for nothing was held yet"
+    rig.pass_s(3600)
+    assert not rig.wall.set(4_000_000_000), "and from then on it stays"
+    assert rig.wall.unix() == NOW + 3660
+    # With nobody there who knows better it is held, until the board starts again.
+    rig = Rig(NOW // DAY)
+    rig.wall.set(4_000_000_000)
+    rig.pass_s(3600)
+    assert not rig.wall.set(NOW + 3600)
+    kept = rig.wall.day_to_keep()
+    assert kept == NOW // DAY + 31
+    rig = Rig(kept)
+    assert rig.wall.set(NOW + 32 * DAY), "a month later at most all is well"
+
+
+def test_the_day_is_kept_once_and_only_when_the_clock_is_held():
+    rig = Rig(NOW // DAY)
+    assert rig.wall.day_to_keep() == 0
+    rig.wall.set(NOW + 2 * DAY)
+    rig.pass_s(3599)
+    assert rig.wall.day_to_keep() == 0
+    rig.pass_s(1)
+    assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 2
+    assert rig.wall.day_to_keep() == 0
+    rig.pass_s(DAY)
+    assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 3
+
+
+def test_the_kept_day_survives_and_nonsense_counts_as_none():
+    path = "clock-day-of-a-test"
+    try:
+        for day in (20_781, 20_782):
+            save_day(day, path)
+            assert load_day(path) == day
+        for text in ("", "x", "12.5", "-"):
+            with open(path, "w") as file:
+                file.write(text)
+            assert load_day(path) == 0
+    finally:
+        os.remove(path)
+    assert load_day(path) == 0

@@ -1,0 +1,41 @@
+"""What the build writes into the firmware: the same for the same commit, whenever it is built."""
+
+import subprocess
+
+from tools import build
+from tools.paths import IMAGE, ROOT
+
+
+def test_the_day_of_the_commit_is_in_the_firmware():
+    build.build()
+    source = build.BUILT.search((build.FIRMWARE / build.FIRST).read_text())
+    day = build.built()
+    assert len(day) == len("2026-11-24T00:00:00Z") and day.endswith("T00:00:00Z")
+    assert day >= source[1]
+    assert day.encode() in (IMAGE / "tapauth" / "__init__.mpy").read_bytes()
+    if (ROOT / ".git").exists():
+        command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        at = int(done.stdout)
+        command = ["date", "-u", "-d", f"@{at}", "+%FT00:00:00Z"]
+        committed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert day == max(source[1], committed.strip())
+
+
+def test_without_git_the_day_is_that_of_the_source(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    build.built.cache_clear()
+    try:
+        source = build.BUILT.search((build.FIRMWARE / build.FIRST).read_text())
+        assert build.built() == source[1]
+    finally:
+        build.built.cache_clear()
+
+
+def test_an_image_of_another_day_is_brought_up_to_date():
+    build.build()
+    target = IMAGE / "tapauth" / "__init__.mpy"
+    right = target.read_bytes()
+    target.write_bytes(right.replace(build.built().encode(), b"2020-01-01T00:00:00Z"))
+    assert build.build() == 1
+    assert target.read_bytes() == right
