@@ -138,3 +138,33 @@ def test_a_driver_with_the_longest_certificate_is_asked_about_and_told_about(rig
     listener.wait_for(
         lambda it: any(topic.endswith("evse/1/command") for topic, _ in it.messages[start:])
     )
+
+
+def test_a_flood_of_long_tokens_costs_no_driver_anything(rig):
+    name, listener, _ = rig
+    start = len(listener.messages)
+    for number in range(40):
+        provide(listener, f"FLOOD{number}", certificate=CERTIFICATE, connectors=[2])
+    token = {
+        "id_token": {"value": "04a1b2c3d4e5f6", "type": "ISO14443"},
+        "authorization_type": "RFID",
+        "connectors": [2],
+    }
+
+    def fates(it, card):
+        return [status for value, status in it.statuses(start) if value == card]
+
+    def started(it):
+        card = token["id_token"]["value"]
+        if fates(it, card)[-1:] != ["UsedToStart"]:
+            # Too many are in process, until the validator has had its time.
+            if fates(it, card)[-1:] in ([], ["Rejected"]):
+                listener.publish(PROVIDER + "m2e/provided_token", json.dumps(token))
+            time.sleep(0.5)
+            return False
+        return True
+
+    listener.wait_for(started, 40)
+    last = listener.payloads("/health")[-1]
+    assert last["restarts"] == {}
+    assert last["counters"]["mqtt_sessions"] == 1

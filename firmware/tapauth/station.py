@@ -127,7 +127,11 @@ class Station:
             if not taken:
                 return
             for effect in taken:
-                self._carry(effect[0], effect)
+                try:
+                    self._carry(effect[0], effect)
+                except MemoryError as error:
+                    # The effects behind it may stop somebody's charging: they come all the same.
+                    self._log.error("auth", "{}: an effect was lost, {}", effect[0], error)
 
     def _carry(self, kind: str, effect: tuple) -> None:
         if kind == effects.STATUS:

@@ -4,6 +4,7 @@ import json
 
 from recording_link import EVEREST, RecordingLink, quiet_log
 
+from tapauth.api import provider
 from tapauth.api.attached import Attached
 from tapauth.api.consumer import AuthConsumer
 from tapauth.api.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
@@ -180,6 +181,30 @@ def test_get_before_any_status_is_null():
     assert module.message(topic, b'{"headers":{"replyTo":"r"}}')
     assert rig.link.take() == [("r", None)]
     assert not module.message("everest_api/1/auth_consumer/other/m2e/x", b"")
+
+
+# Provider
+
+
+def test_a_long_token_is_refused_while_memory_is_scarce_and_a_short_one_is_not():
+    rig = Rig()
+    came = []
+    rig.provide_token = came.append
+    module = provider.AuthTokenProvider("nfc_reader", *rig.common(communication_check_s=0))
+    topic = "everest_api/1/auth_token_provider/nfc_reader/m2e/provided_token"
+    long = dict(TOKEN)
+    long["certificate"] = "x" * 2000
+    real = provider.is_scarce
+    try:
+        provider.is_scarce = lambda words: True
+        for token in (long, TOKEN):
+            assert module.message(topic, json.dumps(token).encode())
+        assert came == [TOKEN] and module.refused == 1
+        provider.is_scarce = lambda words: False
+        assert module.message(topic, json.dumps(long).encode())
+        assert came == [TOKEN, long]
+    finally:
+        provider.is_scarce = real
 
 
 # Validator

@@ -295,6 +295,26 @@ def test_statuses_and_commands_say_how_much_they_matter():
     assert [keep for keep, _ in link.ranks] == [-1, REFUSAL, 0]
 
 
+def test_a_status_that_finds_no_memory_takes_no_stop_along():
+    link, charger = rig()
+    charger.tap("card")
+    charger.event(1, "TransactionStarted")
+    link.take()
+    real = charger.consumer.status
+
+    def status(*message):
+        raise MemoryError("for a status")
+
+    charger.consumer.status = status
+    charger.station.connect(status, charger.evses.command, None, [charger._validate])
+    charger.tap("card")
+    assert [value["command"] for _, value in link.take()] == ["stop_transaction"]
+    charger.station.connect(real, charger.evses.command, None, [charger._validate])
+    charger.event(1, "SessionFinished")
+    charger.tap("other")
+    assert len(link.take()) == 4
+
+
 def test_a_shorter_connection_timeout_holds_for_the_next_command():
     link, charger = rig()
     assert charger.station.set_connection_timeout(10)

@@ -1,8 +1,10 @@
 """EVerest's auth_token_provider API: others may hand the board tokens."""
 
 from tapauth.api.module import ApiModule, BadMessage, load
+from tapauth.compat import const, is_scarce
 
 KIND = "auth_token_provider"
+_LONG = const(1024)
 
 
 class AuthTokenProvider(ApiModule):
@@ -14,6 +16,10 @@ class AuthTokenProvider(ApiModule):
         self.operations["provided_token"] = self._provided_token
 
     def _provided_token(self, payload: bytes) -> None:
+        # A token waits for its validators, and several may wait: a word for each byte is what one
+        # with a certificate takes until then.
+        if len(payload) > _LONG and is_scarce(len(payload)):
+            raise BadMessage("no memory for so long a token just now")
         refusal = self._station.provide_token(load(payload))
         if refusal:
             raise BadMessage(refusal)
