@@ -331,3 +331,25 @@ def test_a_message_longer_than_the_window_goes_alone():
         assert len(lines) == 1, "one line a session"
 
     play(script, keepalive_s=3600)
+
+
+def test_a_flood_of_requests_does_not_keep_a_long_message_waiting():
+    async def script(scene):
+        stream = await scene.connect()
+        scene.link.on_message = lambda topic, payload: scene.link.publish("reply", bytes(600))
+        for _ in range(400):
+            stream.say(message("request/" + "x" * 40, b"1234"))
+        replies = 0
+        long = False
+        while not long and replies < 400:
+            await scene.pass_ms(10)
+            for kind, body in stream.take():
+                if kind == 0xC0:
+                    stream.say(b"\xd0\x00")
+                replies += kind == 0x30
+                long = long or len(body) > 9000
+            if scene.link.has_room(9000):
+                scene.link.publish("long", bytes(9000))
+        assert long and replies < 300, (replies, "it had to wait for all of them")
+
+    play(script, keepalive_s=3600)

@@ -36,6 +36,7 @@ _PIECE = const(1024)  # what is written in one call
 _OVERHEAD = const(9)  # of a PUBLISH beside its topic and payload, at most
 _CONNECT_TIMEOUT_MS = const(10_000)
 _TICK_MS = const(250)
+_TURN_MS = const(100)
 _USEFUL_MS = const(10_000)  # a session that lasted this long was no failed attempt
 _RECENT = const(16)
 _REFUSALS = (
@@ -115,6 +116,7 @@ class Link:
         self._writing = False
         self._unheard = 0  # bytes sent since the broker was last heard
         self._asked = False  # for a sign of life, since then
+        self._awaited = False  # a message that goes alone waits for its turn
         self._told = False  # of messages that were dropped, in this session
         self._recent: list[int] = []  # packet ids of the messages that came last
 
@@ -163,6 +165,8 @@ class Link:
             return True
         if self.connected:
             self._ask_for_a_sign()
+            if size > _WINDOW:
+                self._awaited = True
         return False
 
     def _ask_for_a_sign(self) -> None:
@@ -201,6 +205,7 @@ class Link:
             except MemoryError:  # a full heap is a full outbox
                 if not self.outbox.shed(keep):
                     self.outbox.dropped += 1
+                    self.outbox.dropped_kept += keep > 0
                     break
         self._pump(now)
         return added
@@ -275,7 +280,7 @@ class Link:
         frames.reset()
         self._to_send.clear()
         self._lost = None
-        self._writing = self._asked = self._told = False
+        self._writing = self._asked = self._awaited = self._told = False
         self._unheard = 0
         self._recent = []
         # umqtt makes its socket from the module that it imported: that is where ours goes in.
@@ -367,6 +372,10 @@ class Link:
                     self._heard = self._clock.now()
                     self._unheard = 0
                     self._asked = False
+                if self._awaited and not frames.out:
+                    # Nothing is on its way now: whoever waits for that looks in this time.
+                    self._awaited = False
+                    await sleep_ms(_TURN_MS)
             while kind:
                 began = self._clock.now()
                 self._take(kind)
