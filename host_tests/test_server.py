@@ -74,6 +74,16 @@ def test_what_is_no_request(board):
             assert reply["result"] is False and reply["error"]
 
 
+def test_a_request_id_comes_back_in_utf_8_whatever_way_it_was_escaped(board):
+    with board.client() as client:
+        for text in ('"\\ud83d\\ude97"', '"\U0001f697"'):
+            client.socket.send('{"method":"getStatus","requestId":' + text + "}")
+            assert json.loads(client.socket.recv(10))["requestId"] == "\U0001f697"
+        for text in ('"\\ud83d"', '"\\u=83d"', "", "1 2"):
+            client.socket.send('{"method":"getStatus","requestId":' + text + "}")
+            assert json.loads(client.socket.recv(10))["error"] == "not a JSON object"
+
+
 def test_cards_are_added_blocked_and_removed(board):
     with board.admin() as client:
         assert client.ask("addCard", idToken=CARD, parentId="FLEET-7", evseIds=[1])["result"]

@@ -11,6 +11,7 @@ import time
 MICROPYTHON = sys.implementation.name == "micropython"
 
 if MICROPYTHON:
+    from json import loads as read_json
     from time import ticks_diff, ticks_ms, ticks_us
 
     from micropython import const
@@ -26,7 +27,12 @@ if MICROPYTHON:
         sys.print_exception(error, text)
         return [line.strip() for line in text.getvalue().split("\n") if line.startswith("  File")]
 else:
+    import json
     import traceback
+
+    def read_json(text: str):
+        """The value of a JSON text; json_in.load() is what checks it. Raises ValueError."""
+        return json.loads(text, strict=False)
 
     def const(value):
         """MicroPython's compile-time constant; on CPython the value itself."""

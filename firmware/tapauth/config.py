@@ -8,6 +8,7 @@ docs/configuration.md lists every key.
 import json
 
 from tapauth.compat import const
+from tapauth.json_in import load as load_json
 
 _INT = const(0)
 _TEXT = const(1)
@@ -217,7 +218,7 @@ def parse(text: str) -> dict:
     Returns nested dicts with every key of the schema. Raises ConfigError.
     """
     try:
-        given = json.loads(text)
+        given = load_json(text)
     except ValueError:
         raise ConfigError("the configuration is not valid JSON")
     result = _object(given, _SCHEMA, "")

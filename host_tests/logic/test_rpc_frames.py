@@ -180,3 +180,29 @@ def test_version_1_entries_share_a_frame():
         "dst": "//h/a",
         "resp": [{"id": 1, "status": 0, "resp": True}, {"id": 2, "status": 1, "status_msg": "no"}],
     }
+
+
+def test_what_python_escapes_comes_back_as_it_was():
+    car = "\U0001f697"
+    pair = b'"\\ud83d\\ude97"'
+    message = b'{"src":"//h/a","method":"x","id":' + pair + b',"tag":{' + pair + b":[" + pair
+    frame = frames.parse(message + b"]}}")
+    assert commands(frame) == [(car, "x")]
+    text = frames.reply(frame, "//h/b", [frames.entry(2, car, 0, None)])
+    answer = json.loads(text.encode().decode())
+    assert answer["id"] == car
+    assert answer["tag"] == {car: [car]}
+    assert text.encode().count(b"\xf0\x9f\x9a\x97") in (0, 3)  # escaped, or UTF-8
+
+
+def test_half_a_character_is_no_frame():
+    for part in (
+        b'"\\ud83d"',
+        b'"\xed\xa0\xbd"',
+        b'{"\\ude97":1}',
+        b"{1:2}",
+        b"[1e999]",
+        b"[1 2]",
+    ):
+        message = b'{"src":"//h/a","method":"x","id":1,"tag":' + part + b"}"
+        assert isinstance(error_of(frames.parse, message), frames.Invalid), part

@@ -4,6 +4,7 @@ the communication check.
 
 import json
 
+from tapauth import json_in
 from tapauth.compat import const
 from tapauth.errors import COMMUNICATION_FAULT
 
@@ -19,8 +20,8 @@ class BadMessage(ValueError):
 def load(payload: bytes):
     """The JSON value of a payload. Raises BadMessage."""
     try:
-        return json.loads(payload.decode())
-    except ValueError:  # UnicodeError too
+        return json_in.load(payload)
+    except ValueError:
         raise BadMessage("not JSON")
 
 

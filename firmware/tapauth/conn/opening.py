@@ -4,13 +4,13 @@ And what it remembers while it is not loaded: plain values, so that no code stay
 """
 
 import binascii
-import json
 
 from tapauth.compat import unload
 from tapauth.conn.auth import ConnectionAuth
 from tapauth.conn.keeper import PIN, Account, Keeper, Random
 from tapauth.conn.lockout import FREE, Lockout
 from tapauth.conn.sessions import ADMIN, USER, Session
+from tapauth.json_in import load
 from tapauth.mac import Mac
 
 
@@ -35,7 +35,7 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
     data = file.load()
     if data is not None:
         try:
-            seed, accounts, failures = _read(json.loads(data.decode()))
+            seed, accounts, failures = _read(load(data))
         except (ValueError, LookupError, TypeError, AttributeError):
             log.error("conn", "the kept PINs and passwords are damaged: there are new PINs")
             # Whoever can damage the file must not get more tries by it.

@@ -4,8 +4,6 @@ In: `{base}/evse/{evse_id}/session_event`, EVerest's SessionEvent.
 Out: `{base}/evse/{evse_id}/command`.
 """
 
-import json
-
 from tapauth.core.effects import (
     AUTHORIZE_RESPONSE,
     LASTING,
@@ -16,6 +14,7 @@ from tapauth.core.effects import (
     WITHDRAWAL,
 )
 from tapauth.fitting import fitting
+from tapauth.json_in import load
 
 _WITHDRAW = b'{"command": "withdraw_authorization"}'
 
@@ -51,12 +50,12 @@ class MqttEvses:
         if not (topic.startswith(self._start) and topic.endswith("/session_event")):
             return False
         number = topic[len(self._start) : -len("/session_event")]
-        if not number.isdigit() or len(number) > 3:
+        if not number.encode().isdigit() or len(number) > 3:
             refusal = "no EVSE number in the topic"
         else:
             try:
-                event = json.loads(payload.decode())
-            except ValueError:  # UnicodeError too
+                event = load(payload)
+            except ValueError:
                 refusal = "not JSON"
             else:
                 evse_id = int(number)

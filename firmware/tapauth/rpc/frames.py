@@ -6,6 +6,7 @@ A frame is Frame, a command of it is what `command()` gives, whatever the versio
 import json
 
 from tapauth.compat import const
+from tapauth.json_in import load
 
 _MAX_NUMBER = const(9007199254740991)  # 2**53 - 1
 _MAX_TEXT_ID = const(64)
@@ -37,10 +38,11 @@ class Frame:
 
 
 def _too_deep(value, depth: int) -> bool:
+    """Whether a value is nested too deep, or has a number that JSON cannot tell again."""
     if type(value) is dict:
         value = list(value.values())
     if type(value) is not list:
-        return False
+        return type(value) is float and value - value != 0
     return depth == 0 or any(_too_deep(item, depth - 1) for item in value)
 
 
@@ -52,8 +54,8 @@ def parse(data, version: int = 0) -> Frame:
     # Nothing is raised from inside an except: MicroPython prints a warning for each `from`.
     message = None
     try:
-        message = json.loads(data)
-    except (ValueError, RuntimeError, MemoryError):  # nested too deep, or too much
+        message = load(data)
+    except ValueError:
         pass
     if type(message) is not dict:
         raise Invalid("no JSON object")

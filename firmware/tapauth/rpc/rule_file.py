@@ -5,9 +5,8 @@ out matches anything. In a glob `?` is one character but `/`, `*` a run without 
 `|` and `,` separate alternatives, `$` may end one, `%2A` is a literal `*`. Case counts.
 """
 
-import json
-
 from tapauth.compat import const
+from tapauth.json_in import load
 from tapauth.rpc.addresses import escaped
 from tapauth.rpc.rules import ANY, NEXT, ONE, OR, RUN, RuleError
 
@@ -91,8 +90,8 @@ def compile_rules(text) -> list:
         raise RuleError("longer than 8192 bytes")
     rules = None
     try:
-        rules = json.loads(text)
-    except (ValueError, RuntimeError, MemoryError):
+        rules = load(text)
+    except ValueError:
         pass
     if type(rules) is not list or len(rules) > MAX_RULES:
         raise RuleError("not a JSON array of at most 64 rules")

@@ -2,6 +2,8 @@
 
 import json
 
+from tapauth.json_in import load
+
 _MASK = "***"
 
 
@@ -23,7 +25,7 @@ def _is_secret(name: str) -> bool:
 
 def shown(text: str) -> dict:
     """The configuration as it is written down, without its secrets. Raises ValueError."""
-    return _masked(json.loads(text))
+    return _masked(load(text))
 
 
 def _merge(old: dict, changes: dict) -> None:
@@ -46,7 +48,7 @@ def changed(text: str, changes: dict, parse) -> str:
 
     `parse(text)` checks the outcome. Raises ValueError, whose text names the key at fault.
     """
-    config = json.loads(text)
+    config = load(text)
     _merge(config, changes)
     text = json.dumps(config)
     parse(text)

@@ -12,6 +12,7 @@ from microdot.websocket import WebSocket, WebSocketError
 
 from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
+from tapauth.json_in import load
 from tapauth.server.commands import Commands
 from tapauth.server.door import BUSY, finish, turn_away
 from tapauth.server.pipe import Pipe
@@ -285,8 +286,8 @@ class Server:
 
     async def _answer(self, peer: Peer, data) -> str:
         try:
-            request = json.loads(data)
-        except Exception:  # whatever the parser chokes on
+            request = load(data)
+        except ValueError:
             request = None
         if not isinstance(request, dict):
             return '{"method":"","requestId":"","result":false,"error":"not a JSON object"}'
