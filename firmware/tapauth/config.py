@@ -7,6 +7,7 @@ docs/configuration.md lists every key.
 
 import json
 
+from tapauth import topics
 from tapauth.compat import const
 from tapauth.json_in import load as load_json
 
@@ -200,6 +201,9 @@ def _object(given, schema: dict, path: str) -> dict:
 
 def _check_mqtt(mqtt: dict) -> None:
     tls = mqtt["tls"]
+    for key in ("client_id", "user"):
+        if not topics.is_text(mqtt[key]):
+            raise ConfigError(f"mqtt.{key}: control characters are not allowed in MQTT texts")
     if mqtt["name_server"].strip("0123456789.:"):
         raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
     if tls["enabled"] and not tls["ca_file"]:
@@ -222,11 +226,13 @@ def parse(text: str) -> dict:
     except ValueError:
         raise ConfigError("the configuration is not valid JSON")
     result = _object(given, _SCHEMA, "")
-    topics = [(key, result[key]) for key in ("base_topic", "board_id")]
-    topics += [("everest." + key, text) for key, text in result["everest"].items()]
-    for key, text in topics:
-        if isinstance(text, str) and ("+" in text or "#" in text):
-            raise ConfigError(f"{key}: + and # have a meaning in MQTT topics and are not allowed")
+    parts = [(key, result[key]) for key in ("base_topic", "board_id")]
+    parts += [("everest." + key, text) for key, text in result["everest"].items()]
+    for key, text in parts:
+        if isinstance(text, str) and text:
+            fault = topics.fault(text)
+            if fault:
+                raise ConfigError(f"{key}: {fault}")
     _check_mqtt(result["mqtt"])
     if 0 < len(result["rpc"]["backend_key"]) < 16:
         raise ConfigError("rpc.backend_key: must have at least 16 characters")

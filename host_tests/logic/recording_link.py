@@ -2,11 +2,13 @@
 
 import json
 
-from tapauth import log
+from tapauth import log, topics
 
 
 class RecordingLink:
-    """`sent` has (topic, value) of everything published or enqueued, JSON decoded."""
+    """`sent` has (topic, value) of everything published or enqueued, JSON decoded. `names` are the
+    topic filters that count as subscribed; the board's own topics are below tapauth/b.
+    """
 
     def __init__(self):
         self.connected = True
@@ -15,6 +17,14 @@ class RecordingLink:
         self.sent = []
         self.ranks = []
         self.expired = []
+        self.names = []
+        self.replies_refused = 0
+
+    def may_reply(self, topic, replies=""):
+        if topics.takes_reply(topic, "tapauth/b/", self.names, replies):
+            return True
+        self.replies_refused += 1
+        return False
 
     def publish(self, topic, payload, retain=False):
         if not self.connected or not self.room:

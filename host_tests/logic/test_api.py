@@ -113,10 +113,10 @@ def test_reply_topics():
         ({"headers": {"replyTo": "a\0"}}, None),
         ({"headers": {"replyTo": "x" * 65536}}, None),
     ):
-        assert reply_topic(request) == expected, request
+        assert reply_topic(request, RecordingLink()) == expected, request
     for request in ([], None, 5, "x", {"headers": {"replyTo": 5}}, {"headers": {"replyTo": None}}):
         try:
-            reply_topic(request)
+            reply_topic(request, RecordingLink())
         except BadMessage:
             pass
         else:
@@ -353,6 +353,26 @@ def test_attached_notices_that_everest_is_gone():
     assert last[1][0]["sub_type"] == "EVerest's heartbeat lost"
     module.message("everest_api/1/auth_token_provider/nfc_reader/e2m/heartbeat", b"41")
     assert rig.link.take() == [("b/errors", [])]
+
+
+def test_attached_answers_everest_and_nothing_that_takes_it_for_more():
+    rig = Rig()
+    module, _ = make_attached(rig)
+    rig.link.names = list(module.subscriptions)
+    validator = "everest_api/1/auth_token_validator/local_list/"
+    for topic, count in (
+        (validator + "m2e/reply/7a4f0f8e", 1),
+        ("r/1", 1),
+        (validator + "e2m/validate_token", 0),
+        (validator + "m2e/validate_result_update", 0),
+        ("everest_api/1/auth_token_validator/of_another/m2e/reply/7a4f0f8e", 0),
+        ("everest_api/1/auth_token_provider/nfc_reader/m2e/provided_token", 0),
+        ("everest_api/1/auth_consumer/auth_api/e2m/token_validation_status", 0),
+        ("tapauth/b/time", 0),
+    ):
+        request = {"headers": {"replyTo": topic}, "payload": TOKEN}
+        assert module.message(validator + "e2m/validate_token", json.dumps(request).encode())
+        assert [to for to, _ in rig.link.take()] == [topic] * count
 
 
 # Errors and time

@@ -72,6 +72,15 @@ def test_values_out_of_range_are_named():
         ({"board_id": ""}, "board_id: 0 characters"),
         ({"board_id": "a+b"}, "board_id: + and #"),
         ({"base_topic": "a/#"}, "base_topic: + and #"),
+        ({"base_topic": "$SYS/a"}, "base_topic: topics that begin with $"),
+        ({"board_id": "a\x01"}, "board_id: control characters"),
+        ({"board_id": "a\uffff"}, "board_id: control characters"),
+        ({"everest": {"auth_consumer_id": "a\n"}}, "everest.auth_consumer_id: control char"),
+        ({"everest": {"auth_token_provider_id": "+"}}, "everest.auth_token_provider_id: + and"),
+        ({"everest": {"topic_prefix": "\x7f/"}}, "everest.topic_prefix: control char"),
+        ({"everest": {"topic_version": "\x80"}}, "everest.topic_version: control char"),
+        ({"mqtt": {"host": "x", "client_id": "a\x02"}}, "mqtt.client_id: control characters"),
+        ({"mqtt": {"host": "x", "user": "a\ufdd0"}}, "mqtt.user: control characters"),
     ):
         text = refusal(change)
         assert text.startswith(start), text
@@ -84,6 +93,8 @@ def test_missing_keys_are_named():
         ("[]", "the configuration: must be an object"),
         ("{", "the configuration is not valid JSON"),
         ("", "the configuration is not valid JSON"),
+        ('{"board_id": "\\ud83d", "mqtt": {"host": "x"}}', "the configuration is not valid JSON"),
+        ('{"board_id" "b", "mqtt": {"host": "x"}}', "the configuration is not valid JSON"),
     ):
         try:
             config.parse(text)

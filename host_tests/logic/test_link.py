@@ -253,7 +253,7 @@ def test_tls_without_a_set_clock_is_not_tried():
 
 
 def test_counters_have_one_name_each():
-    assert len(Scene({}).link.counters()) == 11
+    assert len(Scene({}).link.counters()) == 12
 
 
 # Requests that ask for answers

@@ -67,7 +67,7 @@ class Attached:
         return True
 
     def _validate_token(self, request) -> None:
-        reply_to = reply_topic(request)
+        reply_to = reply_topic(request, self._link, self._validator + "m2e/reply/")
         token = request.get("payload")
         error = check_provided_token(token)
         if error:

@@ -43,7 +43,7 @@ class AuthConsumer(ApiModule):
 
     def _withdraw(self, payload: bytes) -> None:
         request = load(payload)
-        reply_to = reply_topic(request)
+        reply_to = reply_topic(request, self._link)
         # Without `payload` the request is no request for anything, and not one for everything.
         result = self._station.withdraw(request.get("payload"))
         self.reply(reply_to, result)
@@ -59,7 +59,7 @@ class AuthConsumer(ApiModule):
             raise BadMessage("not a string of at most 36 printable characters")
 
     def _get_status(self, payload: bytes) -> None:
-        reply_to = reply_topic(load(payload))
+        reply_to = reply_topic(load(payload), self._link)
         if not reply_to:
             raise BadMessage("no replyTo to answer to")
         self._link.publish(reply_to, self._last)

@@ -38,7 +38,7 @@ class Discovery:
         if not (name == "discover" and not kind) and name != "query-modules":
             return False
         try:
-            reply_to = reply_topic(load(payload))
+            reply_to = reply_topic(load(payload), self._link)
             if not reply_to:
                 raise BadMessage("no replyTo to answer to")
         except BadMessage as error:

@@ -5,10 +5,8 @@ the communication check.
 import json
 
 from tapauth import json_in
-from tapauth.compat import const
 from tapauth.errors import COMMUNICATION_FAULT
 
-_TOPIC_MAX = const(65535)
 INITIAL = "Initial communication check"
 LOST = "Bridge to implementation connection lost"
 
@@ -25,11 +23,11 @@ def load(payload: bytes):
         raise BadMessage("not JSON")
 
 
-def reply_topic(request) -> str | None:
+def reply_topic(request, link, replies: str = "") -> str | None:
     """Where the reply to a request envelope goes; None when nobody asked for one.
 
-    Raises BadMessage when `replyTo` is no string. A topic that cannot be published to counts as
-    none: the request is carried out all the same.
+    Raises BadMessage when `replyTo` is no string. A topic that no reply may go to counts as none,
+    and the link counts it: the request is carried out all the same. See Link.may_reply.
     """
     if not isinstance(request, dict):
         raise BadMessage("request is not an object")
@@ -39,16 +37,7 @@ def reply_topic(request) -> str | None:
     topic = headers["replyTo"]
     if not isinstance(topic, str):
         raise BadMessage("replyTo is not a string")
-    try:
-        length = len(topic.encode())
-    except UnicodeError:  # half a surrogate pair
-        length = 0
-    if not 1 <= length <= _TOPIC_MAX:
-        return None
-    for wrong in "+#\0":
-        if wrong in topic:
-            return None
-    return topic
+    return topic if link.may_reply(topic, replies) else None
 
 
 class CommunicationCheck:

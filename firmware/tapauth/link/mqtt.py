@@ -10,9 +10,10 @@ import random
 
 from umqtt import simple
 
-from tapauth import __version__
+from tapauth import __version__, topics
 from tapauth.compat import const, hang_up, read_into, sleep_ms
 from tapauth.core.effects import ORDINARY
+from tapauth.json_in import decode
 from tapauth.link.framing import (
     CONNACK,
     PINGRESP,
@@ -70,6 +71,7 @@ class Link:
         self.malformed = 0
         self.duplicates = 0
         self.refused = 0
+        self.replies_refused = 0
         self.outbox = Outbox(
             settings["outbox_messages"], settings["outbox_bytes"], settings["timeout_ms"]
         )
@@ -92,6 +94,8 @@ class Link:
         self.on_message = on_message
         self._on_up = on_up
         self._status_topic = status_topic.encode()
+        self._own = status_topic[: status_topic.rfind("/") + 1]
+        self._retained = False
         self._frames = FrameSocket(settings["max_message_bytes"], _LONGEST + _RESERVE)
         # Encoded, because umqtt counts the characters of a string, not its bytes.
         self._client = simple.MQTTClient(
@@ -138,6 +142,7 @@ class Link:
             "mqtt_malformed": self.malformed,
             "mqtt_duplicates": self.duplicates,
             "mqtt_refused": self.refused,
+            "mqtt_replies_refused": self.replies_refused,
             "mqtt_lookup_ms": self._resolver.blocked_ms if self._resolver else 0,
         }
 
@@ -215,6 +220,15 @@ class Link:
         now = self._clock.now()
         self.outbox.expire(_bytes(topic), now)
         self._pump(now)
+
+    def may_reply(self, topic: str, replies: str = "") -> bool:
+        """Whether a reply may go where somebody wants it, by topics.takes_reply. False, and
+        counted: it may not. `replies` is what EVerest's topics for replies to us begin with.
+        """
+        if topics.takes_reply(topic, self._own, self.subscriptions.names, replies):
+            return True
+        self.replies_refused += 1
+        return False
 
     def subscribe(self, name: str) -> None:
         """Ask for the messages of a topic filter, now and after each connect."""
@@ -548,8 +562,10 @@ class Link:
 
     def _arrived(self, topic: bytes, payload: bytes) -> None:
         try:
-            name = topic.decode()
-        except UnicodeError:
+            name = decode(topic)
+        except ValueError:
+            name = "\0"
+        if not topics.is_text(name):
             self.malformed += 1
             return
         self._call(self.on_message, name, payload)
