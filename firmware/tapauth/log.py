@@ -9,6 +9,7 @@ import binascii
 import hashlib
 
 from tapauth.compat import const, trace_lines
+from tapauth.topics import is_text
 
 DEBUG = const(0)
 INFO = const(1)
@@ -52,7 +53,10 @@ class Log:
     def _show(self, argument):
         if isinstance(argument, dict):
             return "token " + self.name(argument)
-        if isinstance(argument, (str, int, float)) or argument is None:
+        if isinstance(argument, str):
+            # A line break in a stranger's word would make two lines, the second all his.
+            return argument if is_text(argument) else "<odd text>"
+        if isinstance(argument, (int, float)) or argument is None:
             return argument
         if isinstance(argument, Exception):
             # An exception's text may quote what it choked on; a number (errno) cannot.

@@ -341,7 +341,10 @@ def test_attached_shows_the_fate_of_a_tap():
     assert shown == [(TOKEN, "UsedToStart", [])]
     for payload in (b"5", b'{"token":{},"status":"x"}', b'{"status":"x"}'):
         assert module.message(topic, payload)
+    for status in (None, 5, "", "x", "usedtostart", "Processing Accepted"):
+        assert module.message(topic, json.dumps(dict(message, status=status)).encode())
     assert len(shown) == 1
+    assert module.refused == 9
 
 
 def test_attached_notices_that_everest_is_gone():

@@ -41,6 +41,15 @@ def test_a_token_is_shown_as_a_keyed_hash():
     assert log.token_name(b"other", CARD) != name
 
 
+def test_a_strangers_word_makes_no_line_of_its_own():
+    it, lines = make()
+    for word in ("x\n[    9.999] I auth: token 12345678: UsedToStart", "\x1b[2J", "\r", "\x9b2J"):
+        it.info("auth", "{} refused", word)
+    assert [line[12:] for line in lines] == ["I auth: <odd text> refused"] * 4
+    it.info("auth", "EVSE {}: {}", 1, "l\xe4dt")
+    assert lines[-1].endswith("EVSE 1: l\xe4dt")
+
+
 def test_what_might_hold_a_token_is_not_shown():
     it, lines = make()
     for value in ([CARD], b"04a1b2c3d4e5f6", ("04a1b2c3d4e5f6",), {"id_token": None}, {}):

@@ -16,6 +16,16 @@ _CHECK_MS = const(2000)
 _SILENCE_MS = const(10_000)
 """EVerest sends a heartbeat each second by default; after so long a silence it is gone."""
 _LOST = "EVerest's heartbeat lost"
+_STATUSES = (
+    "Processing",
+    "Accepted",
+    "Rejected",
+    "TimedOut",
+    "UsedToReauthorize",
+    "UsedToStart",
+    "UsedToStop",
+    "Withdrawn",
+)
 
 
 class Attached:
@@ -84,8 +94,8 @@ class Attached:
         if error:
             raise BadMessage(error)
         status = message.get("status")
-        if not isinstance(status, str):
-            raise BadMessage("status is not a string")
+        if type(status) is not str or status not in _STATUSES:
+            raise BadMessage("status is none of its enum")
         self._on_status(message["token"], status, message.get("messages") or [])
 
     def _heartbeat(self, value) -> None:

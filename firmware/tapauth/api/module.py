@@ -130,7 +130,9 @@ class ApiModule:
                 operation(payload)
         except BadMessage as error:
             self.refused += 1
-            self._log.warning(self.kind, "{} refused: {}", name.partition("/")[0], str(error))
+            # A name that is none of ours is a stranger's word.
+            known = name if name in self.operations else "message"
+            self._log.warning(self.kind, "{} refused: {}", known, str(error))
         return True
 
     def other(self, name: str, payload: bytes) -> None:
