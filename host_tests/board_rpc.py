@@ -33,7 +33,7 @@ link = Link(
     config["mqtt"],
     clock,
     log,
-    lambda topic, payload: adapter.message(topic, payload),
+    lambda topic, payload, retained: adapter.message(topic, payload),
     lambda: print("up"),
 )
 adapter = MqttRpc(service, link, config["base_topic"])

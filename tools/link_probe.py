@@ -53,7 +53,7 @@ class Probe:
     def up(self) -> None:
         print("LINE up", self.link.sessions)
 
-    def message(self, topic: str, payload: bytes) -> None:
+    def message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == "probe/in/stop":
             self.stopping.set()
         elif topic == "probe/in/rest":

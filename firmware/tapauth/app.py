@@ -5,7 +5,6 @@ App has what every board needs; the two roles (tapauth.roles) add theirs.
 """
 
 import asyncio
-import json
 import os
 
 import tapauth_slot
@@ -18,6 +17,7 @@ from tapauth.errors import COMMUNICATION_FAULT, VENDOR_ERROR, VENDOR_WARNING, Er
 from tapauth.feedback import ACCEPTED, FAULT, OFFLINE, READING, REFUSED, Feedback
 from tapauth.feedback import run as run_feedback
 from tapauth.health import Health
+from tapauth.json_in import load
 from tapauth.link.mqtt import Link
 from tapauth.log import LEVELS, Log
 from tapauth.network import Network
@@ -62,6 +62,7 @@ class App:
         self.log = log
         self.apis: list = []
         self.refused = 0
+        self.retained = 0
         self._time_topic = base + "/time"
         self.trial = trial
         self.tail = tail
@@ -147,6 +148,7 @@ class App:
         counters = {
             "reader_stall_us": self.reader_stall.longest_us,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
+            "messages_retained": self.retained,
             "network_outages": self.network.outages,
             "time_refused": self.wallclock.refused,
         }
@@ -218,9 +220,15 @@ class App:
 
     # The link.
 
-    def _message(self, topic: str, payload: bytes) -> None:
+    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         try:
-            if not self._is_time(topic, payload):
+            if topic == self._time_topic:
+                self._take_time(payload, retained)
+            elif retained:
+                # Whoever said it did not say it now: a broker repeats it at each connect.
+                self.retained += 1
+                self.log.debug("app", "a retained message was left aside")
+            else:
                 for api in self.apis:
                     if api.message(topic, payload):
                         break
@@ -298,19 +306,17 @@ class App:
 
         await ntp.keep_time(self.settings["clock"]["ntp_host"], self.wallclock, self.log, beat)
 
-    def _is_time(self, topic: str, payload: bytes) -> bool:
-        if topic != self._time_topic:
-            return False
+    def _take_time(self, payload: bytes, retained: bool) -> None:
         before = self.wallclock.refused
         try:
-            right = self.wallclock.set_from(json.loads(payload.decode()))
+            # A retained time is late by as long as it was kept.
+            right = self.wallclock.set_from(load(payload), retained)
         except ValueError:
             right = False
         if not right:
             self.refused += 1
             if self.wallclock.refused == before:
                 self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
-        return True
 
     def _time_refused(self) -> None:
         """A time of day cannot be right. As whoever sends it may do so often, this is told now

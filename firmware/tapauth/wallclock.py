@@ -96,11 +96,19 @@ class WallClock:
         self._on_set(unix_seconds, now)
         return True
 
-    def set_from(self, value) -> bool:
-        """Set from a JSON value: Unix seconds, or RFC 3339 text. False when it is neither."""
+    def set_from(self, value, only_forward: bool = False) -> bool:
+        """Set from a JSON value: Unix seconds, or RFC 3339 text. False when it is neither.
+
+        `only_forward` leaves the clock as it is when it is known and not behind.
+        """
         if isinstance(value, str):
             value = parse_rfc3339(value)
-        return type(value) is int and self.set(value)
+        if type(value) is not int:
+            return False
+        now = self.unix()
+        if only_forward and now is not None and value <= now:
+            return True
+        return self.set(value)
 
     def day_to_keep(self) -> int:
         """A day to keep in place of the one that is kept, or 0."""

@@ -133,16 +133,21 @@ class Scene:
         self.refusing = False
         self.lines: list[str] = []
         self.messages: list[tuple[str, bytes]] = []
+        self.retained: list[tuple[str, bool]] = []
         self.greetings: list = []
         self.ups = 0
         self.link = mqtt.Link(
             mqtt_settings,
             self.clock,
             log.Log(self.clock, b"", write=self.lines.append),
-            lambda topic, payload: self.messages.append((topic, payload)),
+            self._take,
             self._up,
             "base/status",
         )
+
+    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
+        self.messages.append((topic, payload))
+        self.retained.append((topic, retained))
 
     def _up(self) -> None:
         self.ups += 1

@@ -419,3 +419,15 @@ def test_the_wall_clock_takes_what_can_be_right():
     assert told == [(1_900_000_000, 10_500)]
     clock.advance(2_000)
     assert wall.unix() == 1_900_000_002
+
+
+def test_a_time_that_was_kept_moves_the_clock_only_forward():
+    clock = MovedClock()
+    wall = WallClock(clock, lambda unix, now: None)
+    assert wall.set_from(1_900_000_000, True), "better than none"
+    assert wall.set_from("2029-01-01T00:00:00Z", True), "in order, and no news"
+    assert wall.set_from(1_900_000_000, True)
+    assert not wall.set_from(5, True)
+    assert wall.unix() == 1_900_000_000
+    assert wall.set_from(1_900_000_010, True)
+    assert wall.unix() == 1_900_000_010

@@ -180,7 +180,7 @@ def test_a_fault_in_what_is_called_does_not_cost_the_session():
     async def script(scene):
         stream = await scene.connect()
 
-        def broken(topic, payload):
+        def broken(topic, payload, retained):
             scene.messages.append((topic, payload))
             raise KeyError("04a1b2c3")
 
@@ -202,6 +202,46 @@ def test_a_topic_that_is_no_text_is_counted():
         await scene.pass_ms()
         assert scene.messages == [GOT]
         assert scene.link.malformed == 1
+
+    play(script)
+
+
+def test_a_topic_that_no_topic_can_be_is_counted():
+    async def script(scene):
+        stream = await scene.connect()
+        for topic in (b"a\n", b"\xed\xa0\xbd", b"\xc0\x80", b"a\xef\xbf\xbf", b"\0"):
+            stream.say(bytes((0x30, 3 + len(topic), 0, len(topic))) + topic + b"x")
+        stream.say(HELLO)
+        await scene.pass_ms()
+        assert scene.messages == [GOT]
+        assert scene.link.malformed == 5
+
+    play(script)
+
+
+def test_whether_a_message_was_retained_goes_with_it():
+    async def script(scene):
+        stream = await scene.connect()
+        stream.say(message("a", b"1", flags=1) + message("b", b"2"))
+        stream.say(message("c", b"3", 7, flags=1) + message("d", b"4", 8) + HELLO)
+        await scene.pass_ms()
+        told = [("a", True), ("b", False), ("c", True), ("d", False), ("a/b", False)]
+        assert scene.retained == told
+
+    play(script)
+
+
+def test_a_reply_goes_to_nothing_of_the_boards_own():
+    async def script(scene):
+        scene.link.subscribe("x/m/#")
+        scene.link.subscribe("y/+/z")
+        for topic in ("base/time", "base", "x/m/a", "x/m", "y/1/z", "a\n", "", "q/m2e/a"):
+            assert not scene.link.may_reply(topic), topic
+        assert scene.link.counters()["mqtt_replies_refused"] == 8
+        for topic in ("basement", "x/n", "y/1/2/z", "reply/1"):
+            assert scene.link.may_reply(topic), topic
+        assert scene.link.may_reply("q/m2e/reply/1", "q/m2e/reply/")
+        assert scene.link.counters()["mqtt_replies_refused"] == 8
 
     play(script)
 
@@ -262,7 +302,7 @@ def test_counters_have_one_name_each():
 async def answers_to(scene, stream, count, size, pongs=True) -> int:
     """Answer `count` requests that come at once, each with `size` bytes; returns how many went."""
 
-    def answer(topic, payload):
+    def answer(topic, payload, retained):
         scene.messages.append((topic, payload))
         scene.link.publish("reply/" + payload.decode(), b"r" * size)
 
@@ -336,7 +376,9 @@ def test_a_message_longer_than_the_window_goes_alone():
 def test_a_flood_of_requests_does_not_keep_a_long_message_waiting():
     async def script(scene):
         stream = await scene.connect()
-        scene.link.on_message = lambda topic, payload: scene.link.publish("reply", bytes(600))
+        scene.link.on_message = lambda topic, payload, retained: scene.link.publish(
+            "reply", bytes(600)
+        )
         for _ in range(400):
             stream.say(message("request/" + "x" * 40, b"1234"))
         replies = 0

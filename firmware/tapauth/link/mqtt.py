@@ -57,10 +57,14 @@ def _bytes(text) -> bytes:
 class Link:
     """One MQTT session that heals itself.
 
-    `settings` is the "mqtt" object of the configuration; `on_message(topic, payload)` gets a
-    string and bytes; `on_up()` is called after each connect, when all subscriptions are
-    confirmed. `status_topic`, if given, holds {"state": "online" or "offline", "version"},
-    retained. `connected` is true from on_up to the loss of the connection.
+    `settings` is the "mqtt" object of the configuration; `on_message(topic, payload, retained)`
+    gets a string, bytes, and whether the broker says that it kept the message for whoever
+    subscribes: proof that the message may be old, while its absence proves nothing. `on_up()` is
+    called after each connect, when all subscriptions are confirmed. `status_topic`, if given,
+    holds {"state": "online" or "offline", "version"}, retained, and what is beside and below it
+    is the board's own. `connected` is true from on_up to the loss of the connection.
+
+    Topics are the caller's to check: topics.py says what may be one.
     """
 
     def __init__(self, settings: dict, clock, log, on_message, on_up, status_topic: str = ""):
@@ -545,6 +549,7 @@ class Link:
             self._client.publish(self._status_topic, self._status(state), True)
 
     def _take_message(self, kind: int) -> None:
+        self._retained = bool(kind & 1)  # umqtt does not tell
         if kind & 6 == 0:
             self._client.wait_msg()
             return
@@ -568,7 +573,7 @@ class Link:
         if not topics.is_text(name):
             self.malformed += 1
             return
-        self._call(self.on_message, name, payload)
+        self._call(self.on_message, name, payload, self._retained)
 
     def _call(self, function, *arguments) -> None:
         try:
