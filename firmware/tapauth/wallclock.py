@@ -106,7 +106,7 @@ class WallClock:
         if type(value) is not int:
             return False
         now = self.unix()
-        if only_forward and now is not None and value <= now:
+        if only_forward and now is not None and (parse_rfc3339(BUILT) or 0) <= value <= now:
             return True
         return self.set(value)
 

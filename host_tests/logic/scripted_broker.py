@@ -4,10 +4,16 @@ import asyncio
 import json
 
 from tapauth import config, log
+from tapauth.compat import MICROPYTHON, unload
 from tapauth.link import mqtt
 
 from moved_clock import MovedClock
 
+DEFAULTS = config.parse(json.dumps({"board_id": "b", "mqtt": {"host": "10.0.0.1"}}))["mqtt"]
+if MICROPYTHON:
+    # As on a board: its tables are large, and nobody needs them any more.
+    del config
+    unload("tapauth.config")
 TURNS = 12
 """Turns of the event loop that any reaction is done in."""
 
@@ -124,8 +130,7 @@ class Scene:
     """A link, the streams that it opened, and the time."""
 
     def __init__(self, settings: dict):
-        text = json.dumps({"board_id": "b", "mqtt": {"host": "10.0.0.1"}})
-        mqtt_settings = config.parse(text)["mqtt"]
+        mqtt_settings = dict(DEFAULTS)
         mqtt_settings.update(settings)
         self.clock = MovedClock(1000)
         self.streams: list[Stream] = []
