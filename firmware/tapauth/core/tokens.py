@@ -15,8 +15,14 @@ MAX_ID = 36
 # number (text of at most so many characters, no NUL), a string (an enum: the values between
 # spaces, which cost less than a string each), a list [shape, fewest, most] (an array), a pair of
 # dicts in a tuple (an object's required and optional members), the types int and bool, or
-# parse_rfc3339.
+# one of the functions parse_rfc3339 and _evse_id, which return None for what is wrong.
 _LONG = 65535
+
+
+def _evse_id(value) -> int | None:
+    """An EVSE's number, whether there is such an EVSE or not; None for what is none."""
+    return value if type(value) is int and value >= 1 else None
+
 
 _ID_TYPES = " Central eMAID MacAddress ISO14443 ISO15693 KeyCode Local NoAuthorization "
 _ID_TOKEN = (
@@ -41,7 +47,7 @@ _PROVIDED_TOKEN = (
     {
         "request_id": int,
         "parent_id_token": _ID_TOKEN,
-        "connectors": [int, 0, _LONG],
+        "connectors": [_evse_id, 0, _LONG],
         "prevalidated": bool,
         "certificate": -5500,
         "iso15118CertificateHashData": [_CERTIFICATE_HASH, 1, 4],
@@ -63,7 +69,7 @@ _VALIDATION_RESULT = (
         "NoCertificateAvailable CertChainError ContractCancelled ",
         "expiry_time": parse_rfc3339,
         "parent_id_token": _ID_TOKEN,
-        "evse_ids": [int, 0, _LONG],
+        "evse_ids": [_evse_id, 0, _LONG],
         "reservation_id": int,
         "allowed_energy_transfer_modes": [
             (
@@ -153,6 +159,8 @@ def _check(value, shape, name: str) -> str | None:
         return None
     if shape is parse_rfc3339:
         return name + " is no RFC 3339 date-time" if parse_rfc3339(value) is None else None
+    if shape is _evse_id:
+        return name + " names what is no EVSE id" if _evse_id(value) is None else None
     # `true` is no integer here, nor is 1.7 or 1.0.
     return None if type(value) is shape else name + " is of the wrong type"
 
