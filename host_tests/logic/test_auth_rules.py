@@ -22,17 +22,26 @@ ANYONE = (lambda provided: result(),)
 # Duplicates.
 
 
-def test_a_token_in_process_is_a_duplicate_whatever_its_case_and_type():
+def test_a_token_in_process_is_a_duplicate_whatever_its_case():
     charger = Charger()
     charger.swipe(T1, [1, 2])
     assert charger.letters() == "PA"
     charger.swipe(T1.lower(), [2])
-    charger.provide(token(T1, id_token=id_token(T1, "Local")))
+    charger.provide(token(T1, id_token=id_token(T1.lower())))
     assert charger.letters() == "PA"
     assert charger.counter("duplicates") == 2
     charger.wait(1000)
     charger.swipe(T1.lower(), [1, 2])
     assert charger.letters() == "PAOPA"
+
+
+def test_a_card_is_not_kept_waiting_by_its_value_in_another_type():
+    charger = Charger()
+    charger.provide(token(T2, [1, 2], id_token=id_token(T2, "Local")))
+    assert charger.letters(T2) == "PA"
+    charger.swipe(T2, [1, 2])
+    assert charger.letters(T2) == "PAPA"
+    assert charger.counter("duplicates") == 0
 
 
 def test_a_granted_token_is_a_duplicate():
@@ -107,11 +116,54 @@ def test_used_to_stop_carries_parent_and_evse():
     assert charger.requests == []
 
 
-def test_the_card_of_the_parent_stops_unvalidated():
+def test_a_card_that_looks_like_the_parent_stops_nobodys_charge():
     charger = started()
-    charger.swipe(PAR)
-    assert charger.letters(PAR) == "PX"
-    assert charger.last("UsedToStop") == token(PAR, [1], parent_id_token=id_token(PAR))
+    charger.swipe(PAR)  # no validator knows it
+    charger.swipe(PAR, [1])
+    assert charger.letters(PAR) == "PRPR"
+    charger.validators = always(result(), result())  # it is known, and of no family
+    charger.swipe(PAR, [1])
+    assert charger.letters(PAR) == "PRPRPR"
+    assert "stop_transaction" not in [command[0] for command in charger.commands]
+    charger.validators = always(result("Invalid"), result(parent=PAR))
+    charger.swipe(PAR, [1])
+    assert charger.letters(PAR) == "PRPRPRPX"
+
+
+def test_the_value_of_a_card_in_another_type_stops_nobodys_charge():
+    charger = started(value=T2)
+    for type in ("Local", "ISO15693", "Central"):
+        charger.provide(token(T2, [1], id_token=id_token(T2, type)))
+    assert charger.letters(T2) == "PRPRPR"
+    assert charger.commands == []
+    charger = started(value=T2, stop_transaction_on_reswipe=False)
+    charger.provide(token(T2, [1], id_token=id_token(T2, "Local")))
+    assert charger.letters(T2) == "PR"  # nor does it pass for the driver
+
+
+def test_a_parent_of_another_type_is_another_family():
+    charger = started()
+    other = with_members(result(), parent_id_token=id_token(PAR, "Central"))
+    charger.validators = always(other, other)
+    charger.swipe(T3, [1])
+    assert charger.letters(T3) == "PR"
+    assert charger.commands == []
+
+
+def test_nothing_is_said_to_be_stopped_where_nothing_runs():
+    for members in ({}, {"stop_transaction_on_reswipe": False}):
+        charger = Charger(**members)
+        charger.ev(1)
+        charger.swipe(T1, [1])
+        charger.forget()
+        charger.swipe(T1, [1])
+        charger.swipe(T1.lower())
+        assert charger.statuses == charger.commands == []
+        assert charger.counter("duplicates") == 2
+        charger.swipe(PAR)
+        charger.swipe(PAR, [1])
+        assert "X" not in charger.letters(PAR) and "U" not in charger.letters(PAR)
+        assert charger.commands == []
 
 
 def test_the_first_named_evse_is_stopped():
@@ -145,18 +197,34 @@ def test_stop_by_parent_of_another_type_of_token():
     assert charger.letters(T3) == "PX"
     used = token(T3, [1], parent_id_token=id_token(PAR), **PNC)
     assert charger.last("UsedToStop") == used
-    assert charger.commands == [("stop_transaction", 1, "Local", token(T3, [1, 2], **PNC))]
+    assert charger.commands == [("stop_transaction", 1, "Local", token(T3, [1], **PNC))]
 
 
-def test_a_transaction_of_the_parents_own_card_is_stopped_by_its_family():
+def test_a_stop_by_parent_tells_the_evse_where_its_card_was_used():
+    for connectors in (None, [1, 2], [2]):
+        charger = started(evse_id=2)
+        charger.swipe(T3, connectors, request_id=4)
+        expected = [("stop_transaction", 2, "Local", token(T3, [2], request_id=4))]
+        assert charger.commands == expected
+
+
+def test_a_card_that_looks_like_the_parent_is_not_stopped_by_the_family():
+    vouched = False
     charger = Charger(
-        validators=[lambda p: result(parent=None if p["id_token"]["value"] == PAR else PAR)]
+        validators=[
+            lambda p: result(parent=PAR if vouched or p["id_token"]["value"] != PAR else None)
+        ]
     )
     charger.swipe(PAR, [1])
     charger.tx(1)
-    charger.validators = always(result(parent=PAR))
+    charger.swipe(T1, [1])
+    assert charger.letters() == "PR"
+    charger.end(1)
+    vouched = True  # a validator says that it is one of them
+    charger.swipe(PAR, [1])
+    charger.tx(1)
     charger.swipe(T1, [1, 2])
-    assert charger.letters() == "PX"
+    assert charger.letters() == "PRPX"
 
 
 def test_prioritized_authorization_comes_before_a_stop_by_parent():

@@ -14,7 +14,7 @@ from tapauth.core.effects import AUTHORIZE_RESPONSE as AUTHORIZE_RESPONSE
 from tapauth.core.effects import SAVE, STOP_TRANSACTION, WITHDRAW_AUTHORIZATION
 from tapauth.core.effects import STATUS as STATUS
 from tapauth.core.effects import VALIDATE as VALIDATE
-from tapauth.core.evse import TRANSITIONS, Evse, key_of_parent
+from tapauth.core.evse import TRANSITIONS, Evse, key_of, key_of_parent
 from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
 from tapauth.core.tokens import (
     check_connection_timeout,
@@ -24,7 +24,6 @@ from tapauth.core.tokens import (
     check_validation_result,
     check_validation_result_update,
     check_withdraw_request,
-    normal,
 )
 
 _NO_EFFECTS: tuple = ()
@@ -63,18 +62,16 @@ class Authorizer(TokenPath):
         error = check_provided_token(token)
         if error:
             return self._refuse("refused_tokens", error)
-        id_token = token["id_token"]
-        key = normal(id_token)
+        key = key_of(token["id_token"])
         evses = self._referenced(token)
-        if self._is_duplicate(key, id_token["type"], evses):
+        if self._is_duplicate(key, evses):
             self.counters["duplicates"] += 1
             return None
         self._publish(token, "Processing")
         if token["authorization_type"] == "RFID":
             for evse in evses:
-                grant = evse.grant
-                if grant and key in (grant.key, grant.parent_key):
-                    self._publish(*self._stop_locally(evse, token, grant.parent))
+                if evse.grant and evse.grant.key == key:  # its transaction runs: no duplicate
+                    self._publish(*self._stop_locally(evse, token, token, evse.grant.parent))
                     return None
         if not self._is_worth_validating(evses):
             self._publish(token, "Rejected")
@@ -195,21 +192,19 @@ class Authorizer(TokenPath):
         evse_id = request.get("evse_id")
         if evse_id is not None and not self._evse(evse_id):
             return "EvseNotFound"
-        id_token = request.get("id_token")
-        key = normal(id_token) if id_token else None
-        id_type = id_token["type"] if id_token else None
+        key = key_of(request["id_token"]) if "id_token" in request else None
         found = False
         for process in list(self._tokens):
             token = process.token
-            if (
-                not id_token or (process.key == key and token["id_token"]["type"] == id_type)
-            ) and (evse_id is None or "connectors" not in token or evse_id in token["connectors"]):
+            if key in (None, process.key) and (
+                evse_id is None or "connectors" not in token or evse_id in token["connectors"]
+            ):
                 self._finish(process, "Withdrawn")
                 found = True
         for evse in self.evses:
             if evse_id is None or evse.id == evse_id:
                 grant = evse.grant
-                if not id_token or (grant and grant.is_of(key, id_type)):
+                if key is None or (grant and grant.key == key):
                     found = self._withdraw_from(evse) or found
         return "Accepted" if found else "AuthorizationNotFound"
 
@@ -326,12 +321,12 @@ class Authorizer(TokenPath):
             self._publish(grant.rebuilt(evse.id), "Withdrawn")
         return True
 
-    def _is_duplicate(self, key: str, id_type: str, evses: list[Evse]) -> bool:
+    def _is_duplicate(self, key: str, evses: list[Evse]) -> bool:
         for process in self._tokens:
             if process.key == key:
                 return True
         for evse in evses:
-            if evse.grant and not evse.transaction_active and evse.grant.is_of(key, id_type):
+            if evse.grant and not evse.transaction_active and evse.grant.key == key:
                 return True
         return False
 

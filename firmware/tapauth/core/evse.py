@@ -1,6 +1,7 @@
 """An EVSE as the authorization core sees it: connectors, the grant, the transaction, one timer."""
 
 from tapauth.compat import const
+from tapauth.core.tokens import normal
 
 _AVAILABLE = const(0)
 _UNAVAILABLE = const(1)
@@ -29,10 +30,16 @@ TRANSITIONS = {
 }
 
 
+def key_of(id_token: dict) -> str:
+    """What an IdToken is compared by: its type, and its value in whichever spelling."""
+    return id_token["type"] + ":" + normal(id_token)
+
+
 def key_of_parent(parent: dict | None) -> str | None:
     """What a parent id is compared by, whatever its case; None for none and for an empty one.
 
-    An empty parent id is no parent: it would make strangers one family.
+    Its type does not matter: a group is known by its name, which tables, pages and validators give
+    different types. An empty parent id is no parent: it would make strangers one family.
     """
     return parent["value"].lower() or None if parent else None
 
@@ -49,10 +56,6 @@ class Grant:
         self.parent_key = key_of_parent(parent)
         self.withdrawn = False
         """Withdrawn was published; the EVSE has yet to report that it is Deauthorized."""
-
-    def is_of(self, key: str | None, id_type: str | None) -> bool:
-        """Whether it was granted to this very id token."""
-        return self.key == key and self.token["id_token"]["type"] == id_type
 
     def rebuilt(self, evse_id: int) -> dict:
         """The token with only what an EVSE's identifier keeps of it, parent id included."""

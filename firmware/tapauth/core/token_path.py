@@ -144,12 +144,14 @@ class TokenPath:
         self._tokens.remove(process)
         self._publish(token or process.token, status)
 
-    def _stop_locally(self, evse: Evse, token: dict, parent: dict | None) -> tuple[dict, str]:
+    def _stop_locally(
+        self, evse: Evse, token: dict, id_tag: dict, parent: dict | None
+    ) -> tuple[dict, str]:
         """Stop the transaction of `token` or its parent. Returns what to publish."""
         used = _at(token, parent, [evse.id])
         if not self.settings.stop_transaction_on_reswipe:
             return used, "UsedToReauthorize"
-        self.effects.append((STOP_TRANSACTION, evse.id, "Local", token))
+        self.effects.append((STOP_TRANSACTION, evse.id, "Local", id_tag))
         return used, "UsedToStop"
 
     def _ask_next(self, process: Process, now: int) -> None:
@@ -175,7 +177,7 @@ class TokenPath:
     def _is_master_pass(self, result: dict) -> bool:
         parent = result.get("parent_id_token")
         return bool(
-            self._group and parent and _accepted(result) and key_of_parent(parent) == self._group
+            self._group and parent and _accepted(result) and parent["value"].lower() == self._group
         )
 
     def _decide(self, process: Process, now: int) -> None:
@@ -223,10 +225,10 @@ class TokenPath:
             if key is None:
                 continue
             for evse in evses:
-                grant = evse.grant
-                if grant and key in (grant.key, grant.parent_key):
+                if evse.grant and evse.grant.parent_key == key:
                     if evse.transaction_active:
-                        used, status = self._stop_locally(evse, process.token, parent)
+                        id_tag = _at(process.token, None, [evse.id])
+                        used, status = self._stop_locally(evse, process.token, id_tag, parent)
                         self._finish(process, status, used)
                     else:
                         # The family's first token still waits for its transaction.
