@@ -414,6 +414,97 @@ def test_a_refusal_goes_to_each_named_evse_that_exists():
     assert charger.commands == []
 
 
+# Cars that authorize themselves hear a refusal, or stay in their authorize loop.
+
+CARS = (PNC, {"authorization_type": "Autocharge"})
+
+
+def refusals(charger, provided, status="NotAtThisTime"):
+    """The EVSEs that heard that a token is refused, which is all that they heard."""
+    for command in charger.commands:
+        assert command[0] == "authorize_response" and command[2] == provided
+        assert command[3]["authorization_status"] == status
+    return [command[1] for command in charger.commands]
+
+
+def test_a_car_hears_that_nothing_is_available():
+    for car in CARS:
+        charger = Charger(validators=ANYONE)
+        charger.flt(1, 1)
+        charger.event(2, "Disabled", 1)
+        charger.event(2, "Disabled", 2)
+        for connectors, heard in (([1], [1]), ([2], [2]), ([2, 1, 7], [1, 2])):
+            charger.forget()
+            provided = token(T1, connectors, **car)
+            charger.provide(provided)
+            assert charger.letters() == "PR"
+            assert refusals(charger, provided) == heard
+        charger.forget()
+        charger.swipe(T1, [1])  # a card in front of the reader hears it there
+        charger.provide(token(T1, **car))
+        assert charger.commands == []
+
+
+def test_a_car_hears_that_nothing_is_available_any_more():
+    for answer, status in ((result(), "NotAtThisTime"), (result("Blocked"), "Blocked")):
+        charger = Charger().hold()
+        provided = token(T2, [1], **PNC)
+        charger.provide(provided)
+        charger.flt(1, 1)
+        charger.answer(result("Invalid"))
+        charger.answer(answer)
+        assert charger.letters(T2) == "PR"
+        assert refusals(charger, provided, status) == [1]
+
+
+def test_a_car_hears_that_too_many_wait():
+    charger = Charger(validators=ANYONE, max_tokens_in_process=1).hold()
+    charger.swipe(T2, [1, 2])
+    provided = token(T1, [1], **PNC)
+    charger.provide(provided)
+    assert charger.letters() == "PR"
+    assert refusals(charger, provided) == [1]
+
+
+def test_a_car_hears_that_a_master_pass_does_not_start():
+    for car in CARS:
+        charger = Charger((1, 1, 1))
+        charger.group(PAR)
+        provided = token(T1, [3, 1], **car)
+        charger.provide(provided)
+        assert charger.letters() == "PR"
+        assert refusals(charger, provided) == [1, 3]
+        # Also when the group is set while it waits for a plug-in.
+        charger = Charger((1, 1, 1))
+        charger.provide(provided)
+        charger.group(PAR)
+        charger.ev(1)
+        assert charger.letters() == "PAR"
+        assert refusals(charger, token(T1, [3, 1], parent_id_token=id_token(PAR), **car)) == [1, 3]
+
+
+def test_a_car_hears_that_its_family_waits():
+    charger = Charger((1, 1, 1))
+    charger.swipe(T1, [1])
+    charger.forget()
+    provided = token(T3, [1, 2], **PNC)
+    charger.provide(provided)
+    assert charger.letters(T3) == "PR"
+    assert refusals(charger, provided) == [2]  # and 1 is the family's
+
+
+def test_the_refusal_of_a_car_spares_the_driver_who_has_its_evse():
+    charger = Charger((1, 1, 1), ANYONE)
+    charger.swipe(T1, [1])
+    charger.swipe(T2, [2])
+    charger.tx(2)
+    charger.tx(3)
+    charger.forget()
+    charger.provide(token(T3, [1, 2, 3], **PNC))
+    assert charger.letters(T3) == "PR"
+    assert charger.commands == []
+
+
 def test_prevalidated_tokens():
     charger = Charger()
     charger.ev(1)

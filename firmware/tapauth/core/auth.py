@@ -74,10 +74,10 @@ class Authorizer(TokenPath):
                     self._publish(*self._stop_locally(evse, token, token, evse.grant.parent))
                     return None
         if not self._is_worth_validating(evses):
-            self._publish(token, "Rejected")
+            self._refuse_early(token)
         elif len(self._tokens) >= self.settings.max_tokens_in_process:
             self.counters["over_limit"] += 1
-            self._publish(token, "Rejected")
+            self._refuse_early(token)
         else:
             process = Process(token, key)
             self._tokens.append(process)

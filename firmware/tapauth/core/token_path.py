@@ -8,6 +8,8 @@ from tapauth.core.timestamps import parse_rfc3339
 NO_MESSAGES: list = []
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": NO_MESSAGES}
 """The result of a validator that failed."""
+_NOT_NOW = {"authorization_status": "NotAtThisTime", "tariff_messages": NO_MESSAGES}
+_CARS = ("PlugAndCharge", "Autocharge")
 
 
 class Process:
@@ -144,6 +146,24 @@ class TokenPath:
         self._tokens.remove(process)
         self._publish(token or process.token, status)
 
+    def _refuse_early(self, token: dict, process: Process | None = None) -> None:
+        """Reject a token without having tried to authorize it, `process` if it is in one.
+
+        A car that authorizes itself stays in its authorize loop until it hears a refusal. An EVSE
+        that another token uses hears none, and nor does the token's own transaction.
+        """
+        if token["authorization_type"] in _CARS and "connectors" in token:
+            result = process.results[-1] if process and process.results else _NOT_NOW
+            if _accepted(result):
+                result = _downgraded(result, "NotAtThisTime")
+            for evse in self.evses:
+                if evse.id in token["connectors"] and not (evse.grant or evse.transaction_active):
+                    self._respond(evse, token, result)
+        if process:
+            self._finish(process, "Rejected")
+        else:
+            self._publish(token, "Rejected")
+
     def _stop_locally(
         self, evse: Evse, token: dict, id_tag: dict, parent: dict | None
     ) -> tuple[dict, str]:
@@ -200,7 +220,7 @@ class TokenPath:
         ) and self._stop_by_parent(process, evses):
             return
         if not available:
-            self._finish(process, "Rejected")
+            self._refuse_early(process.token, process)
             return
         process.candidates = [evse for evse in evses if not evse.grant]
         self._try_results(process, now)
@@ -215,7 +235,7 @@ class TokenPath:
             used = _at(process.token, result["parent_id_token"], stopped)
             self._finish(process, "UsedToStop", used)
         else:
-            self._finish(process, "Rejected")
+            self._refuse_early(process.token, process)
 
     def _stop_by_parent(self, process: Process, evses: list[Evse]) -> bool:
         """Use the token on the transaction of its family, if one runs. False: there is none."""
@@ -232,7 +252,7 @@ class TokenPath:
                         self._finish(process, status, used)
                     else:
                         # The family's first token still waits for its transaction.
-                        self._finish(process, "Rejected")
+                        self._refuse_early(process.token, process)
                     return True
         return False
 
@@ -241,7 +261,7 @@ class TokenPath:
         results = process.results
         for result in results:
             if self._is_master_pass(result):  # the group was set while the token waited
-                self._finish(process, "Rejected")
+                self._refuse_early(process.token, process)
                 return
         while process.trying < len(results):
             result = results[process.trying]
