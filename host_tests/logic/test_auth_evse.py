@@ -84,15 +84,36 @@ def test_connector_faults_may_be_ignored():
     assert charger.letters() == "PAS"
 
 
-def test_an_unknown_connector_is_counted():
+def test_an_event_of_a_connector_that_is_not_there_does_nothing_at_all():
+    for ignored in (False, True):
+        for connector in (0, -5, 2, 9):
+            charger = accepting(ignore_connector_faults=ignored)
+            assert charger.flt(1, connector) == "no such connector"
+            assert charger.counter("refused_events") == 1
+            charger.event(1, "TransactionStarted", connector)
+            charger.event(1, "SessionResumed", connector)
+            assert charger.withdraw(evse_id=1) == "AuthorizationNotFound"
+            charger.swipe(T1, [1])
+            assert charger.letters() == "PAS"
+            # Nor does it take anything away.
+            granted = charger.auth.evses[0].grant
+            for name in ("Deauthorized", "TransactionFinished", "SessionFinished", "Disabled"):
+                assert charger.event(1, name, connector) == "no such connector"
+            assert charger.auth.evses[0].grant is granted
+            charger.tx(1)
+            charger.event(1, "TransactionFinished", connector)
+            assert charger.event(1, "ChargingStarted", connector) == "no such connector"
+            assert charger.counter("refused_events") == 9
+            charger.swipe(T1, [1])
+            assert charger.letters() == "PASPX"
+
+
+def test_a_plug_in_at_a_connector_that_is_not_there_serves_nobody():
     charger = accepting()
-    assert charger.flt(1, 2) == "no such connector"
-    assert charger.counter("refused_events") == 1
-    # A transaction on it is a transaction all the same.
-    charger.event(1, "TransactionStarted", 9)
-    charger.swipe(T1, [1])
-    assert charger.letters() == "PR"
-    assert charger.withdraw(evse_id=1) == "Accepted"
+    charger.swipe(T1, [1, 2])
+    refusal = charger.event(1, "SessionStarted", 2, session_started={"reason": "EVConnected"})
+    assert refusal == "no such connector"
+    assert charger.letters() == "PA"
 
 
 def test_a_disabled_evse_cannot_be_meant():

@@ -151,9 +151,13 @@ class Authorizer(TokenPath):
         evse = self._evse(evse_id)
         if error or not evse:
             return self._refuse("refused_events", error or "no such EVSE")
+        connector_id = event.get("connector_id", 1)
+        if not evse.has_connector(connector_id):
+            # Of an event that is wrong in one thing nothing is believed.
+            return self._refuse("refused_events", "no such connector")
         name = event["event"]
         if name in TRANSITIONS:
-            error = self._connector_event(evse, event.get("connector_id", 1), name)
+            self._connector_event(evse, connector_id, name)
         if name == "SessionStarted":
             if event["session_started"]["reason"] == "EVConnected":
                 self._plugged_in(evse, now)
@@ -161,7 +165,7 @@ class Authorizer(TokenPath):
             self._transaction_started(evse)
         elif name == "SessionResumed":
             # A transaction that outlived our restart, or the EVSE's.
-            self._connector_event(evse, event.get("connector_id", 1), "TransactionStarted")
+            self._connector_event(evse, connector_id, "TransactionStarted")
             self._transaction_started(evse)
         elif name == "TransactionFinished":
             if evse.transaction_active:
@@ -177,7 +181,7 @@ class Authorizer(TokenPath):
             evse.end_grant()
         if evse in self._queue:
             self._serve(evse, now)
-        return error
+        return None
 
     def withdraw(self, request: dict, now: int) -> str:
         """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult.
@@ -279,15 +283,14 @@ class Authorizer(TokenPath):
 
     # EVSEs.
 
-    def _connector_event(self, evse: Evse, connector_id: int, name: str) -> str | None:
+    def _connector_event(self, evse: Evse, connector_id: int, name: str) -> None:
         if self.settings.ignore_connector_faults and name.startswith("PermanentFault"):
-            return None
-        known = evse.connector_event(connector_id, name)
+            return
+        evse.connector_event(connector_id, name)
         if name == "SessionFinished":
             # An EVSE has one session: whichever connector it names, none stays occupied.
             for other in range(1, len(evse.connectors) + 1):
                 evse.connector_event(other, name)
-        return None if known else self._refuse("refused_events", "no such connector")
 
     def _plugged_in(self, evse: Evse, now: int) -> None:
         if evse in self._queue or evse.transaction_active or evse.plug_in_timeout:

@@ -82,9 +82,13 @@ class Evse:
         self.deadline: int | None = None
         """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
 
+    def has_connector(self, connector_id: int) -> bool:
+        """Whether there is a connector of that number."""
+        return 1 <= connector_id <= len(self.connectors)
+
     def connector_event(self, connector_id: int, event: str) -> bool:
         """Feed a connector's state machine. False when there is no such connector."""
-        if not 1 <= connector_id <= len(self.connectors):
+        if not self.has_connector(connector_id):
             return False
         self.connectors[connector_id - 1] = TRANSITIONS[event][self.connectors[connector_id - 1]]
         return True
