@@ -53,12 +53,65 @@ def test_find_first_passes_over_a_plug_in_in_transaction():
     assert where(charger) == 2
 
 
-def test_find_first_does_not_check_a_plug_in_for_faults():
-    charger = charger_of("FindFirst")
-    charger.ev(2)
-    charger.flt(2, 1)
+def test_a_driver_is_not_sent_to_a_faulted_plug_while_another_evse_is_free():
+    for faulted_first in (True, False):
+        charger = charger_of("FindFirst")
+        if faulted_first:
+            charger.flt(1, 1)
+        charger.ev(1)
+        charger.ev(3)
+        charger.flt(1, 1)
+        charger.swipe("a")
+        assert where(charger) == 3  # plugged in and sound
+        charger.swipe("b")
+        assert where(charger) == 2  # free
+        charger.swipe("c")
+        assert charger.letters("c") == "PR"
+        charger.event(1, "PermanentFaultCleared")
+        charger.swipe("c")
+        assert where(charger) == 1
+
+
+def test_another_connector_of_a_faulted_plug_makes_no_free_evse():
+    charger = Charger((2, 2), ANYONE, selection_algorithm="FindFirst")
+    charger.ev(1)
+    charger.flt(1, 1)  # connector 2 is sound, but the car is not there
     charger.swipe(T1)
     assert where(charger) == 2
+    charger.swipe(T2)
+    assert where(charger) == 1  # nothing better is left
+    # A fault of the connector that nobody uses does not matter.
+    charger = Charger((2, 2), ANYONE, selection_algorithm="FindFirst")
+    charger.event(1, "SessionStarted", 2, session_started={"reason": "EVConnected"})
+    charger.flt(1, 1)
+    charger.swipe(T1)
+    assert where(charger) == 1
+    # Nor does the plug-in of a session that is over.
+    charger = Charger((2, 2), ANYONE, selection_algorithm="FindFirst")
+    charger.ev(1)
+    charger.end(1)
+    charger.flt(1, 1)
+    charger.swipe(T1)
+    assert where(charger) == 1
+
+
+def test_a_faulted_plug_is_passed_over_for_any_other_plug_in():
+    for algorithm, plugged in (("PlugEvents", (1, 2, 3)), ("PlugEventsLIFO", (3, 2, 1))):
+        charger = charger_of(algorithm, 4)
+        for evse_id in plugged:
+            charger.ev(evse_id)
+        charger.flt(1, 1)
+        for evse_id in (2, 3, 1):
+            charger.swipe("abcd"[evse_id])
+            assert where(charger) == evse_id, algorithm
+    # Also where the token is limited to the faulted one: it is refused.
+    charger = limited("PlugEvents", 1)
+    charger.ev(1)
+    charger.ev(2)
+    charger.flt(1, 1)
+    charger.swipe(T1)
+    assert charger.letters() == "PAR"
+    assert charger.flags == [0, 0, 0]
 
 
 def test_plug_events_waits_for_any_of_its_evses():

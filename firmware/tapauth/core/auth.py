@@ -160,7 +160,7 @@ class Authorizer(TokenPath):
             self._connector_event(evse, connector_id, name)
         if name == "SessionStarted":
             if event["session_started"]["reason"] == "EVConnected":
-                self._plugged_in(evse, now)
+                self._plugged_in(evse, connector_id, now)
         elif name == "TransactionStarted":
             self._transaction_started(evse)
         elif name == "SessionResumed":
@@ -175,6 +175,7 @@ class Authorizer(TokenPath):
         elif name == "SessionFinished":
             evse.transaction_active = False
             evse.plug_in_timeout = False
+            evse.plugged = 0
             evse.end_grant()
             self._leave_queue(evse)
         elif name == "Deauthorized":
@@ -292,7 +293,8 @@ class Authorizer(TokenPath):
             for other in range(1, len(evse.connectors) + 1):
                 evse.connector_event(other, name)
 
-    def _plugged_in(self, evse: Evse, now: int) -> None:
+    def _plugged_in(self, evse: Evse, connector_id: int, now: int) -> None:
+        evse.plugged = connector_id
         if evse in self._queue or evse.transaction_active or evse.plug_in_timeout:
             return
         self._queue.append(evse)

@@ -79,6 +79,8 @@ class Evse:
         self.grant: Grant | None = None
         self.transaction_active = False
         self.plug_in_timeout = False
+        self.plugged = 0
+        """The connector of the last plug-in; 0 when no car is known to be plugged in."""
         self.deadline: int | None = None
         """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
 
@@ -92,6 +94,14 @@ class Evse:
             return False
         self.connectors[connector_id - 1] = TRANSITIONS[event][self.connectors[connector_id - 1]]
         return True
+
+    def is_plug_faulty(self) -> bool:
+        """Whether the connector that a car is plugged into is faulted."""
+        return self.plugged > 0 and self.connectors[self.plugged - 1] in (
+            _FAULTED,
+            _FAULTED_OCCUPIED,
+            _UNAVAILABLE_FAULTED,
+        )
 
     def is_available(self) -> bool:
         """Whether a new token may be authorized here."""

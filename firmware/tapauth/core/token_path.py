@@ -310,9 +310,8 @@ class TokenPath:
                     self._try_results(process, now)
 
     def _is_eligible(self, evse: Evse) -> bool:
-        """Whether a plug-in may be used. As in EVerest, faults do not matter here, and nor does a
-        transaction without a grant, unless for FindFirst: the EVSE may have been quicker than
-        the validator.
+        """Whether a plug-in may be used. Faults do not matter here, and nor does a transaction
+        without a grant, unless for FindFirst: the EVSE may have been quicker than the validator.
         """
         if evse.grant or evse.is_unavailable():
             return False
@@ -321,25 +320,26 @@ class TokenPath:
     def _select(self, process: Process, result: dict) -> Evse | None:
         """The EVSE for the token now; None: none yet, which cannot be with FindFirst.
 
-        `evse_ids` limits the EVSE that is selected, not the candidates: one that is permitted is
-        preferred, and without any the algorithm's choice stands, to be refused.
+        A plug-in whose connector is faulted is the last choice. `evse_ids` limits the EVSE that
+        is selected, not the candidates: one that is permitted is preferred, and without any the
+        algorithm's choice stands, to be refused.
         """
         candidates = process.candidates
         if len(candidates) == 1:
             return candidates[0]
         algorithm = self.settings.selection_algorithm
+        choices = [evse for evse in self._queue if evse in candidates and self._is_eligible(evse)]
+        if algorithm == "PlugEventsLIFO":
+            choices.reverse()
+        elif algorithm == "FindFirst":
+            choices += [evse for evse in candidates if evse.is_available()]
         chosen = None
-        for evse in reversed(self._queue) if algorithm == "PlugEventsLIFO" else self._queue:
-            if evse in candidates and self._is_eligible(evse):
-                if _permits(result, evse):
-                    return evse
-                chosen = chosen or evse
-        if algorithm == "FindFirst":
-            for evse in candidates:
-                if evse.is_available():
-                    if _permits(result, evse):
-                        return evse
-                    chosen = chosen or evse
+        least = 4
+        for evse in choices:
+            drawback = 2 * evse.is_plug_faulty() + (not _permits(result, evse))
+            if drawback < least:
+                chosen = evse
+                least = drawback
         return chosen
 
     def _refusal(self, result: dict, evse: Evse, now: int) -> str | None:
