@@ -12,9 +12,11 @@ from brokers import BROKERS, Listener
 from websockets.sync.client import connect
 
 from tools import cards, scenario
+from tools.broker import free_port
 from tools.charger import DesktopCharger
 from tools.console import obey
 from tools.flash_image import FlashImage, lock_image
+from tools.hostile_proxy import HostileProxy
 from tools.paths import ROOT
 
 EXPECTED = [status for _, _, statuses in scenario.STEPS for status in statuses]
@@ -25,6 +27,13 @@ STARTED = [(CARD, "Processing"), (CARD, "Accepted"), (CARD, "UsedToStart")]
 @pytest.fixture(params=sorted(BROKERS))
 def broker(request):
     with BROKERS[request.param]() as it:
+        yield it
+
+
+@pytest.fixture
+def a_broker():
+    """One broker, where it does not matter which."""
+    with BROKERS[sorted(BROKERS)[-1]]() as it:
         yield it
 
 
@@ -51,6 +60,8 @@ def test_the_demo_passes_and_an_independent_client_sees_the_same(broker, tmp_pat
             if topic.endswith("/command")
         ]
         assert commands == [
+            ("tapauth/desktop/evse/1/command", "withdraw_authorization", None),
+            ("tapauth/desktop/evse/2/command", "withdraw_authorization", None),
             ("tapauth/desktop/evse/1/command", "authorize_response", None),
             ("tapauth/desktop/evse/1/command", "stop_transaction", "Local"),
             ("tapauth/desktop/evse/2/command", "authorize_response", None),
@@ -102,6 +113,77 @@ def test_the_firmware_comes_back_when_the_broker_does(broker, tmp_path):
             obey(charger, f"tap {CARD}")
             listener.wait_for(lambda it: len(it.statuses(seen)) >= 3)
             assert listener.statuses(seen) == STARTED
+
+
+def commands(listener, start=0):
+    """(EVSE, command) of each command since then, those that came twice as one."""
+    found = []
+    for topic, payload in listener.messages[start:]:
+        if topic.endswith("/command"):
+            command = (topic.split("/")[-2], payload["command"])
+            if command not in found:
+                found.append(command)
+    return found
+
+
+def test_a_grant_does_not_outlive_a_restart_of_the_board(a_broker, tmp_path):
+    with (
+        Listener(a_broker.port) as listener,
+        DesktopCharger(f"127.0.0.1:{a_broker.port}", tmp_path / "flash.img") as charger,
+    ):
+        charger.wait_until_up()
+        obey(charger, "plug 1")
+        obey(charger, f"tap {CARD}")
+        listener.wait_for(lambda it: it.statuses() == STARTED)
+        obey(charger, "lift")
+        start = len(listener.messages)
+        charger.kill_firmware()
+        listener.wait_for(lambda it: len(commands(it, start)) >= 2, 30)
+        withdrawn = [("1", "withdraw_authorization"), ("2", "withdraw_authorization")]
+        assert commands(listener, start) == withdrawn
+
+
+class BehindProxy(DesktopCharger):
+    """The firmware reaches the broker through a proxy, everything around it does not."""
+
+    def __init__(self, broker, proxy, *arguments, **settings):
+        super().__init__(f"127.0.0.1:{broker.port}", *arguments, **settings)
+        self._proxy = proxy
+
+    def _start_firmware(self):
+        self.port = self._proxy.port
+        super()._start_firmware()
+
+
+def test_a_tap_before_the_first_connection_is_not_undone_by_it(a_broker, tmp_path):
+    lines = []
+    with (
+        Listener(a_broker.port) as listener,
+        HostileProxy(free_port()) as proxy,
+        BehindProxy(
+            a_broker, proxy, tmp_path / "flash.img", on_board_line=lines.append
+        ) as charger,
+    ):
+        charger.wait_for(lambda: any("TapAuth" in line for line in lines), 20)
+        obey(charger, f"tap {CARD}")
+        charger.wait_for(lambda: any("UsedToStart" in line for line in lines), 20)
+        start = len(listener.messages)
+        assert commands(listener) == []
+        proxy.target = a_broker.port
+        listener.wait_for(lambda it: len(commands(it, start)) >= 3, 40)
+        assert commands(listener, start) == [
+            ("1", "withdraw_authorization"),
+            ("1", "authorize_response"),
+            ("2", "withdraw_authorization"),
+        ]
+        # The simulated EVSEs have answered, and the card still has its EVSE.
+        charger.wait_for(lambda: len([x for x in lines if "Deauthorized" in x]) >= 2, 20)
+        obey(charger, "start 1")
+        charger.wait_for(lambda: any("TransactionStarted" in x for x in lines), 20)
+        provided = {"id_token": {"value": CARD, "type": "ISO14443"}, "authorization_type": "RFID"}
+        topic = "everest_api/1/auth_token_provider/nfc_reader/m2e/provided_token"
+        charger.observer.publish(topic, json.dumps(provided))
+        listener.wait_for(lambda it: (CARD, "UsedToStop") in it.statuses(start), 20)
 
 
 def test_a_refused_configuration_starts_nothing_and_names_the_key(tmp_path):

@@ -52,5 +52,6 @@ class SimulatedEvses:
         command = json.loads(payload)["command"]
         if command == "stop_transaction" and evse_id in self._in_transaction:
             self.stop(evse_id)
-        elif command == "withdraw_authorization":
+        elif command == "withdraw_authorization" and evse_id not in self._in_transaction:
+            # What a transaction has used is no concern of this command.
             self._report(evse_id, "Deauthorized")

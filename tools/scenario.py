@@ -80,6 +80,8 @@ class Watch:
             self._news.put(None)
         elif topic.startswith(self._base) and topic.endswith("/command"):
             message = json.loads(payload)
+            if message["command"] == "withdraw_authorization" and not self.statuses:
+                return  # the board's start: what EVSEs were authorized for before it ends
             detail = message.get("reason") or message.get("result", {}).get("authorization_status")
             evse_id = int(topic[len(self._base) :].partition("/")[0])
             self.commands.append((evse_id, message["command"], detail))

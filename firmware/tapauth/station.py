@@ -79,6 +79,15 @@ class Station:
         self._carry_out()
         return refusal
 
+    def evses_reached(self) -> None:
+        """The EVSEs get what is said to them from now on, and what waited for them."""
+        self._core.evses_reached(self._clock.now())
+        self._carry_out()
+
+    def commands_wait(self) -> None:
+        """Commands may be on their way to the EVSEs still."""
+        self._core.commands_wait(self._clock.now())
+
     def withdraw(self, request) -> str:
         """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult."""
         result = self._core.withdraw(request, self._clock.now())

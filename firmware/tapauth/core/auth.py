@@ -11,7 +11,7 @@ session_event().
 """
 
 from tapauth.core.effects import AUTHORIZE_RESPONSE as AUTHORIZE_RESPONSE
-from tapauth.core.effects import SAVE, STOP_TRANSACTION, WITHDRAW_AUTHORIZATION
+from tapauth.core.effects import SAVE, STOP_TRANSACTION
 from tapauth.core.effects import STATUS as STATUS
 from tapauth.core.effects import VALIDATE as VALIDATE
 from tapauth.core.evse import TRANSITIONS, Evse, key_of, key_of_parent
@@ -156,30 +156,25 @@ class Authorizer(TokenPath):
             # Of an event that is wrong in one thing nothing is believed.
             return self._refuse("refused_events", "no such connector")
         name = event["event"]
-        if name in TRANSITIONS:
-            self._connector_event(evse, connector_id, name)
+        if name in TRANSITIONS and not (
+            self.settings.ignore_connector_faults and name.startswith("PermanentFault")
+        ):
+            evse.connector_event(connector_id, name)
         if name == "SessionStarted":
             if event["session_started"]["reason"] == "EVConnected":
                 self._plugged_in(evse, connector_id, now)
         elif name == "TransactionStarted":
-            self._transaction_started(evse)
-        elif name == "SessionResumed":
-            # A transaction that outlived our restart, or the EVSE's.
-            self._connector_event(evse, connector_id, "TransactionStarted")
-            self._transaction_started(evse)
+            self._transaction_started(evse, now)
+        elif name in ("SessionResumed", "SessionResumed:"):  # EVerest's own codec spells it so
+            self._session_resumed(evse, now)
         elif name == "TransactionFinished":
-            if evse.transaction_active:
-                self._leave_queue(evse)
-            evse.transaction_active = False
-            evse.end_grant()
+            self._transaction_finished(evse)
         elif name == "SessionFinished":
-            evse.transaction_active = False
+            self._transaction_finished(evse)
             evse.plug_in_timeout = False
-            evse.plugged = 0
-            evse.end_grant()
-            self._leave_queue(evse)
+            evse.free_connectors()
         elif name == "Deauthorized":
-            evse.end_grant()
+            evse.deauthorized(now)
         if evse in self._queue:
             self._serve(evse, now)
         return None
@@ -210,7 +205,7 @@ class Authorizer(TokenPath):
             if evse_id is None or evse.id == evse_id:
                 grant = evse.grant
                 if key is None or (grant and grant.key == key):
-                    found = self._withdraw_from(evse) or found
+                    found = self._withdraw_from(evse, now) or found
         return "Accepted" if found else "AuthorizationNotFound"
 
     def set_connection_timeout(self, seconds: int, now: int) -> bool:
@@ -232,6 +227,24 @@ class Authorizer(TokenPath):
         self._group = group_id.lower()
         self.effects.append((SAVE, "master_pass_group_id", group_id))
         return True
+
+    def evses_reached(self, now: int) -> None:
+        """The EVSEs hear the core, again or for the first time since its start.
+
+        If they were `unreached` until now, what they are authorized for since before the start
+        ends. An EVSE with a grant by now is left alone: the withdrawal went before the grant.
+        """
+        self.poll(now)
+        if self.unreached:
+            self.unreached = False
+            for evse in self.evses:
+                if not evse.grant and not evse.transaction_active:
+                    self._withdraw_at(evse, now)
+
+    def commands_wait(self, now: int) -> None:
+        """Some commands have not left the board yet: none of them can be answered late."""
+        for evse in self.evses:
+            evse.hold_answers(now)
 
     def set_clock(self, unix_seconds: int | None, now: int) -> None:
         """The time of day is `unix_seconds` at `now`; None: it is not known."""
@@ -260,7 +273,7 @@ class Authorizer(TokenPath):
     def _time_out(self, due: int, now: int) -> None:
         for evse in self.evses:
             if evse.deadline == due:
-                self._evse_timed_out(evse)
+                self._evse_timed_out(evse, now)
                 return
         for process in self._tokens:
             if process.deadline == due:
@@ -272,26 +285,19 @@ class Authorizer(TokenPath):
                     self._ask_next(process, now)
                 return
 
-    def _evse_timed_out(self, evse: Evse) -> None:
+    def _evse_timed_out(self, evse: Evse, now: int) -> None:
         grant = evse.grant
         evse.end_grant()
-        if not grant:
+        if grant:
+            evse.lapsed = True
+        else:
             evse.plug_in_timeout = True
             self._leave_queue(evse)
-        self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
+        self._withdraw_at(evse, now)
         if grant and not grant.withdrawn:
             self._publish(grant.token, "TimedOut")
 
     # EVSEs.
-
-    def _connector_event(self, evse: Evse, connector_id: int, name: str) -> None:
-        if self.settings.ignore_connector_faults and name.startswith("PermanentFault"):
-            return
-        evse.connector_event(connector_id, name)
-        if name == "SessionFinished":
-            # An EVSE has one session: whichever connector it names, none stays occupied.
-            for other in range(1, len(evse.connectors) + 1):
-                evse.connector_event(other, name)
 
     def _plugged_in(self, evse: Evse, connector_id: int, now: int) -> None:
         evse.plugged = connector_id
@@ -302,16 +308,43 @@ class Authorizer(TokenPath):
         if self.settings.plug_in_timeout_enabled and len(self.evses) > 1 and not evse.grant:
             evse.deadline = now + self._timeout * 1000
 
-    def _transaction_started(self, evse: Evse) -> None:
+    def _transaction_started(self, evse: Evse, now: int) -> None:
         evse.transaction_active = True
         evse.deadline = None
+        evse.forget_late_answers(now)
+        crossed = evse.lapsed and bool(evse.answers)
         if evse.grant:
             self._leave_queue(evse)
-            if evse.grant.withdrawn:
-                # The withdrawal and the start have crossed.
-                self.effects.append((STOP_TRANSACTION, evse.id, "DeAuthorized", None))
+            crossed = evse.grant.withdrawn
+        evse.forget_answers()
+        if crossed:
+            # The withdrawal and the start have crossed.
+            self.effects.append((STOP_TRANSACTION, evse.id, "DeAuthorized", None))
 
-    def _withdraw_from(self, evse: Evse) -> bool:
+    def _session_resumed(self, evse: Evse, now: int) -> None:
+        """A transaction that outlived our restart or the EVSE's power loss is there again.
+
+        After a power loss its end may be all that follows, without SessionFinished: nothing but
+        the transaction may keep the next driver out.
+        """
+        if not evse.transaction_active:
+            # A grant that waits here is another driver's than the transaction is.
+            self._withdraw_from(evse, now)
+            evse.end_grant()
+        evse.transaction_active = True
+        evse.plug_in_timeout = False
+        evse.deadline = None
+        evse.forget_answers()
+        evse.free_connectors()
+        self._leave_queue(evse)
+
+    def _transaction_finished(self, evse: Evse) -> None:
+        evse.transaction_active = False
+        evse.end_grant()
+        evse.forget_answers()
+        self._leave_queue(evse)
+
+    def _withdraw_from(self, evse: Evse, now: int) -> bool:
         """Take back what is authorized or runs at `evse`. False when there is nothing."""
         grant = evse.grant
         if evse.transaction_active:
@@ -320,7 +353,7 @@ class Authorizer(TokenPath):
         if not grant:
             return False
         # The grant stays until the EVSE says Deauthorized; asking again repeats the command only.
-        self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
+        self._withdraw_at(evse, now)
         if not grant.withdrawn:
             grant.withdrawn = True
             self._publish(grant.rebuilt(evse.id), "Withdrawn")

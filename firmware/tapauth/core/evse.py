@@ -30,6 +30,11 @@ TRANSITIONS = {
 }
 
 
+# An EVSE answers a withdrawal within this time, or not at all.
+_ANSWER_MS = const(5000)
+_MAX_ANSWERS = const(8)
+
+
 def key_of(id_token: dict) -> str:
     """What an IdToken is compared by: its type, and its value in whichever spelling."""
     return id_token["type"] + ":" + normal(id_token)
@@ -56,6 +61,8 @@ class Grant:
         self.parent_key = key_of_parent(parent)
         self.withdrawn = False
         """Withdrawn was published; the EVSE has yet to report that it is Deauthorized."""
+        self.older = 0
+        """How many of the answers that the EVSE owes are to withdrawals before this grant."""
 
     def rebuilt(self, evse_id: int) -> dict:
         """The token with only what an EVSE's identifier keeps of it, parent id included."""
@@ -83,6 +90,10 @@ class Evse:
         """The connector of the last plug-in; 0 when no car is known to be plugged in."""
         self.deadline: int | None = None
         """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
+        self.answers: list[int] = []
+        """A withdrawal that was sent is answered by Deauthorized: until when, ms, oldest first."""
+        self.lapsed = False
+        """The last grant timed out, and an answer to its withdrawal may still come."""
 
     def has_connector(self, connector_id: int) -> bool:
         """Whether there is a connector of that number."""
@@ -94,6 +105,12 @@ class Evse:
             return False
         self.connectors[connector_id - 1] = TRANSITIONS[event][self.connectors[connector_id - 1]]
         return True
+
+    def free_connectors(self) -> None:
+        """The session is over: whichever connector it was on, none stays occupied."""
+        self.plugged = 0
+        for connector_id in range(1, len(self.connectors) + 1):
+            self.connector_event(connector_id, "SessionFinished")
 
     def is_plug_faulty(self) -> bool:
         """Whether the connector that a car is plugged into is faulted."""
@@ -126,7 +143,59 @@ class Evse:
                 return False
         return True
 
+    def authorize(self, grant: Grant, now: int) -> None:
+        """Hold a grant."""
+        self.forget_late_answers(now)
+        self.lapsed = False
+        grant.older = len(self.answers)
+        self.grant = grant
+
     def end_grant(self) -> None:
         """Forget the grant, and the timer with it."""
         self.grant = None
         self.deadline = None
+
+    # Withdrawals and their answers. Commands and events cross: an EVSE may report Deauthorized
+    # for a withdrawal when the next driver already has a grant, which it must not end. So each
+    # withdrawal is owed one answer for a while, and a grant remembers how many are owed to its
+    # predecessors; an EVSE answers in order.
+
+    def withdrawal_sent(self, now: int) -> None:
+        """An answer is owed from now on."""
+        self.forget_late_answers(now)
+        if len(self.answers) >= _MAX_ANSWERS:
+            self._answered()
+        self.answers.append(now + _ANSWER_MS)
+
+    def hold_answers(self, now: int) -> None:
+        """Commands have not left the board yet: the time for the answers begins anew."""
+        self.forget_late_answers(now)
+        for i in range(len(self.answers)):
+            self.answers[i] = now + _ANSWER_MS
+
+    def forget_answers(self) -> None:
+        """A transaction or a session began or ended: what is reported now is no late answer."""
+        self.answers.clear()
+        self.lapsed = False
+        if self.grant:
+            self.grant.older = 0
+
+    def forget_late_answers(self, now: int) -> None:
+        """Do not expect those any more that have not come in time."""
+        while self.answers and self.answers[0] <= now:
+            self._answered()
+
+    def deauthorized(self, now: int) -> None:
+        """The EVSE reports that it is not authorized: ends the grant, unless it was made since."""
+        self.forget_late_answers(now)
+        older = self.grant and self.grant.older
+        if self.answers:
+            self._answered()
+        self.lapsed = False
+        if not older:
+            self.end_grant()
+
+    def _answered(self) -> None:
+        self.answers.pop(0)
+        if self.grant and self.grant.older:
+            self.grant.older -= 1

@@ -1,6 +1,12 @@
 """The path of one token through the core, from its validators to its final status."""
 
-from tapauth.core.effects import AUTHORIZE_RESPONSE, STATUS, STOP_TRANSACTION, VALIDATE
+from tapauth.core.effects import (
+    AUTHORIZE_RESPONSE,
+    STATUS,
+    STOP_TRANSACTION,
+    VALIDATE,
+    WITHDRAW_AUTHORIZATION,
+)
 from tapauth.core.evse import Evse, Grant, key_of_parent
 from tapauth.core.settings import AuthSettings
 from tapauth.core.timestamps import parse_rfc3339
@@ -110,6 +116,9 @@ class TokenPath:
             "validator_failures": 0,
         }
         """What was refused, by kind, since the start."""
+        self.unreached = False
+        """Set by the shell of EVSEs that outlive a restart of the core, until evses_reached():
+        they may be authorized from before it."""
         self._validators = validators
         self._timeout = settings.connection_timeout or 0
         self._group = settings.master_pass_group_id.lower()
@@ -145,6 +154,10 @@ class TokenPath:
         """The one way out of processing."""
         self._tokens.remove(process)
         self._publish(token or process.token, status)
+
+    def _withdraw_at(self, evse: Evse, now: int) -> None:
+        evse.withdrawal_sent(now)
+        self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
 
     def _refuse_early(self, token: dict, process: Process | None = None) -> None:
         """Reject a token without having tried to authorize it, `process` if it is in one.
@@ -360,7 +373,9 @@ class TokenPath:
             self._respond(evse, process.token, result)
             return False
         token = _at(process.token, None, [evse.id])
-        evse.grant = Grant(token, process.key, result.get("parent_id_token"))
+        if self.unreached:
+            self._withdraw_at(evse, now)  # reaches the EVSE before the grant does
+        evse.authorize(Grant(token, process.key, result.get("parent_id_token")), now)
         self._leave_queue(evse)
         evse.deadline = None if evse.transaction_active else now + self._timeout * 1000
         self._respond(evse, token, result)

@@ -2,6 +2,10 @@
 
 In: `{base}/evse/{evse_id}/session_event`, EVerest's SessionEvent.
 Out: `{base}/evse/{evse_id}/command`.
+
+These EVSEs live on while the board restarts, with whatever they were authorized for, and what is
+said to them may wait long in the outbox: the station is told when they are reached and while
+commands wait.
 """
 
 from tapauth.core.effects import (
@@ -23,11 +27,12 @@ class MqttEvses:
     """`base` is the board's base topic, `link` the way to the broker, and
     `on_event(evse_id, event)` gets what the EVSEs report and returns why it is refused, or None.
     `station.authorized(evse_id)` says what an EVSE may hold, and `station.grant_ms()` for how
-    long. `refused` counts refused messages.
+    long; it has evses_reached() and commands_wait() too. `refused` counts refused messages.
     """
 
     def __init__(self, base: str, log, link, on_event, station):
         self.refused = 0
+        self._station = station
         self._start = base + "/evse/"
         self._log = log
         self._link = link
@@ -40,10 +45,13 @@ class MqttEvses:
         return (self._start + "+/session_event",)
 
     def link_up(self) -> None:
-        """Nothing to say: the EVSEs report when something happens."""
+        """Until now nothing that was said to the EVSEs has reached them."""
+        self._station.evses_reached()
 
     def tick(self, now: int) -> None:
-        """Nothing is ever due."""
+        """Tell while the outbox is not empty, as a command may be in it."""
+        if len(self._link.outbox):
+            self._station.commands_wait()
 
     def message(self, topic: str, payload: bytes) -> bool:
         """Take a message. False when the topic is not one of ours."""

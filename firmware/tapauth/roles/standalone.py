@@ -24,6 +24,8 @@ class Standalone(App):
         auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
         core = Authorizer(auth, settings["evses"], 2 if remote else 1)
         self.station = station = Station(core, clock, log)
+        # EVSEs on MQTT may be authorized from before this start; the board's own lines are off.
+        core.unreached = settings["evse_io"] == "mqtt"
         evses = self._open_evses(log, self._session_event)
         common = (everest, clock, self.link, self.errors, log, station)
         self.consumer = AuthConsumer(everest["auth_consumer_id"], *common, self.wallclock)
