@@ -14,6 +14,7 @@ from tapauth.core.effects import AUTHORIZE_RESPONSE as AUTHORIZE_RESPONSE
 from tapauth.core.effects import SAVE, STOP_TRANSACTION
 from tapauth.core.effects import STATUS as STATUS
 from tapauth.core.effects import VALIDATE as VALIDATE
+from tapauth.core.effects import WITHDRAW_AUTHORIZATION as WITHDRAW_AUTHORIZATION
 from tapauth.core.evse import TRANSITIONS, Evse, key_of, key_of_parent
 from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
 from tapauth.core.tokens import (

@@ -293,8 +293,11 @@ class TokenPath:
                 else:
                     results[process.trying] = _downgraded(result, "NotAtThisLocation")
             process.trying += 1
+        if not results:
+            self._refuse_early(process.token, process)
+            return
         # Plug & Charge stays in its authorize loop until it hears a refusal.
-        if results and "connectors" in process.token:
+        if "connectors" in process.token:
             for evse in self.evses:
                 if evse.id in process.token["connectors"]:
                     self._respond(evse, process.token, results[-1])
