@@ -145,8 +145,10 @@ class Model:
         self.plugged: dict[int, int] = {}  # the connector of the last plug-in
         # Withdrawals that are not answered: when they are too old, and the grant at that time.
         self.unanswered: dict[int, list] = {n + 1: [] for n in range(self.evses)}
-        self.lapsed: set[int] = set()  # EVSEs whose grant timed out, and that have not said so
+        # EVSEs whose grant ended unused, and that may not know yet: until when.
+        self.lapsed: dict[int, int] = {}
         self.op = ""
+        self.resumed = False
 
     # Inputs.
 
@@ -228,16 +230,16 @@ class Model:
         name = event["event"].rstrip(":")
         connector = event.get("connector_id", 1)
         known = 1 <= evse_id <= self.evses and 1 <= connector <= self.connectors[evse_id - 1]
-        crossed = False
+        crossed = withdrawn = asked = False
         if known:
             grant = self.grants.get(evse_id)
+            unused = None if evse_id in self.running else grant
             if name == "SessionStarted" and event["session_started"]["reason"] == "EVConnected":
                 self.plugged[evse_id] = connector
                 if evse_id not in self.running:
                     self.plug_ins.add(evse_id)
             elif name == "TransactionStarted":
-                late = self.unanswered[evse_id]
-                lapsed = evse_id in self.lapsed and bool(late) and late[-1][0] > self.now
+                lapsed = self.lapsed.get(evse_id, 0) > self.now
                 crossed = grant.withdrawn if grant else lapsed
                 if grant:
                     self.plug_ins.discard(evse_id)
@@ -245,7 +247,8 @@ class Model:
             elif name == "SessionResumed":
                 self.plug_ins.discard(evse_id)
                 self.plugged.pop(evse_id, None)
-                if grant and evse_id not in self.running:
+                if unused:
+                    withdrawn = asked = True
                     del self.grants[evse_id]
                 self.running.add(evse_id)
             elif name in ("TransactionFinished", "SessionFinished"):
@@ -255,9 +258,14 @@ class Model:
                 if name == "SessionFinished":
                     self.plugged.pop(evse_id, None)
             elif name == "Deauthorized":
-                self.deauthorized(evse_id)
+                asked = self.deauthorized(evse_id)
             if name.startswith(("Transaction", "SessionFinished", "SessionResumed")):
-                self.lapsed.discard(evse_id)
+                self.lapsed.pop(evse_id, None)
+                self.unanswered[evse_id].clear()
+            if unused and evse_id not in self.grants and not unused.withdrawn and not asked:
+                # The EVSE may have said so before it was authorized.
+                self.lapsed[evse_id] = self.now + ANSWER_MS
+                withdrawn = True
         refused = self.auth.session_event(evse_id, event, self.now)
         assert bool(refused) != known
         if refused:
@@ -265,13 +273,14 @@ class Model:
             return
         stop = (auth.STOP_TRANSACTION, evse_id, "DeAuthorized", None)
         assert (stop in self.auth.effects) == crossed
-        before = self.unanswered[evse_id]
+        withdrawal = (auth.WITHDRAW_AUTHORIZATION, evse_id)
+        if not self.unreached:  # else one may go before a grant
+            assert (withdrawal in self.auth.effects) == withdrawn
+        self.resumed = name == "SessionResumed"
         self.watch(None)
-        if name.startswith(("Transaction", "SessionFinished", "SessionResumed")):
-            before.clear()
 
-    def deauthorized(self, evse_id: int) -> None:
-        """The oldest withdrawal is answered, or the EVSE speaks of itself."""
+    def deauthorized(self, evse_id: int) -> bool:
+        """The oldest withdrawal is answered (True), or the EVSE speaks of itself."""
         waiting = self.unanswered[evse_id]
         while waiting and waiting[0][0] <= self.now:
             waiting.pop(0)
@@ -279,7 +288,8 @@ class Model:
         grant = self.grants.get(evse_id)
         if grant and (about is None or about >= grant.number):
             del self.grants[evse_id]
-        self.lapsed.discard(evse_id)
+        self.lapsed.pop(evse_id, None)
+        return about is not None
 
     def reach(self, rng: random.Random) -> None:
         wanted = []
@@ -295,6 +305,9 @@ class Model:
         self.auth.commands_wait(self.now)
         for waiting in self.unanswered.values():
             waiting[:] = [[self.now + ANSWER_MS, n] for until, n in waiting if until > self.now]
+        for evse_id, until in self.lapsed.items():
+            if until > self.now:
+                self.lapsed[evse_id] = self.now + ANSWER_MS
         assert self.auth.take_effects() == ()
 
     def withdraw(self, rng: random.Random) -> None:
@@ -415,14 +428,24 @@ class Model:
 
     def watch_withdrawal(self, evse_id: int, after: tuple) -> None:
         grant = self.grants.get(evse_id)
-        self.unanswered[evse_id].append([self.now + ANSWER_MS, self.granted])
-        del self.unanswered[evse_id][:-8]
-        if after[:2] == (auth.AUTHORIZE_RESPONSE, evse_id):
-            assert self.unreached and not grant
+        before_grant = (
+            self.unreached
+            and after[:2] == (auth.AUTHORIZE_RESPONSE, evse_id)
+            and after[3]["authorization_status"] == "Accepted"
+        )
+        # One that makes sure that a grant is over is not owed an answer.
+        if self.op != "event" or self.resumed or before_grant:
+            self.unanswered[evse_id].append([self.now + ANSWER_MS, self.granted])
+            del self.unanswered[evse_id][:-8]
+        if before_grant:
+            assert not grant
         elif self.op == "poll":  # a timeout
             assert evse_id not in self.running
-            self.plug_ins.discard(evse_id) if not grant else self.lapsed.add(evse_id)
-            self.grants.pop(evse_id, None)
+            if grant:
+                self.lapsed[evse_id] = self.now + ANSWER_MS
+                del self.grants[evse_id]
+            else:
+                self.plug_ins.discard(evse_id)
         elif self.op == "withdraw":
             assert grant and evse_id not in self.running
             grant.withdrawn = True
@@ -477,7 +500,8 @@ class Model:
         evse_id, token, result = effect[1:]
         key = key_of(token["id_token"])
         assert evse_id not in self.grants, "authorized twice"
-        assert (before == (auth.WITHDRAW_AUTHORIZATION, evse_id)) == self.unreached
+        if self.unreached:
+            assert before == (auth.WITHDRAW_AUTHORIZATION, evse_id)
         if evse_id in self.running:
             assert self.settings.selection_algorithm != "FindFirst"
             assert evse_id in self.plug_ins, "a stranger has a charge that runs"
@@ -485,7 +509,7 @@ class Model:
         self.granted += 1
         self.grants[evse_id] = Granted(self.granted, key, result.get("parent_id_token"))
         self.plug_ins.discard(evse_id)
-        self.lapsed.discard(evse_id)
+        self.lapsed.pop(evse_id, None)
         assert after[:3] == (auth.STATUS, token, "UsedToStart")
         assert token["connectors"] == [evse_id]
         accepted = self.open[key].accepted()

@@ -321,6 +321,17 @@ def test_an_answer_takes_its_time_from_when_the_command_left():
     assert not holds(charger)
 
 
+def test_a_late_answer_leaves_the_timer_of_a_plug_in():
+    charger = Charger()
+    charger.swipe(T1, [1])
+    charger.wait(1000)
+    charger.ev(1)
+    charger.event(1, "Deauthorized")
+    charger.forget()
+    charger.wait(1000)
+    assert charger.commands == [("withdraw_authorization", 1)]
+
+
 def test_a_flood_of_withdrawals_is_not_remembered_for_ever():
     charger = Charger()
     charger.swipe(T1, [1])
@@ -339,6 +350,29 @@ def test_a_grant_that_timed_out_starts_nothing():
     charger.tx(1)
     assert charger.commands == [("stop_transaction", 1, "DeAuthorized", None)]
     assert charger.statuses == []
+
+
+def test_an_evse_keeps_no_authorization_that_crossed_the_end_of_a_session():
+    """What it reported before it was authorized ends the grant here: there it must end too."""
+    for name in ("SessionFinished", "TransactionFinished", "Deauthorized"):
+        charger = Charger(connection_timeout=60)
+        charger.swipe(T1, [1])
+        charger.forget()
+        charger.event(1, name)
+        assert charger.commands == [("withdraw_authorization", 1)], name
+        assert charger.statuses == []
+        charger.tx(1)  # it was quicker
+        assert charger.commands[1:] == [("stop_transaction", 1, "DeAuthorized", None)]
+        # Once is enough, and a grant that was used needs none.
+        charger = Charger(connection_timeout=60)
+        charger.swipe(T1, [1])
+        charger.withdraw({})
+        charger.forget()
+        charger.event(1, name)
+        assert charger.commands == [], name
+        charger = started()
+        charger.event(1, name)
+        assert charger.commands == [], name
 
 
 def test_a_transaction_that_nobody_here_authorized_is_left_alone():

@@ -15,7 +15,7 @@ from tapauth.core.effects import SAVE, STOP_TRANSACTION
 from tapauth.core.effects import STATUS as STATUS
 from tapauth.core.effects import VALIDATE as VALIDATE
 from tapauth.core.effects import WITHDRAW_AUTHORIZATION as WITHDRAW_AUTHORIZATION
-from tapauth.core.evse import TRANSITIONS, Evse, key_of, key_of_parent
+from tapauth.core.evse import TRANSITIONS, Evse, Grant, key_of, key_of_parent
 from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
 from tapauth.core.tokens import (
     check_connection_timeout,
@@ -169,13 +169,15 @@ class Authorizer(TokenPath):
         elif name in ("SessionResumed", "SessionResumed:"):  # EVerest's own codec spells it so
             self._session_resumed(evse, now)
         elif name == "TransactionFinished":
-            self._transaction_finished(evse)
+            self._transaction_finished(evse, now)
         elif name == "SessionFinished":
-            self._transaction_finished(evse)
+            self._transaction_finished(evse, now)
             evse.plug_in_timeout = False
             evse.free_connectors()
         elif name == "Deauthorized":
-            evse.deauthorized(now)
+            grant = evse.grant
+            if evse.deauthorized(now):
+                self._drop_at_evse(evse, grant, now)
         if evse in self._queue:
             self._serve(evse, now)
         return None
@@ -290,7 +292,7 @@ class Authorizer(TokenPath):
         grant = evse.grant
         evse.end_grant()
         if grant:
-            evse.lapsed = True
+            evse.lapse(now)
         else:
             evse.plug_in_timeout = True
             self._leave_queue(evse)
@@ -312,8 +314,7 @@ class Authorizer(TokenPath):
     def _transaction_started(self, evse: Evse, now: int) -> None:
         evse.transaction_active = True
         evse.deadline = None
-        evse.forget_late_answers(now)
-        crossed = evse.lapsed and bool(evse.answers)
+        crossed = evse.lapsed > now
         if evse.grant:
             self._leave_queue(evse)
             crossed = evse.grant.withdrawn
@@ -328,6 +329,7 @@ class Authorizer(TokenPath):
         After a power loss its end may be all that follows, without SessionFinished: nothing but
         the transaction may keep the next driver out.
         """
+        evse.forget_answers()
         if not evse.transaction_active:
             # A grant that waits here is another driver's than the transaction is.
             self._withdraw_from(evse, now)
@@ -335,15 +337,26 @@ class Authorizer(TokenPath):
         evse.transaction_active = True
         evse.plug_in_timeout = False
         evse.deadline = None
-        evse.forget_answers()
         evse.free_connectors()
         self._leave_queue(evse)
 
-    def _transaction_finished(self, evse: Evse) -> None:
+    def _transaction_finished(self, evse: Evse, now: int) -> None:
+        grant = None if evse.transaction_active else evse.grant
         evse.transaction_active = False
         evse.end_grant()
         evse.forget_answers()
+        self._drop_at_evse(evse, grant, now)
         self._leave_queue(evse)
+
+    def _drop_at_evse(self, evse: Evse, grant: Grant | None, now: int) -> None:
+        """What an EVSE reported has ended a grant that no transaction has used.
+
+        It may have happened before the EVSE was authorized: then it has the authorization still.
+        """
+        if grant and not grant.withdrawn and not evse.transaction_active:
+            evse.lapse(now)
+            # Not one that is owed an answer: in all likelihood it has nothing to drop.
+            self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
 
     def _withdraw_from(self, evse: Evse, now: int) -> bool:
         """Take back what is authorized or runs at `evse`. False when there is nothing."""

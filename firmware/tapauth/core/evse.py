@@ -92,8 +92,9 @@ class Evse:
         """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
         self.answers: list[int] = []
         """A withdrawal that was sent is answered by Deauthorized: until when, ms, oldest first."""
-        self.lapsed = False
-        """The last grant timed out, and an answer to its withdrawal may still come."""
+        self.lapsed = 0
+        """The last grant ended unused, and is taken back: until when, ms, a start may cross that.
+        """
 
     def has_connector(self, connector_id: int) -> bool:
         """Whether there is a connector of that number."""
@@ -146,7 +147,7 @@ class Evse:
     def authorize(self, grant: Grant, now: int) -> None:
         """Hold a grant."""
         self.forget_late_answers(now)
-        self.lapsed = False
+        self.lapsed = 0
         grant.older = len(self.answers)
         self.grant = grant
 
@@ -172,11 +173,17 @@ class Evse:
         self.forget_late_answers(now)
         for i in range(len(self.answers)):
             self.answers[i] = now + _ANSWER_MS
+        if self.lapsed > now:
+            self.lapse(now)
+
+    def lapse(self, now: int) -> None:
+        """A grant ended unused, and the EVSE is told to drop it."""
+        self.lapsed = now + _ANSWER_MS
 
     def forget_answers(self) -> None:
         """A transaction or a session began or ended: what is reported now is no late answer."""
         self.answers.clear()
-        self.lapsed = False
+        self.lapsed = 0
         if self.grant:
             self.grant.older = 0
 
@@ -185,15 +192,20 @@ class Evse:
         while self.answers and self.answers[0] <= now:
             self._answered()
 
-    def deauthorized(self, now: int) -> None:
-        """The EVSE reports that it is not authorized: ends the grant, unless it was made since."""
+    def deauthorized(self, now: int) -> bool:
+        """The EVSE reports that it is not authorized: ends the grant, unless it was made since.
+
+        True when that answers no withdrawal.
+        """
         self.forget_late_answers(now)
         older = self.grant and self.grant.older
+        unasked = not self.answers
         if self.answers:
             self._answered()
-        self.lapsed = False
-        if not older:
-            self.end_grant()
+        self.lapsed = 0
+        if self.grant and not older:
+            self.end_grant()  # without a grant the timer is the plug-in's
+        return unasked
 
     def _answered(self) -> None:
         self.answers.pop(0)
