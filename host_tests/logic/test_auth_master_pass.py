@@ -102,3 +102,13 @@ def test_the_group_may_change_while_a_token_waits():
     charger.ev(1)
     assert charger.letters() == "PAR"
     assert charger.commands == []
+
+
+def test_a_master_pass_does_not_start_through_another_result_when_its_group_is_set_late():
+    elsewhere = result(parent=PAR, evse_ids=[3])
+    charger = Charger((1, 1, 1), validators=always(elsewhere, result()))
+    charger.swipe(T1, [1, 2])
+    charger.group(PAR)
+    charger.ev(1)
+    assert charger.letters() == "PAAR"
+    assert charger.flags == [0, 0, 0]

@@ -37,6 +37,8 @@ class Process:
         """Index of the result to authorize it with."""
         self.waiting = False
         """For a plug-in: results[trying] has been published as Accepted."""
+        self.parents: list[str] = []
+        """Values of the parent ids it was accepted with, whatever became of those results."""
         self.candidates: list[Evse] = []
         """EVSEs it may be authorized at; empty until it is validated."""
 
@@ -227,6 +229,8 @@ class TokenPath:
             if self._is_master_pass(result):
                 self._use_master_pass(process, evses, result)
                 return
+            if _accepted(result) and "parent_id_token" in result:
+                process.parents.append(result["parent_id_token"]["value"].lower())
         available = any_available(evses)
         if not (
             available and self.settings.prioritize_authorization_over_stopping_transaction
@@ -272,10 +276,9 @@ class TokenPath:
     def _try_results(self, process: Process, now: int) -> None:
         """Walk the validators' results until one authorizes an EVSE, or wait for a plug-in."""
         results = process.results
-        for result in results:
-            if self._is_master_pass(result):  # the group was set while the token waited
-                self._refuse_early(process.token, process)
-                return
+        if self._group and self._group in process.parents:  # it was set while the token waited
+            self._refuse_early(process.token, process)
+            return
         while process.trying < len(results):
             result = results[process.trying]
             if _accepted(result):
