@@ -420,11 +420,11 @@ class Model:
         assert id_tag["connectors"] == [evse_id]
         assert grant.parent and grant.parent["value"]
         parents = [
-            key_of(result["parent_id_token"])
+            result["parent_id_token"]["value"].lower()
             for result in self.open[key].accepted()
             if "parent_id_token" in result
         ]
-        assert key_of(grant.parent) in parents
+        assert grant.parent["value"].lower() in parents
 
     def watch_withdrawal(self, evse_id: int, after: tuple) -> None:
         grant = self.grants.get(evse_id)

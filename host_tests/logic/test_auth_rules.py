@@ -141,13 +141,14 @@ def test_the_value_of_a_card_in_another_type_stops_nobodys_charge():
     assert charger.letters(T2) == "PR"  # nor does it pass for the driver
 
 
-def test_a_parent_of_another_type_is_another_family():
+def test_a_family_may_stop_its_charge_whatever_type_its_parent_id_was_given():
+    """A group has a name; a table gives it one type, a validator another."""
     charger = started()
     other = with_members(result(), parent_id_token=id_token(PAR, "Central"))
     charger.validators = always(other, other)
     charger.swipe(T3, [1])
-    assert charger.letters(T3) == "PR"
-    assert charger.commands == []
+    assert charger.letters(T3) == "PX"
+    assert charger.commands[-1][0] == "stop_transaction"
 
 
 def test_nothing_is_said_to_be_stopped_where_nothing_runs():

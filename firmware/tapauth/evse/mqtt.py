@@ -32,7 +32,6 @@ class MqttEvses:
 
     def __init__(self, base: str, log, link, on_event, station):
         self.refused = 0
-        self._station = station
         self._start = base + "/evse/"
         self._log = log
         self._link = link
