@@ -270,6 +270,8 @@ class App:
             self.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)
         else:
             self._rpc = rpc
+            if rpc.problem:
+                self.errors.set(True, VENDOR_ERROR, "Auth service data lost", "rpc", rpc.problem)
             self.apis.append(MqttRpc(rpc, self.link, self.settings["base_topic"]))
         del open_service, Flash
         unload("tapauth.rpc.setup")

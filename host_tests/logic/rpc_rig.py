@@ -68,6 +68,11 @@ class RamFs:
             raise OSError(2)
         self.files[new] = self.files.pop(old)
 
+    def remove(self, path):
+        if path not in self.files:
+            raise OSError(2)
+        del self.files[path]
+
 
 class Random:
     """Bytes that look random and are the same in every run."""

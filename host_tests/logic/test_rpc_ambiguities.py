@@ -203,7 +203,7 @@ def test_what_was_acknowledged_survives_a_restart():
 def test_damaged_files_are_reported_and_let_nobody_in():
     rig = board()
     for name in ("key", "devices", "tokens", "rules"):
-        for suffix in ("", ".old"):
+        for suffix in ("", ".copy", ".old"):
             if "/rpc_" + name + suffix in rig.fs.files:
                 rig.fs.files["/rpc_" + name + suffix] = b"garbage"
     rig.lines.clear()

@@ -175,9 +175,43 @@ def test_the_rule_file_of_a_board():
     assert rig.result("Auth.AuthorizeCommand", ARGS) is True
     assert any("rules.json is refused" in line for line in rig.lines)
     # Taken away on purpose: nothing is allowed any more.
+    rig.fs.files["/rules.json"] = b"[]"
+    rig.restart()
+    assert rig.result("Auth.AuthorizeCommand", ARGS) is False
     del rig.fs.files["/rules.json"]
     rig.restart()
     assert rig.result("Auth.AuthorizeCommand", ARGS) is False
+
+
+def test_a_lost_rule_file_is_not_taken_for_no_rules():
+    rig = Rig([{"allow": True}])
+    del rig.fs.files["/rules.json"]
+    for _ in range(2):
+        rig.restart()
+        entry = rig.call("Auth.AuthorizeCommand", ARGS)
+        assert entry["status"] == 500 and "rules.json is lost: put it back" in entry["status_msg"]
+        assert any("rules.json is lost" in line for line in rig.lines)
+    # Nor when what the board kept of it is damaged as well.
+    for end in ("", ".copy"):
+        rig.fs.files["/rpc_rules" + end] = bytearray(b"damaged")
+    rig.restart()
+    assert rig.status("Auth.AuthorizeCommand", ARGS) == 500
+    rig.fs.files["/rules.json"] = b'[{"allow": true}]'
+    rig.restart()
+    assert rig.result("Auth.AuthorizeCommand", ARGS) is True
+
+
+def test_damaged_rules_do_not_give_way_to_older_ones():
+    rig = Rig([{"allow": True}])
+    rig.fs.files["/rules.json"] = b"[]"
+    rig.restart()
+    assert rig.result("Auth.AuthorizeCommand", ARGS) is False
+    rig.fs.files["/rules.json"] = b"damaged too"
+    for end in ("", ".copy"):
+        rig.fs.files["/rpc_rules" + end] = bytearray(b"damaged")
+    rig.restart()
+    assert rig.status("Auth.AuthorizeCommand", ARGS) == 500
+    assert any("rpc_rules is damaged" in line for line in rig.lines)
 
 
 def test_a_bad_first_rule_file_is_an_error_and_no_permission():

@@ -221,3 +221,72 @@ def test_the_log_shows_no_secret():
     assert len(rig.lines) >= 3
     for secret in (token, "qwerty", "guess", BACKEND_KEY, "joe's"):
         assert secret not in text
+
+
+def damage(rig, name):
+    for end in ("", ".copy"):
+        rig.fs.files[f"/rpc_{name}{end}"] = bytearray(b"damaged")
+
+
+def test_a_revoked_token_and_a_deleted_device_do_not_come_back_by_damage():
+    for damaged in ("", ".copy"):
+        rig = rig_with_joe()
+        rig.settings["tokens_as_psk"] = True
+        rig.restart()
+        how = {"src": JOE, "key": "joe's key"}
+        token = rig.result("Auth.GenerateToken", {"host": "app.com"}, **how)["token"]
+        asked = {"id": JOE, "credentials": {"psk": token}}
+        assert rig.result("Auth.Authenticate", asked) is True
+        rig.result("Auth.RevokeToken", {"host": "app.com"}, **how)
+        rig.result("Device.Delete", {"deviceid": DEVICE})
+        for name in ("tokens", "devices"):
+            rig.fs.files[f"/rpc_{name}{damaged}"] = bytearray(b"damaged")
+        rig.restart()
+        assert rig.result("Auth.Authenticate", asked) is False
+        assert rig.result("Auth.Authenticate", GOOD) is False
+        assert rig.result("Auth.GetToken", {"host": "app.com"}, **how) == {"exist": False}
+
+
+def test_a_lost_table_answers_no_question_and_says_what_to_do():
+    how = {"src": JOE, "key": "joe's key"}
+    rig = rig_with_joe()
+    rig.result("Auth.GenerateToken", {"host": "app.com"}, **how)
+    damage(rig, "tokens")
+    for _ in range(2):
+        rig.restart()
+        assert "rpc_tokens is damaged: generate every token again" in rig.service.problem
+        for name, args in (("GetToken", {"host": "app.com"}), ("ListToken", {})):
+            entry = rig.call("Auth." + name, args, **how)
+            assert entry["status"] == 500 and "damaged" in entry["status_msg"]
+        assert rig.status("Auth.RevokeToken", {"host": "app.com"}, **how) == 0
+    rig.result("Auth.GenerateToken", {"host": "new.com"}, **how)
+    assert rig.result("Auth.ListToken", **how) == [{"host": "new.com"}]
+    rig.restart()
+    assert rig.service.problem == ""
+
+    damage(rig, "devices")
+    for _ in range(2):
+        rig.restart()
+        assert "rpc_devices is damaged: add every device again" in rig.service.problem
+        assert rig.status("Auth.Authenticate", GOOD) == 500
+        assert rig.status("Hello", **how) == 401 and rig.status("Hello") == 0
+    rig.add(DEVICE, psk="qwerty")
+    assert rig.result("Auth.Authenticate", GOOD) is True
+    assert rig.status("Hello", **how) == 401
+
+
+def test_what_was_made_under_a_lost_key_is_void_and_that_is_said():
+    how = {"src": JOE, "key": "joe's key"}
+    for lost in (True, False):
+        rig = rig_with_joe()
+        old = rig.result("Auth.GenerateToken", {"host": "app.com"}, **how)["token"]
+        damage(rig, "key")
+        if lost:
+            for end in ("", ".copy"):
+                del rig.fs.files["/rpc_key" + end]
+        rig.restart()
+        assert "rpc_key is lost: add every device" in rig.service.problem
+        assert rig.status("Hello", **how) == 401
+        rig.add(JOE, psk="joe's key")
+        assert rig.result("Auth.GetToken", {"host": "app.com"}, **how) == {"exist": False}
+        assert rig.result("Auth.GenerateToken", {"host": "app.com"}, **how)["token"] != old

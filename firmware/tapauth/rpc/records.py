@@ -1,8 +1,11 @@
-"""Small tables on flash, each one file that is replaced whole: a power cut leaves old or new.
+"""Small tables on flash, each in two copies, replaced whole: a power cut leaves old or new.
 
-The file: `TAr1`, the count of records, each record behind its length, CRC-32 of all that. Numbers
-are little-endian, two bytes; the CRC four. `PATH.new` is what was being written when the power
-went, `PATH.old` the generation before, which serves when the file itself is damaged.
+A file: `TAr1`, the count of records, each record behind its length, CRC-32 of all that. Numbers
+are little-endian, two bytes; the CRC four.
+
+A change is written to `PATH.new`, then `PATH.copy` goes, then `PATH.new` becomes `PATH`, and at
+last the copy is made anew. So a copy is always as new as `PATH`: either serves when the other is
+damaged, and what was removed does not come back. Without either nothing serves.
 """
 
 import struct
@@ -13,78 +16,111 @@ from tapauth.compat import const
 _MAGIC = b"TAr1"
 _MAX_RECORDS = const(128)
 _MAX_RECORD = const(1024)
+_ENOENT = const(2)
+COPY = ".copy"
 
 FRESH = const(0)
 """State: there was no file."""
 GOOD = const(1)
 """State: the file is whole."""
-PREVIOUS = const(2)
-"""State: the file is damaged or gone, the generation before it serves."""
+MENDED = const(2)
+"""State: the file or its copy was damaged or gone, the other one serves."""
 LOST = const(3)
-"""State: a file is there, and neither it nor the generation before is whole."""
+"""State: there is a file or a copy, and nothing of it can be relied on."""
+
+
+class Damaged(Exception):
+    """A table was lost, so nobody can tell what was in it; the text says what to do."""
 
 
 class RecordFile:
     """A list of byte strings on flash.
 
-    `fs.open(path, mode)` and `fs.rename(old, new)` are as in Python, raise OSError, and have
-    reached flash when the file is closed or the call returns (littlefs does so).
+    `fs.open(path, mode)`, `fs.rename(old, new)` and `fs.remove(path)` are as in Python, raise
+    OSError, and have reached flash when the file is closed or the call returns (littlefs does so).
     """
 
     def __init__(self, fs, path: str):
         self._fs = fs
         self._path = path
         self.state = FRESH
-        self._keep = False
 
-    def _read(self, path: str) -> list | None:
-        """The records, or None when the file is not whole. Raises OSError when there is none."""
+    def _read(self, end: str) -> tuple | None:
+        """(records, CRC) of a file; () when it is damaged, None when there is none."""
+        try:
+            with self._fs.open(self._path + end, "rb") as file:
+                return self._parse(file)
+        except OSError as error:
+            return None if error.args[0] == _ENOENT else ()
+
+    def _parse(self, file) -> tuple:
         records = []
-        with self._fs.open(path, "rb") as file:
-            head = file.read(6)
-            if len(head) < 6 or head[:4] != _MAGIC:
-                return None
-            crc = crc32(head)
-            count = struct.unpack("<H", head[4:])[0]
-            if count > _MAX_RECORDS:
-                return None
-            for _ in range(count):
-                size = file.read(2)
-                length = struct.unpack("<H", size)[0] if len(size) == 2 else _MAX_RECORD + 1
-                if length > _MAX_RECORD:
-                    return None
-                record = file.read(length)
-                crc = crc32(record, crc32(size, crc))
-                records.append(record)
-            return records if file.read(5) == struct.pack("<I", crc) else None
+        head = file.read(6)
+        if len(head) < 6 or head[:4] != _MAGIC:
+            return ()
+        crc = crc32(head)
+        count = struct.unpack("<H", head[4:])[0]
+        if count > _MAX_RECORDS:
+            return ()
+        for _ in range(count):
+            size = file.read(2)
+            length = struct.unpack("<H", size)[0] if len(size) == 2 else _MAX_RECORD + 1
+            if length > _MAX_RECORD:
+                return ()
+            record = file.read(length)
+            crc = crc32(record, crc32(size, crc))
+            records.append(record)
+        return (records, crc) if file.read(5) == struct.pack("<I", crc) else ()
 
     def load(self) -> list:
-        """The records as last saved, as far as they can be had; `state` tells how they are."""
-        found = False
-        for path, state in ((self._path, GOOD), (self._path + ".old", PREVIOUS)):
-            try:
-                records = self._read(path)
-            except OSError:
-                records = None
-                if not self._exists(path):
-                    continue
-            found = True
-            if records is not None:
-                self._keep = state == GOOD
-                self.state = state
-                return records
-        self.state = LOST if found else FRESH
-        return []
-
-    def _exists(self, path: str) -> bool:
+        """The records as last saved; none when they are LOST: `state` tells how they are."""
+        own, copy = self._read(""), self._read(COPY)
+        old = self._read(".old") is not None
+        if old:
+            # Of a firmware that kept the generation before there, and knew of no copy: there may
+            # be one from before that. It may have been cut between its two renames.
+            copy = None
+            if own is None:
+                own = self._read(".new")
+        whole = own or copy
+        if not whole or own and copy and own[1] != copy[1]:
+            self.state = LOST if old or own is not None or copy is not None else FRESH
+            return []
+        self.state = MENDED if own == () or copy == () or own is None else GOOD
         try:
-            self._fs.open(path, "rb").close()
+            if old or not own:
+                self._put(whole[0], "")
+            if not copy:
+                self._put(whole[0], COPY)
+            if old:
+                self._remove(".old")
         except OSError:
-            return False
-        return True
+            pass  # at the next start
+        return whole[0]
 
     def save(self, records: list) -> None:
         """Replace the records. When this returns they are on flash; raises OSError if not."""
+        self._write(records)
+        self._remove(COPY)
+        self._fs.rename(self._path + ".new", self._path)
+        self.state = GOOD
+        try:
+            self._put(records, COPY)
+        except OSError:
+            pass  # the records are on flash; the copy is made at the next start
+
+    def _put(self, records: list, end: str) -> None:
+        self._write(records)
+        self._fs.rename(self._path + ".new", self._path + end)
+
+    def _remove(self, end: str) -> None:
+        try:
+            self._fs.remove(self._path + end)
+        except OSError as error:
+            if error.args[0] != _ENOENT:
+                raise
+
+    def _write(self, records: list) -> None:
         with self._fs.open(self._path + ".new", "wb") as file:
             head = _MAGIC + struct.pack("<H", len(records))
             crc = crc32(head)
@@ -95,14 +131,6 @@ class RecordFile:
                 file.write(size)
                 file.write(record)
             file.write(struct.pack("<I", crc))
-        if self._keep:
-            # Only a whole file becomes the generation before. Between the two renames there is
-            # only that one, and load() takes it.
-            self._keep = False
-            self._fs.rename(self._path, self._path + ".old")
-        self._fs.rename(self._path + ".new", self._path)
-        self._keep = True
-        self.state = GOOD
 
 
 class Table:
@@ -118,6 +146,16 @@ class Table:
     def state(self) -> int:
         """How the table was found on flash: a state of this module."""
         return self._file.state
+
+    def check(self) -> None:
+        """Raises Damaged as long as the table is lost: until the first put()."""
+        if self.state == LOST:
+            raise Damaged("the table is damaged: add again what was in it")
+
+    def clear(self) -> None:
+        """Forget all records. Raises OSError."""
+        self._file.save([])
+        self._records = []
 
     def __len__(self) -> int:
         return len(self._records)

@@ -114,11 +114,15 @@ def decide(rules: list, src: str, dst: str, cmd: str) -> tuple:
 
 
 class Rules:
-    """The rules in force, and on flash (`file`, a records.RecordFile) the last good ones."""
+    """The rules in force, and on flash (`file`, a records.RecordFile) the last good ones.
+
+    `problem` says that the rule file is lost, and what to do; else it is "".
+    """
 
     def __init__(self, file):
         self._file = file
         self._rules: list | None = file.load()
+        self.problem = ""
         if file.state in (FRESH, LOST):
             self._rules = None
 
@@ -139,8 +143,18 @@ class Rules:
         """There is no rule file: everything is denied. Raises OSError."""
         self.load("[]")
 
+    def missing(self) -> bool:
+        """There is no rule file. True: there were rules, so it is lost and nothing is decided."""
+        lost = bool(self._rules) or self._file.state == LOST
+        if lost:
+            self._rules = None
+            self.problem = "rules.json is lost: put it back, or one with [] for no rules"
+        else:
+            self.load("[]")
+        return lost
+
     def allows(self, src: str, dst: str, cmd: str) -> bool:
         """Whether `src` may send `cmd` to `dst`. Raises RuleError when there are no rules."""
         if self._rules is None:
-            raise RuleError("no usable rules")
+            raise RuleError(self.problem or "no usable rules")
         return decide(self._rules, src, dst, cmd)[0]

@@ -9,6 +9,7 @@ from tapauth.compat import const, unload
 from tapauth.rpc import addresses, frames
 from tapauth.rpc.arguments import BACKEND, OWNER, check
 from tapauth.rpc.frames import Invalid
+from tapauth.rpc.records import Damaged
 from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
 
@@ -54,13 +55,15 @@ class Service:
 
     `credentials`, `tokens` and `rules` are the classes of this package; `clock.now()` gives
     milliseconds, `unix_time()` seconds since 1970 by a clock that may never have been set.
-    `rebooting` set refuses every command with 418; `invalid` counts frames nobody answered.
+    `rebooting` set refuses every command with 418; `invalid` counts frames nobody answered;
+    `problem` says what was lost on flash and what to do, or is "".
     Raises ValueError for an address in `settings` that is none.
     """
 
     def __init__(self, settings: dict, credentials, tokens, rules, clock, unix_time, log):
         self.rebooting = False
         self.invalid = 0
+        self.problem = ""
         self.rules = rules
         self._address = settings["address"]
         self._name, self._component = addresses.parse(self._address)
@@ -147,7 +150,7 @@ class Service:
                 status, value = 0, self._execute(frame, source, name, element)
             except Refused as error:
                 status, value = error.args
-            except RuleError as error:
+            except (RuleError, Damaged) as error:
                 self._log.error("rpc", "{}", str(error))
                 status, value = 500, str(error)
             except ValueError as error:
@@ -246,10 +249,12 @@ class Service:
         return {"token": token}
 
     def _get_token(self, source, args, version):
+        self.tokens.table.check()
         token = self.tokens.get(source, addresses.parse_host(args["host"]))
         return {"exist": False} if token is None else {"exist": True, "token": token}
 
     def _list_token(self, source, args, version):
+        self.tokens.table.check()
         return [{"host": host} for host in self.tokens.hosts(source)]
 
     def _revoke_token(self, source, args, version):
@@ -263,6 +268,7 @@ class Service:
         cert = given.get("cert") or None
         if psk is None and cert is None:
             raise Refused(400, "psk or cert is missing")
+        self.credentials.table.check()
         now = self._clock.now()
         if self.asked_for.blocked(name, now):
             raise Refused(429, "too many failed authentications")

@@ -9,6 +9,12 @@ from tapauth.rpc.rules import RuleError, Rules
 from tapauth.rpc.service import Service
 
 _MAX_RULES = const(8192)
+_LOST = {
+    "key": "rpc_key is lost: add every device and generate every token again",
+    "devices": "rpc_devices is damaged: add every device again",
+    "tokens": "rpc_tokens is damaged: generate every token again",
+    "rules": "",  # the rule file makes it anew, or is said to be lost
+}
 
 
 class Flash:
@@ -20,35 +26,47 @@ class Flash:
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new)
 
-
-def _report(name: str, state: int, log) -> None:
-    if state == records.PREVIOUS:
-        log.error("rpc", "{} is damaged, the one before it serves", name)
-    elif state == records.LOST:
-        log.error("rpc", "{} is damaged and lost", name)
+    def remove(self, path: str) -> None:
+        os.remove(path)
 
 
-def _secret(file, random, log) -> bytes:
-    """The board's own key: made once, then the same for ever."""
+def _report(name: str, state: int, log) -> str:
+    """Say how a file is. Returns what is wrong with it, or ""."""
+    if state == records.MENDED:
+        log.warning("rpc", "a copy of rpc_{} was damaged, the other one serves", name)
+    if state != records.LOST:
+        return ""
+    log.error("rpc", "rpc_{} is damaged", name)
+    return _LOST[name]
+
+
+def _secret(file, tables: tuple, random, log) -> tuple:
+    """(the board's own key, what is wrong or ""): made once, then the same for ever."""
     kept = file.load()
-    _report("rpc_key", file.state, log)
+    problem = _report("key", file.state, log)
     if len(kept) == 1 and len(kept[0]) == 32:
-        return kept[0]
+        return kept[0], problem
+    # Under another key the rows would stand for other tokens, and for no device's key.
+    for table in tables:
+        if len(table):
+            problem = _LOST["key"]
+            table.clear()
     key = random(32)
     file.save([key])
-    return key
+    return key, problem
 
 
 def load_rules(rules: Rules, fs, path: str, log) -> None:
-    """Put the rule file in force; the last good rules stay when it is bad."""
+    """Put the rule file in force; a bad one leaves the last good rules, a lost one none."""
     try:
         with fs.open(path, "rb") as file:
             text = file.read(_MAX_RULES + 1)
     except OSError as error:
-        if error.args[0] != 2:  # ENOENT: nobody wants any rules
+        if error.args[0] != 2:  # ENOENT
             log.error("rpc", "{} cannot be read ({})", path, error)
-            return
-        text = b"[]"
+        elif rules.missing():
+            log.error("rpc", "{} is lost: nothing is allowed until it is back", path)
+        return
     try:
         rules.load(text)
     except RuleError as error:
@@ -73,14 +91,16 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     files = {}
     for name in ("key", "devices", "tokens", "rules"):
         files[name] = records.RecordFile(fs, folder + "rpc_" + name)
-    mac = Mac(_secret(files["key"], random, log))
     devices = records.Table(files["devices"], credentials.DIGESTS, credentials.CAPACITY)
     apps = records.Table(files["tokens"], tokens.SERIAL, tokens.CAPACITY)
     rules = Rules(files["rules"])
-    for name in ("devices", "tokens", "rules"):
-        _report("rpc_" + name, files[name].state, log)
+    problems = [_report(name, files[name].state, log) for name in ("devices", "tokens", "rules")]
+    key, problem = _secret(files["key"], (devices, apps), random, log)
+    problems.append(problem)
+    mac = Mac(key)
     load_rules(rules, fs, folder + "rules.json", log)
-    return Service(
+    problems.append(rules.problem)
+    service = Service(
         settings,
         credentials.Credentials(devices, mac, backend, settings["backend_key"]),
         tokens.Tokens(apps, mac, random),
@@ -89,3 +109,5 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
         unix_time,
         log,
     )
+    service.problem = "; ".join([problem for problem in problems if problem])
+    return service

@@ -19,7 +19,7 @@ class Tokens:
     """`table` is a records.Table of SERIAL bytes; `random(count)` gives random bytes."""
 
     def __init__(self, table, mac: Mac, random):
-        self._table = table
+        self.table = table
         self._mac = mac
         self.random = random
 
@@ -30,26 +30,26 @@ class Tokens:
     def get(self, owner: str, host: str) -> str | None:
         """The token that was generated for this app, or None."""
         key = (owner + "\0" + host).encode()
-        serial = self._table.get(key)
+        serial = self.table.get(key)
         return None if serial is None else self._token(key, serial)
 
     def generate(self, owner: str, host: str) -> str | None:
         """The token of this app, a new one if there is none; None: no room. Raises OSError."""
         key = (owner + "\0" + host).encode()
-        serial = self._table.get(key)
+        serial = self.table.get(key)
         if serial is None:
             serial = self.random(SERIAL)
-            if len(self.hosts(owner)) >= PER_OWNER or not self._table.put(key, serial):
+            if len(self.hosts(owner)) >= PER_OWNER or not self.table.put(key, serial):
                 return None
         return self._token(key, serial)
 
     def revoke(self, owner: str, host: str) -> None:
         """From now on the app has no token. Raises OSError."""
-        self._table.remove((owner + "\0" + host).encode())
+        self.table.remove((owner + "\0" + host).encode())
 
     def hosts(self, owner: str) -> list:
         """The apps that have a token of this owner."""
-        return [key.decode() for key in self._table.keys((owner + "\0").encode())]
+        return [key.decode() for key in self.table.keys((owner + "\0").encode())]
 
     def owns(self, owner: str, token: str) -> bool:
         """Whether `token` is one of this owner's."""
