@@ -145,9 +145,9 @@ class ConnectionAuth:
 
         yield from self._with(params.renew_pin(self, role))
 
-    def unlock(self) -> None:
-        """Forget the failures in a row. Raises OSError."""
-        if self.keeper.lockout.passed():
+    def unlock(self, forget: bool = True) -> None:
+        """End a lock, and `forget` the failures in a row: see Lockout.passed(). Raises OSError."""
+        if self.keeper.lockout.passed(forget):
             self.keeper.keep(self.keeper.accounts)
 
     # Requests.

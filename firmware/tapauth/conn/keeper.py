@@ -8,7 +8,6 @@ import os
 import struct
 
 from tapauth.compat import const
-from tapauth.conn.lockout import FREE
 from tapauth.conn.sessions import ADMIN, USER
 from tapauth.mac import Mac
 
@@ -73,7 +72,7 @@ class Keeper:
     def keep(self, accounts: dict) -> None:
         """Make `accounts` and the count of failures durable, then use them. Raises OSError."""
         kept: dict = {"seed": binascii.hexlify(self.seed).decode()}
-        kept["failures"] = self.lockout.failures if self.lockout.failures >= FREE else 0
+        kept["failures"] = self.lockout.failures
         for role, name in ((ADMIN, "admin"), (USER, "user")):
             account = accounts[role]
             pin = account.pin if self._pin_recoverable else ""

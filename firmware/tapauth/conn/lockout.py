@@ -1,13 +1,14 @@
 """How often a wrong PIN or password may be given in a row: then all must wait, longer each time.
 
 One count for the whole board: a count for each address is as easy to dodge as an address is to
-change. Times are seconds of a monotonic clock.
+change. A try counts, and makes the others wait, before it is looked at: who cuts the power or goes
+away meanwhile gains nothing. Times are seconds of a monotonic clock.
 """
 
 from tapauth.compat import const
 
 FREE = const(5)
-"""Failures in a row before the first wait; from here on the count outlives a reboot."""
+"""Failures in a row before the first wait."""
 _FIRST_S = const(30)
 _LAST_S = const(900)
 _CEILING = const(100)
@@ -34,14 +35,18 @@ class Lockout:
             return FOREVER
         return max(0, self.until - now)
 
-    def failed(self, now: int) -> bool:
-        """A wrong PIN or password. Returns whether the count must be kept."""
+    def begin(self, now: int) -> None:
+        """A PIN or password is tried: wrong until it has turned out right. To be kept now."""
         self.failures += 1
         self._lock(now)
-        return self.failures >= FREE
 
-    def passed(self) -> bool:
-        """A right one, or an act at the board itself. Returns whether that must be kept."""
-        was_kept = self.failures >= FREE
-        self.failures = self.until = 0
-        return was_kept
+    def passed(self, forget: bool) -> bool:
+        """It was right. Returns whether that must be kept.
+
+        `forget` the failures before it: it was admin's, or someone acts at the board itself. With
+        another role's secret one could guess at admin's for ever, a few times between two logins.
+        """
+        before = self.failures
+        self.failures = 0 if forget else max(0, before - 1)
+        self.until = 0
+        return before > 0

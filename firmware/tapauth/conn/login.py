@@ -90,6 +90,8 @@ def _prove(auth, connection, wanted, secret: str, reply: dict):
         # Others may have failed while this one waited for its turn.
         if auth.wait():
             return _LOCKED
+        keeper.lockout.begin(auth.now())
+        keeper.keep(keeper.accounts)
         opened = {}
         for role, account in keeper.accounts.items():
             if account.kind and auth.pro and (yield from matches(account, secret)):
@@ -99,11 +101,9 @@ def _prove(auth, connection, wanted, secret: str, reply: dict):
             if equal(given, auth.boot_pin):
                 opened[ADMIN] = auth.session(ADMIN, True, True)
         if not opened:
-            if keeper.lockout.failed(auth.now()):
-                keeper.keep(keeper.accounts)
             auth.log.warning("conn", "wrong PIN or password, {} in a row", keeper.lockout.failures)
             return _WRONG
-        auth.unlock()
+        auth.unlock(ADMIN in opened)
         yield from _strengthen(auth, opened, secret)
     finally:
         auth.busy = False
