@@ -14,7 +14,10 @@ from hashlib import sha256
 
 from tapauth_slot import CONFIRMED, TRIALS, Unsound, note, read_record, write_record
 
-KEY = "/site.key"
+KEY = "/site.key"  # and KEY + "2"
+
+built: dict = {}
+"""When the firmware of a slot that was found whole was built: by slot, in seconds since 1970."""
 
 
 def other(slot: str) -> str:
@@ -29,11 +32,12 @@ def decide(record, sound):
     pays each start in advance; when its starts are used up the other comes back.
     """
     if record is None:
-        # Lost: which slot was good is not known, so the first that is whole has to prove itself.
-        for slot in ("a", "b"):
-            if sound(slot):
-                return slot, (slot, TRIALS - 1)
-        return "", None
+        # Lost: which slot was good is not known, so the newer one has to prove itself.
+        whole = [slot for slot in ("a", "b") if sound(slot)]
+        if not whole:
+            return "", None
+        slot = whole[-1] if built.get(whole[-1], 0) > built.get(whole[0], 0) else whole[0]
+        return slot, (slot, TRIALS - 1)
     slot, left = record
     if left == CONFIRMED:
         if sound(slot):
@@ -66,14 +70,32 @@ def _mac(key: bytes, path: str, end: int) -> bytes:
     return sha256(bytes([byte ^ 0x5C for byte in key]) + inner.digest()).digest()
 
 
-def _check_signature(path: str) -> None:
+def _read(path: str) -> bytes:
     try:
-        with open(KEY, "rb") as file:
-            key = file.read(65)
+        with open(path, "rb") as file:
+            return file.read(65)
     except OSError:
-        raise Unsound("this board has no site key") from None
-    if not 16 <= len(key) <= 64:
-        raise Unsound("this board's site key is not one")
+        return b""
+
+
+def _key_check(key: bytes) -> bytes:
+    return sha256(b"tapauth site key" + key).digest()
+
+
+def _site_key() -> bytes:
+    """The site's key, of its two copies (tapauth/sitekey.py). Raises Unsound."""
+    own, copy = _read(KEY), _read(KEY + "2")
+    key = copy[:32]
+    if len(copy) != 64 or _key_check(key) != copy[32:]:
+        key = own  # a manifest that was signed with it proves it
+    if len(key) != 32:
+        text = "this board's site key is damaged, or not one"
+        raise Unsound(text if own or copy else "this board has no site key")
+    return key
+
+
+def _check_signature(path: str) -> None:
+    key = _site_key()
     end = 0
     given = b""
     with open(path, "rb") as file:
@@ -92,7 +114,7 @@ def _check_signature(path: str) -> None:
     for one, two in zip(wanted, given):  # noqa: B905  (MicroPython has no `strict`)
         difference |= one ^ two
     if difference:
-        raise Unsound("the manifest was not signed for this site")
+        raise Unsound("the manifest was not signed for this site, or the site key is damaged")
 
 
 def _mac_key(key: bytes) -> bytes:
@@ -135,6 +157,7 @@ def verify(slot: str) -> str:
     root = "/" + slot
     path = root + "/manifest"
     build = ""
+    time = 0
     files = 1
     try:
         _check_signature(path)
@@ -148,6 +171,8 @@ def verify(slot: str) -> str:
                         raise Unsound(file_path + " is not what was signed")
                 elif name == "build":
                     build = value
+                elif name == "built":
+                    time = int(value)
                 else:
                     _check_header(name, value)
         # One file more could be imported instead of another.
@@ -155,6 +180,7 @@ def verify(slot: str) -> str:
             raise Unsound("there are files that were not signed")
     except (OSError, ValueError) as error:
         raise Unsound(f"incomplete ({error})") from None
+    built[slot] = time
     return build
 
 
@@ -182,9 +208,14 @@ def activate(slot: str) -> None:
     write_record(slot, TRIALS)
 
 
+def _record():
+    """The record; a lost one as the next start makes it, None without a whole slot."""
+    return read_record() or decide(None, is_sound)[1]
+
+
 def prepare() -> str:
     """The slot that may be overwritten now. The other one is started until activate()."""
-    record = read_record()
+    record = _record()
     if record is None:
         return "a"
     slot, left = record
@@ -196,7 +227,7 @@ def prepare() -> str:
 
 def rollback() -> str:
     """Start the other slot from the next start on, as confirmed. Raises Unsound."""
-    record = read_record()
+    record = _record()
     slot = other(record[0] if record else "b")
     verify(slot)
     write_record(slot, CONFIRMED)
@@ -211,14 +242,16 @@ def choose() -> str:
     record = read_record()
     slot, new = decide(record, is_sound)
     if new and new != record:
+        why = ""
         try:
             write_record(*new)
         except OSError:
-            # The flash is full: a start that cannot be counted must not be one on trial.
-            if new[1] != CONFIRMED and is_sound(other(slot)):
-                slot = other(slot)
+            # A start that cannot be counted must not be one on trial: the starts are used up.
+            why = "the flash is full, "
+            if new[1] != CONFIRMED:
+                slot, _ = decide((slot, 0), is_sound)
         if record is None:
-            note(f"the record was lost: slot {slot} on trial")
+            note(f"the record was lost: {why}slot {slot} on trial")
         elif slot != record[0] and slot:
-            note(f"slot {record[0]} failed: back to {slot}")
+            note(f"slot {record[0]} failed: {why}back to {slot}")
     return slot

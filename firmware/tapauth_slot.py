@@ -192,9 +192,13 @@ def main() -> None:
         gc.collect()
         watchdog.feed()
         record = read_record()
-        trial = bool(slot) and record[1] != CONFIRMED
+        trial = bool(slot) and record != (slot, CONFIRMED)
         if slot:
-            how = f"on trial, {record[1]} left" if trial else "confirmed"
+            how = "confirmed"
+            if trial:
+                # On a full flash the record may be another's, or none.
+                left = record[1] if record and record[0] == slot else "not counted, none"
+                how = f"on trial, {left} left"
             print(f"boot: slot {slot}, {how}")
         elif not flat:
             print("boot: nothing to start: deploy a firmware; the board restarts in 15 minutes")

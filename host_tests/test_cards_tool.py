@@ -7,6 +7,8 @@ from serial_board import SerialBoard, blank_image, firmware_image
 
 from tools.card_rows import BadCard, card, normal_value
 from tools.cards import main
+from tools.charger import provision
+from tools.flash_image import FlashImage
 
 TABLE = """uid,status,parent_id,evse_ids,expiry
 04:a1:b2:c3:d4:e5:f6,,FLEET,2;1,2027-06-30
@@ -93,6 +95,37 @@ def test_json_rows_are_named_by_line_too(tmp_path, capsys):
     table.write_text("{}")
     with pytest.raises(SystemExit, match="not an array"):
         main(["build", str(table), "--dry-run"])
+
+
+def test_a_damaged_copy_of_the_site_key_is_not_the_end(made, tmp_path, capsys):
+    key, image, _ = made
+    flash = tmp_path / "flash.img"
+    blank_image(flash)
+    where = ["--flash", str(flash)]
+    main(["set-key", str(key), *where])
+    main(["install", str(image), *where])
+
+    def damage(path):
+        target = FlashImage(flash)
+        with target.files.open(path, "wb") as file:
+            file.write(b"damaged")
+        target.save()
+
+    for path in ("/site.key", "/site.key2"):
+        damage(path)
+        capsys.readouterr()
+        main(["status", *where])
+        assert "list: 300" in capsys.readouterr().out
+        main(["set-key", str(key), *where])
+    damage("/site.key")
+    damage("/site.key2")
+    with pytest.raises(SystemExit, match="the site key is damaged"):
+        main(["status", *where])
+    # Not taken for a new board either, which would get another key and other cards.
+    before = flash.read_bytes()
+    with pytest.raises(SystemExit, match="the site key is damaged"):
+        provision(flash, tmp_path / "many.csv")
+    assert flash.read_bytes() == before
 
 
 def test_an_image_is_described_checked_and_exported(made, tmp_path, capsys):

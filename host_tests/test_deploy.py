@@ -29,6 +29,7 @@ from tools.firmware import (
     board_names,
     boot_part,
     build,
+    built_at,
     limits_of,
     make_manifest,
     make_packs,
@@ -263,8 +264,27 @@ def test_the_cable_is_pulled_while_a_deployment_runs(flash, tell, monkeypatch):
     tell(f"the cable pulled at {CUTS} points in {whole} bytes from mpremote")
 
 
+def test_a_manifest_says_when_its_sources_were_committed(tmp_path, monkeypatch):
+    files = {"-": b"x"}
+    limits = limits_of("desktop")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    identity, manifest = make_manifest("desktop", limits, files)
+    assert manifest.startswith(f"build {identity}\nbuilt 1700000000\n".encode())
+    # When is no part of the build id: the same files are the same build.
+    assert make_manifest("desktop", limits, files, 5)[0] == identity
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    if (ROOT / ".git").exists():
+        asked = ["git", "log", "-1", "--format=%ct"]
+        committed = int(subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout)
+        assert built_at() == committed
+    # No repository: the newest source, which in an archive of one has the commit's time.
+    monkeypatch.setattr("tools.firmware.ROOT", tmp_path)
+    newest = max(path.stat().st_mtime for path in FIRMWARE.rglob("*.py"))
+    assert built_at() >= int(newest)
+
+
 def test_two_boards_at_once(tmp_path, flash, capsys):
-    other = flash_image(tmp_path / "other.img", {**OWN, "site.key": b"another site's key" * 2})
+    other = flash_image(tmp_path / "other.img", {**OWN, "site.key": b"another's key..!" * 2})
     with PtyBoard(flash) as one, PtyBoard(other) as two:
         code = on_each(
             f"{one.port},{two.port}",

@@ -24,7 +24,7 @@ from tools.store_target import ImageTarget
 CARDS = 300
 # What a deployment brings, and what it takes away.
 FIRMWARE = ("tapauth/", "lib/", "a/", "b/", "boot.log", "slot", "boot.py", "main.py")
-FIRMWARE += ("tapauth_boot.py", "tapauth_slot.py", "boot_hal.py", "digitalio.mpy")
+FIRMWARE += ("site.key2", "tapauth_boot.py", "tapauth_slot.py", "boot_hal.py", "digitalio.mpy")
 
 
 def uid(number: int) -> str:

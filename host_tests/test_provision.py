@@ -14,11 +14,11 @@ from certificates import Authority
 from pty_board import PtyBoard
 from test_deploy import files_of, flash_image
 
-from tapauth import config
+from tapauth import config, sitekey
 from tapauth.conn import keeper
 from tapauth.link.tls import decoded
 from tools import provision
-from tools.board_port import BoardError
+from tools.board_port import BoardError, BoardPort
 from tools.charger import DesktopCharger
 from tools.firmware import limits_of
 from tools.first_pin import state_with
@@ -142,7 +142,8 @@ def test_a_board_is_provisioned_and_keeps_what_it_has(tmp_path, monkeypatch, cap
         assert provision.main() == 0
     now = files_of(image)
     assert json.loads(now["config.json"]) == given
-    assert now["site.key"] == (tmp_path / "site" / "site.key").read_bytes()
+    key = (tmp_path / "site" / "site.key").read_bytes()
+    assert now["site.key"] == key and now["site.key2"] == key + sitekey.key_check(key)
     assert now["certificates/ca.pem"] == b"certificate" and now["data/x"] == b"kept"
     kept = tmp_path / "site" / "c7.json"
     assert json.loads(kept.read_text()) == given and kept.stat().st_mode & 0o777 == 0o600
@@ -152,7 +153,9 @@ def test_a_board_is_provisioned_and_keeps_what_it_has(tmp_path, monkeypatch, cap
 
 
 def test_a_board_of_another_site_is_not_taken_over_by_mistake(tmp_path):
-    image = flash_image(tmp_path / "flash.img", {"site.key": b"another's" * 4, "x": b"kept"})
+    image = flash_image(
+        tmp_path / "flash.img", {"site.key": b"another's key..!" * 2, "x": b"kept"}
+    )
     before = files_of(image)
     files = {"/site.key": bytes(32), "/config.json": b"{}"}
     with PtyBoard(image) as board:
@@ -160,8 +163,36 @@ def test_a_board_of_another_site_is_not_taken_over_by_mistake(tmp_path):
             provision.install(board.port, print, limits_of("desktop"), files)
         assert files_of(image) == before
         provision.install(board.port, print, limits_of("desktop"), files, take_over=True)
-        assert files_of(image) == {"site.key": bytes(32), "config.json": b"{}", "x": b"kept"}
+        keys = {path[1:]: data for path, data in sitekey.key_copies(bytes(32))}
+        assert files_of(image) == {**keys, "config.json": b"{}", "x": b"kept"}
         provision.install(board.port, print, limits_of("desktop"), files)
+
+
+def test_a_board_with_a_damaged_key_is_nobodys_and_a_damaged_copy_is_mended(tmp_path):
+    key = bytes(range(32))
+    (_, copy), _ = sitekey.key_copies(key)
+    cases = (
+        {"site.key": b"x" + key[1:], "site.key2": copy},
+        {"site.key": key, "site.key2": copy[:-1]},
+        {"site.key": key[:-1], "site.key2": copy[:-1] + b"x"},
+        {"site.key": b"", "site.key2": b""},
+    )
+    for number, damaged in enumerate(cases):
+        image = flash_image(tmp_path / f"flash{number}.img", damaged)
+        with PtyBoard(image) as board:
+            survey = BoardPort(board.port).call("survey('')")
+            assert (survey["key"] == "") == (number > 1)
+            assert survey["key_problem"] == ("the site key is damaged" if number == 2 else "") or (
+                number == 3 and survey["key_problem"] == "there is no site key"
+            )
+            if number < 2:
+                with pytest.raises(BoardError, match="another site"):
+                    files = {"/site.key": bytes(32), "/config.json": b"{}"}
+                    provision.install(board.port, print, limits_of("desktop"), files)
+            files = {"/site.key": key, "/config.json": b"{}"}
+            provision.install(board.port, print, limits_of("desktop"), files)
+            now = files_of(image)
+            assert now["site.key"] == key and now["site.key2"] == copy
 
 
 def test_a_full_board_says_so(tmp_path):
@@ -173,7 +204,7 @@ def test_a_full_board_says_so(tmp_path):
         pytest.raises(BoardError, match="flash is full: remove what is not needed"),
     ):
         provision.install(board.port, print, limits_of("desktop"), files)
-    assert sorted(files_of(image)) == ["filler", "site.key"]
+    assert sorted(files_of(image)) == ["filler", "site.key", "site.key2"]
 
 
 class Technician:
@@ -243,7 +274,9 @@ def test_the_first_pin_opens_the_board_and_is_nowhere_to_be_read(tmp_path):
     assert PIN.encode() not in image.read_bytes()
     assert not any(PIN.encode() in path.read_bytes() for path in site.iterdir())
     now = files_of(image)
-    assert sorted(now) == ["config.json", "conn", "site.key"], "no trial of an old configuration"
+    assert sorted(now) == ["config.json", "conn", "site.key", "site.key2"], (
+        "no trial of an old one"
+    )
     assert now["site.key"] == (site / "site.key").read_bytes()
 
     local = {"address": "127.0.0.1"}

@@ -9,15 +9,18 @@ must be as they were. Runs on MicroPython, with the boot part and the code that 
 on a board.
 """
 
+import os
 import sys
 
 import vfs
 from flash_sim import SETTINGS, Cut, Flash
 from update_rig import (
+    KEY,
     NEW,
     OLD_FLAT,
     OWN,
     confirmed,
+    copy,
     deploy,
     mounted,
     on_board,
@@ -25,6 +28,8 @@ from update_rig import (
     tapauth_slot,
     write,
 )
+
+from tapauth import sitekey
 
 
 def on_trial():
@@ -73,6 +78,20 @@ def after_the_first():
     tapauth_slot.confirm()
 
 
+def both_keys():
+    """As tools/provision.py does it, and then as the firmware and deployments mend a copy."""
+    for path, data in sitekey.key_copies(KEY):
+        copy(path + ".new", data)
+        on_board.put_in_place([path[1:]])
+    for path, _ in sitekey.key_copies(KEY):
+        os.remove(path)
+        if path == sitekey.KEY:
+            # The one that is left is enough.
+            assert start() == "old"
+        sitekey.mend_key(sitekey.site_key())
+    assert start() == "old"
+
+
 def clean_up():
     on_board.remove_flat()
     assert start() == "new"
@@ -86,6 +105,7 @@ SCENARIOS = {
     "again": (on_trial, again_while_on_trial, ("old", "new", "newest")),
     "rollback": (confirmed, back, ("old", "older")),
     "first": (flat, first_update, ("flat", "new")),
+    "keys": (confirmed, both_keys, ("old",)),
     "clean_up": (after_the_first, clean_up, ("new",)),
 }
 
@@ -93,6 +113,9 @@ SCENARIOS = {
 def check(builds):
     """What must hold whenever the power comes back."""
     for path, data in OWN.items():
+        if path == sitekey.KEY and sys.argv[2] == "keys":
+            assert sitekey.site_key() == KEY
+            continue
         with open(path, "rb") as file:
             assert file.read() == data, path
     for path, new in NEW.items():

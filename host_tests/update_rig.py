@@ -38,12 +38,13 @@ def hexed(data):
     return "".join(f"{byte:02x}" for byte in data)
 
 
-def firmware(build):
-    """The files of a slot: some the same in every build, some not."""
+def firmware(build, built=0):
+    """The files of a slot: some the same in every build, some not. `built`: when, 0 for unsaid."""
     files = {"-": b"board" * 20, "lib.umqtt": b"umqtt" * 400}
     files["tapauth"] = build.encode() * 1500
     files["tapauth.core"] = b"core" + build.encode() * (300 if build == "old" else 420)
-    text = f"build {build}\nmpy {sys.implementation._mpy & 255}\n"
+    text = f"build {build}\n" + (f"built {built}\n" if built else "")
+    text += f"mpy {sys.implementation._mpy & 255}\n"
     for name in sorted(files):
         digest = hexed(hashlib.sha256(files[name]).digest())
         text += f"file {digest} {len(files[name])} {name}\n"
@@ -68,8 +69,8 @@ def write(files):
         copy(path, data)
 
 
-def fill(slot, build):
-    files, manifest = firmware(build)
+def fill(slot, build, built=0):
+    files, manifest = firmware(build, built)
     write({"/" + slot + "/" + name: data for name, data in files.items()})
     copy("/" + slot + "/manifest", manifest)
 

@@ -13,10 +13,14 @@ from pathlib import Path
 import serial
 import serial.tools.list_ports
 
+from tapauth import sitekey
 from tapauth.console import ANSWER
 from tools import on_board
 
-SOURCE = Path(on_board.__file__).read_text()
+# The board's own firmware may be older, or not there, so the module comes along.
+SOURCE = Path(sitekey.__file__).read_text() + re.sub(
+    "^from tapauth.sitekey import .*\n", "", Path(on_board.__file__).read_text(), flags=re.M
+)
 
 
 class BoardError(Exception):

@@ -76,8 +76,8 @@ def provision(flash: Path, cards: Path) -> bool:
     Returns whether it had none before.
     """
     target = ImageTarget(flash, CAPACITY)
-    try:
-        target.key()
+    if not target.is_new():
+        target.key()  # says so when it is damaged; a new one would end the cards
         return False
     except SystemExit:
         pass

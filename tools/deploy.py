@@ -59,7 +59,10 @@ def check(survey: dict, image: Image, key_proof: str) -> None:
             f"{limits['micropython']}: make flash BOARD={image.board} IMAGE={limits['image']}"
         )
     if not survey["key"] or not survey["config"]:
-        raise BoardError(f"the board is not provisioned: make provision BOARD={image.board} PORT=")
+        why = survey["key_problem"] or "there is no configuration"
+        raise BoardError(
+            f"the board is not provisioned ({why}): make provision BOARD={image.board} PORT="
+        )
     if survey["key"] != key_proof:
         raise BoardError(
             "the board belongs to another site (its site key differs): name that site's folder "

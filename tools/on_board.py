@@ -1,13 +1,16 @@
 """What tools/deploy.py runs on a board: sent over the console, and imported by tests.
 
-Runs on MicroPython, whatever firmware the board holds or none. Nothing here may assume the boot
-part. Folders and files that are not of a slot are not touched.
+Runs on MicroPython, whatever firmware the board holds or none; the source of tapauth/sitekey.py
+is sent before it. Nothing here may assume the boot part. Folders and files that are not of a slot
+are not touched, but for a copy of the site key that is damaged or missing.
 """
 
 import hashlib
 import json
 import os
 import sys
+
+from tapauth.sitekey import COPY, key_check, key_file, mend_key, site_key
 
 
 def digest(path):
@@ -94,6 +97,9 @@ def survey(nonce):
         "boot": has_boot_part(),
         "flat": exists("/tapauth"),
         "key": "",
+        "key_problem": "",
+        "unique": "",
+        "board_id": "",
         "config": exists("/config.json"),
         "record": None,
         "builds": {},
@@ -101,14 +107,21 @@ def survey(nonce):
         "confirm_s": 120,
     }
     try:
-        with open("/site.key", "rb") as file:
-            key = hashlib.sha256(nonce.encode() + file.read()).digest()
+        key = hashlib.sha256(nonce.encode() + site_key()).digest()
         answer["key"] = "".join(f"{byte:02x}" for byte in key)
-    except OSError:
-        pass
+    except ValueError as error:
+        answer["key_problem"] = str(error)
+    try:
+        import machine
+
+        answer["unique"] = "".join(f"{byte:02x}" for byte in machine.unique_id())
+    except (ImportError, AttributeError):
+        answer["unique"] = os.getenv("TAPAUTH_UNIQUE_ID") or ""  # the desktop
     try:
         with open("/config.json") as file:
-            answer["confirm_s"] = int(json.load(file)["update"]["confirm_s"])
+            config = json.load(file)
+        answer["board_id"] = config["board_id"]
+        answer["confirm_s"] = int(config["update"]["confirm_s"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     for slot in "ab":
@@ -184,12 +197,27 @@ def remove(names):
             os.remove("/" + name)
 
 
+def mend(is_proven):
+    """Make both copies of the site key whole, if it is the right one.
+
+    That is proven by a manifest that was signed with it, or by the check of the second copy.
+    """
+    try:
+        key = site_key(proven=is_proven)
+        if is_proven or key_file(COPY)[32:] == key_check(key):
+            mend_key(key)
+    except (OSError, ValueError):
+        pass  # a full flash, or no key: what uses it says so
+
+
 def activate(slot):
     """Start a slot on trial from the next start on. Returns "", or why not."""
     import tapauth_boot
 
     try:
+        mend(False)
         tapauth_boot.activate(slot)
+        mend(True)
         return ""
     except tapauth_boot.Unsound as reason:
         return str(reason)

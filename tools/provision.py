@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tapauth import config
+from tapauth import config, sitekey
 from tools import tls_files
 from tools.board_port import BoardError, BoardPort, wait_for_no_transaction
 from tools.firmware import limits_of
@@ -259,7 +259,8 @@ def install(
                 f"survive: .venv/bin/python -m tools.provision --take-over BOARD {port}"
             )
         local = Path(folder) / "file"
-        for path, data in files.items():
+        # Both copies of the key first, so that a cut leaves nothing that belongs to no site.
+        for path, data in {**dict(sitekey.key_copies(files["/site.key"])), **files}.items():
             write_secret(local, data)
             board.call(f"make_folders([{path!r}])")
             try:

@@ -11,17 +11,19 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
+from tapauth import sitekey
 from tapauth.store import Store, finish
 from tapauth.store.codec import StoreError
 from tools.board_port import BoardError, wait_for_no_transaction
 from tools.flash_image import FlashImage
 
 FOLDER = "/store"
-KEY = "/site.key"
 UPLOAD = "/upload.new"
 
-# The first lines find the firmware of a board with slots, whose modules are in packs.
+# The first lines find the firmware of a board with slots, whose modules are in packs. It may be
+# older than what reads the site key here, which is sent along.
 SCRIPT = """
+{sitekey}
 import json
 try:
     import sys, tapauth_slot, vfs
@@ -36,7 +38,7 @@ except ImportError:
     pass
 from tapauth.store import Store, files, finish
 try:
-    store = Store(files, {folder!r}, open({key!r}, "rb").read(), capacity={capacity})
+    store = Store(files, {folder!r}, site_key(), capacity={capacity})
     def take(path):
         load = store.load()
         file = open(path, "rb")
@@ -74,17 +76,22 @@ class ImageTarget:
         self._capacity = capacity
 
     def key(self) -> bytes:
-        """The site key. Raises Refused if there is none."""
+        """The site key. Raises Refused if there is none that can be relied on."""
         try:
-            with self._files.open(KEY, "rb") as file:
-                return file.read()
-        except OSError:
-            raise Refused("there is no site key: give it one with set-key") from None
+            return sitekey.site_key(self._files.open)
+        except ValueError as error:
+            raise Refused(f"{error}: give it one with set-key") from None
+
+    def is_new(self) -> bool:
+        """Whether there is no site key yet, not even a damaged one."""
+        copies = (sitekey.KEY, sitekey.COPY)
+        return not any(sitekey.key_file(path, self._files.open) for path in copies)
 
     def set_key(self, key: bytes) -> None:
         """Put the site key there."""
-        with self._files.open(KEY, "wb") as file:
-            file.write(key)
+        for path, data in sitekey.key_copies(key):
+            with self._files.open(path, "wb") as file:
+                file.write(data)
         self._image.save()
 
     def ask(self, expression: str):
@@ -143,14 +150,22 @@ class BoardTarget:
     def set_key(self, key: bytes) -> None:
         """Put the site key there."""
         with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / "key"
-            local.write_bytes(key)
-            self._mpremote("cp", str(local), ":" + KEY, *self._end)
+            commands: list[str] = []
+            renames = ""
+            for path, data in sitekey.key_copies(key):
+                local = Path(folder) / path[1:]
+                local.write_bytes(data)
+                commands += ["cp", str(local), f":{path}.new", "+"]
+                renames += f"os.rename({path + '.new'!r}, {path!r});"
+            self._mpremote(*commands, "exec", "import os;" + renames, *self._end)
 
     def ask(self, expression: str, *before: str):
         """The value of an expression over `store` and `finish`. Raises Refused."""
         code = SCRIPT.format(
-            folder=FOLDER, key=KEY, capacity=self._capacity, expression=expression
+            sitekey=Path(sitekey.__file__).read_text(),
+            folder=FOLDER,
+            capacity=self._capacity,
+            expression=expression,
         )
         output = self._mpremote(*before, "exec", code, *self._end)
         for line in output.splitlines():

@@ -4,13 +4,14 @@ Lookups are immediate. Whatever writes to flash waits in a short queue and is do
 at a time by a task of its own, so that reader and link go on meanwhile.
 """
 
-from tapauth.compat import const, sleep_ms
+import tapauth_slot
+
+from tapauth.compat import const, sleep_ms, unload
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 from tapauth.store import Store, files
 from tapauth.store.codec import StoreError
 
 FOLDER = "/store"
-KEY = "/site.key"
 _QUEUE = const(8)
 _TIDY_S = const(60)
 _NEARLY_FULL = const(90)
@@ -31,18 +32,37 @@ class Vault:
         self._errors = errors
         self._log = log
         self._jobs: list = []
+        self._problem = "no site key"
         try:
-            with open(KEY, "rb") as file:
-                key = file.read()
             self.store = Store(
-                files, FOLDER, key, settings["capacity"], settings["cache_days"], without_clock
+                files,
+                FOLDER,
+                self._key(),
+                settings["capacity"],
+                settings["cache_days"],
+                without_clock,
             )
         except (OSError, ValueError) as error:
+            self._problem = str(error)
             log.error("cards", "no site key ({}): no card is known", error)
         else:
             status = self.store.status()
             log.info("cards", "{} cards, list version {}", status["list"], status["version"])
         self._report()
+
+    def _key(self) -> bytes:
+        """The site's key, whose second copy is made when it is not there. Raises ValueError."""
+        from tapauth import sitekey
+
+        unload("tapauth.sitekey")
+        # The boot part has checked the running slot with it.
+        key = sitekey.site_key(open, tapauth_slot.running != "")
+        try:
+            if sitekey.mend_key(key):
+                self._log.warning("cards", "a copy of the site key was damaged or missing: mended")
+        except OSError as error:
+            self._log.warning("cards", "a copy of the site key cannot be mended ({})", error)
+        return key
 
     def look_up(self, id_token: dict) -> tuple:
         """(ValidationResult or None, whether that settles the question) for an IdToken."""
@@ -121,12 +141,13 @@ class Vault:
         self._report()
 
     def _report(self) -> None:
-        damage = "no site key"
+        damage = self._problem
         full = False
         if self.store:
             damage = self.store.damage
             full = self.store.status()["fill"] > _NEARLY_FULL
-        text = f"the card store cannot be relied on ({damage}): install a full list"
+        what = "install a full list" if self.store else "provision the board again"
+        text = f"the card store cannot be relied on ({damage}): {what}"
         self._errors.set(bool(damage), VENDOR_ERROR, "Card store unusable", "cards", text)
         text = f"the card store is over {_NEARLY_FULL} % full"
         self._errors.set(full, VENDOR_WARNING, "Card store nearly full", "cards", text)

@@ -84,6 +84,24 @@ def test_a_lost_record_never_ends_at_nothing():
     assert boot.decide(None, sound_in([])) == ("", None)
 
 
+def test_a_lost_record_starts_the_newer_firmware():
+    try:
+        for times, expected in (
+            ({"a": 5, "b": 9}, "b"),
+            ({"a": 9, "b": 5}, "a"),
+            ({"b": 5}, "b"),  # a manifest from before it said when
+            ({"a": 5}, "a"),
+            ({"a": 5, "b": 5}, "a"),
+        ):
+            boot.built.clear()
+            boot.built.update(times)
+            assert boot.decide(None, sound_in(["a", "b"])) == (expected, (expected, 2))
+            for slot in "ab":
+                assert boot.decide(None, sound_in([slot])) == (slot, (slot, 2))
+    finally:
+        boot.built.clear()
+
+
 def test_records_are_kept_and_damage_is_seen():
     old = tapauth_slot.RECORD
     tapauth_slot.RECORD = SCRATCH
@@ -125,6 +143,64 @@ class Interrupted:
         self.kept_alive += 1
         if self.kept_alive < 3:
             raise KeyboardInterrupt
+
+
+class Watchdog:
+    def feed(self):
+        pass
+
+
+class Ended(Exception):
+    """The board restarted."""
+
+
+class Restarted:
+    """A boot_hal of a board that nobody interrupts."""
+
+    def safe_mode(self):
+        return False
+
+    def start_watchdog(self, timeout_ms):
+        return Watchdog()
+
+    def pause(self, seconds):
+        pass
+
+    def reset(self):
+        raise Ended
+
+
+class Chosen:
+    """A boot part that has chosen, without being able to write it down."""
+
+    def choose(self):
+        return "a"
+
+    def is_sound(self, slot):
+        return slot == "a"
+
+
+def test_a_start_that_could_not_be_written_down_is_one_all_the_same():
+    said, started = [], []
+    kept = {name: getattr(tapauth_slot, name) for name in ("read_record", "_start", "note")}
+    try:
+        for record in (None, ("b", 2), ("b", C), ("a", 2), ("a", C)):
+            sys.modules["boot_hal"] = Restarted()  # type: ignore[assignment]
+            sys.modules["tapauth_boot"] = Chosen()  # type: ignore[assignment]
+            tapauth_slot.read_record = lambda record=record: record
+            tapauth_slot._start = lambda slot: started.append(slot) or "crashed"
+            tapauth_slot.note = said.append
+            try:
+                tapauth_slot.main()
+                raise AssertionError("went on")
+            except Ended:
+                pass
+    finally:
+        sys.modules["tapauth_boot"] = boot
+        del sys.modules["boot_hal"]
+        for name, value in kept.items():
+            setattr(tapauth_slot, name, value)
+    assert started == ["a"] * 5 and said == ["slot a: crashed"] * 5
 
 
 class System:
