@@ -6,7 +6,7 @@ import pytest
 from serial_board import SerialBoard, blank_image, firmware_image
 
 from tools.card_rows import BadCard, card, normal_value
-from tools.cards import main
+from tools.cards import main, open_image
 from tools.charger import provision
 from tools.flash_image import FlashImage
 
@@ -97,6 +97,53 @@ def test_json_rows_are_named_by_line_too(tmp_path, capsys):
         main(["build", str(table), "--dry-run"])
 
 
+@pytest.mark.parametrize(
+    "head, what",
+    [
+        ("uid,name,status", "'name' is no column"),
+        ("uid;state;", "'state' is no column"),
+        ("uid,status,", "'' is no column"),
+        ("uid,status,UID", "'uid' is there twice"),
+        ("uid,status,Status ", "'status' is there twice"),
+    ],
+)
+def test_a_column_that_is_none_is_one_error_and_no_empty_list(head, what, tmp_path, capsys):
+    table, image = tmp_path / "t.csv", tmp_path / "x.img"
+    mark = ";" if ";" in head else ","
+    table.write_text("\n".join([head] + [mark.join(["9c3a5501", "", ""])] * 50))
+    key = tmp_path / "key"
+    main(["new-key", str(key)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match=what):
+        main(["build", str(table), "--skip-bad", "--key", str(key), "--list-version", "1"])
+    assert capsys.readouterr().out == "" and not image.exists()
+
+
+def test_an_empty_list_needs_a_word_of_its_own(made, tmp_path, capsys):
+    key, image, _ = made
+    table, empty = tmp_path / "t.csv", tmp_path / "empty.img"
+    written = ["--key", str(key), "--list-version", "9", "-o", str(empty)]
+    for text, skip in (("uid\n", []), ("uid\nzz\n08112233\n", ["--skip-bad"])):
+        table.write_text(text)
+        with pytest.raises(SystemExit, match="no card to put on the list.*--empty"):
+            main(["build", str(table), *skip, *written])
+        assert not empty.exists()
+    main(["build", str(table), "--skip-bad", "--empty", *written])
+    flash = tmp_path / "flash.img"
+    blank_image(flash)
+    where = ["--flash", str(flash)]
+    main(["set-key", str(key), *where])
+    main(["install", str(image), *where])
+    with pytest.raises(SystemExit, match="the list is empty.*--empty"):
+        main(["install", str(empty), *where])
+    capsys.readouterr()
+    main(["status", *where])
+    assert "list: 300" in capsys.readouterr().out
+    main(["install", str(empty), "--empty", *where])
+    main(["status", *where])
+    assert "list: 0" in capsys.readouterr().out
+
+
 def test_a_damaged_copy_of_the_site_key_is_not_the_end(made, tmp_path, capsys):
     key, image, _ = made
     flash = tmp_path / "flash.img"
@@ -178,7 +225,8 @@ def test_a_board_at_a_serial_port(made, tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit, match="not complete"):
             short = tmp_path / "short.img"
             short.write_bytes(image.read_bytes()[:-256])
-            monkeypatch.setattr("tools.cards.open_image", lambda path: None)
+            whole = open_image(str(image))
+            monkeypatch.setattr("tools.cards.open_image", lambda path: whole)
             main(["install", str(short), *where])
 
 

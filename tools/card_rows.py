@@ -147,6 +147,13 @@ def read_rows(path: Path) -> Iterator[tuple[int, object]]:
     names = [name.strip().lower() for name in reader.fieldnames or ()]
     if "uid" not in names:
         raise SystemExit(f"{path}: the first line names the columns; one must be uid")
+    for at, name in enumerate(names):
+        wrong = "is no column" if name not in COLUMNS else "is there twice"
+        if name not in COLUMNS or name in names[:at]:
+            raise SystemExit(
+                f"{path}: the first line names the columns; {name!r} {wrong}. "
+                f"There are {', '.join(COLUMNS)}"
+            )
     reader.fieldnames = names
     for row in reader:
         yield reader.line_num, row

@@ -43,6 +43,7 @@ from tools.card_rows import COLUMNS, BadCard, card, read_rows
 from tools.flash_image import lock_image
 from tools.store_target import BoardTarget, ImageTarget
 
+EMPTY = "If no card at all shall be known, say so: --empty"
 SHOWN = 20
 """Bad rows and duplicates shown by line; the rest is counted."""
 
@@ -126,6 +127,8 @@ def build(arguments) -> None:
         print(f"{respelled} rows in another spelling: the list has their hex digits alone")
     if bad and not arguments.skip_bad:
         raise SystemExit("nothing written: mend the rows, or leave them out with --skip-bad")
+    if not good and not arguments.empty:
+        raise SystemExit(f"nothing written: there is no card to put on the list. {EMPTY}")
     if arguments.dry_run:
         return
     if not (arguments.key and arguments.output and arguments.list_version):
@@ -252,7 +255,8 @@ def set_key(arguments) -> None:
 
 def install(arguments) -> None:
     """Put an image in place as the full list. What the board has learned stays."""
-    open_image(arguments.image)
+    if not open_image(arguments.image).listed and not arguments.empty:
+        raise SystemExit(f"not installed: the list is empty. {EMPTY}")
     _target(arguments).install(Path(arguments.image).read_bytes())
     print("in place")
 
@@ -336,6 +340,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("table", help=".csv or .json")
     made.add_argument("--dry-run", action="store_true", help="only check the table")
     made.add_argument("--skip-bad", action="store_true", help="leave bad rows out")
+    made.add_argument("--empty", action="store_true", help="also a list without any card")
     made.add_argument("--key", metavar="FILE", help="the site key")
     made.add_argument("--list-version", type=int, help="higher than the board's")
     made.add_argument("-o", "--output", metavar="FILE")
@@ -348,7 +353,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--key", metavar="FILE")
     made.add_argument("-o", "--output", metavar="FILE")
     command("set-key", set_key, True).add_argument("file")
-    command("install", install, True).add_argument("image")
+    made = command("install", install, True)
+    made.add_argument("image")
+    made.add_argument("--empty", action="store_true", help="also a list without any card")
     for name, action in (("add", add), ("remove", remove), ("find", find)):
         made = command(name, action, True)
         made.add_argument("uid", help="in any common writing")

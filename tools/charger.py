@@ -60,9 +60,12 @@ def stage(folder: Path, config: dict) -> None:
 
 
 def first_list(cards: Path, key: bytes) -> bytes:
-    """The list file that a new board gets of a table of cards."""
+    """The list file that a new board gets of a table of cards. Raises SystemExit without one."""
     builder = Builder(key)
-    for _, fields in read_rows(cards):
+    rows = list(read_rows(cards))
+    if not rows:
+        raise SystemExit(f"{cards}: there is no card in it")
+    for _, fields in rows:
         assert isinstance(fields, dict)
         builder.add(*card(fields))
     data = io.BytesIO()
@@ -79,8 +82,6 @@ def provision(flash: Path, cards: Path) -> bool:
     if not target.is_new():
         target.key()  # says so when it is damaged; a new one would end the cards
         return False
-    except SystemExit:
-        pass
     key = os.urandom(32)
     data = first_list(cards, key)  # a bad table leaves a new flash new
     target.set_key(key)
