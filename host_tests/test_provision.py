@@ -195,6 +195,65 @@ def test_a_board_with_a_damaged_key_is_nobodys_and_a_damaged_copy_is_mended(tmp_
             assert now["site.key"] == key and now["site.key2"] == copy
 
 
+def provision_as(name, board, folder, *more):
+    answers = folder / "answers.json"
+    answers.write_text(json.dumps({"board_id": name, "mqtt": {"host": f"for {name}"}}))
+    command = [sys.executable, "-m", "tools.provision", "desktop", board.port]
+    done = subprocess.run(
+        [*command, "--answers", str(answers), *more],
+        cwd=ROOT,
+        env={**os.environ, "SITE": str(folder / "site")},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_two_boards_do_not_get_one_name_without_a_word(tmp_path):
+    site = tmp_path / "site"
+    images = [flash_image(tmp_path / f"{name}.img", {}) for name in "ab"]
+    with (
+        PtyBoard(images[0], {"TAPAUTH_UNIQUE_ID": "0a"}) as one,
+        PtyBoard(images[1], {"TAPAUTH_UNIQUE_ID": "0b"}) as two,
+    ):
+        for _ in range(2):  # the same board again is fine
+            assert provision_as("c7", one, tmp_path)[0] == 0
+        kept = (site / "c7.json").read_bytes()
+        code, said = provision_as("c7", two, tmp_path)
+        assert code == 1 and "the name c7 is that of another board" in said and "--replace" in said
+        assert files_of(images[1]) == {} and (site / "c7.json").read_bytes() == kept
+        assert provision_as("c8", two, tmp_path)[0] == 0
+        # Another name, and the old one is free.
+        assert provision_as("c9", one, tmp_path)[0] == 0
+        assert provision_as("c7", two, tmp_path)[0] == 0
+        assert provision_as("c8", one, tmp_path)[0] == 0
+        # One that was replaced.
+        assert provision_as("c7", one, tmp_path, "--replace")[0] == 0
+        assert provision_as("c7", two, tmp_path)[0] == 1
+
+
+def test_a_name_of_a_site_from_before_names_were_kept_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(provision, "SITE", tmp_path)
+    (tmp_path / "c7.json").write_text("{}")
+    for unique in ("0a", ""):
+        with pytest.raises(BoardError, match="a board \\(which one was not kept"):
+            provision.claim("c7", unique, "", False)
+    with pytest.raises(BoardError):
+        provision.claim("c7", "0a", "c8", False)
+    provision.claim("c7", "0a", "c7", False)  # the board itself says so
+    with pytest.raises(BoardError, match="another board"):
+        provision.claim("c7", "0b", "c7", False)
+    # Names that are kept in one file are no less two.
+    provision.claim("x/y", "0b", "", False)
+    with pytest.raises(BoardError, match="another board"):
+        provision.claim("x_y", "0b", "", False)
+    (tmp_path / "c7.board").write_text("damaged")
+    with pytest.raises(BoardError, match="is damaged"):
+        provision.claim("c7", "0a", "c7", False)
+    provision.claim("c7", "0a", "c7", True)
+    provision.claim("c7", "0a", "", False)
+
+
 def test_a_full_board_says_so(tmp_path):
     most = 508 * 4096  # of 512 blocks, some of which the file system needs
     image = flash_image(tmp_path / "flash.img", {"filler": bytes(most - 30_000)})

@@ -1,15 +1,17 @@
 """Give boards what makes them a site's own: its key, their configuration, certificates, first PIN.
 
     python -m tools.provision BOARD PORT[,PORT...] [--answers FILE.json] [--pin]
-                              [--file LOCAL:/BOARD/PATH] [--take-over] [--now]
+                              [--file LOCAL:/BOARD/PATH] [--take-over] [--replace] [--now]
 
 Asks for what it must know, secrets without showing them; nothing secret is ever a command's
 argument. The site's key is made in the site's folder (site/, or SITE=) if it is not there, and
 the configuration of each board is kept there too. Keep that folder safe: it is not part of git.
-A PIN is kept nowhere; the board gets what it can check it with.
+A PIN is kept nowhere; the board gets what it can check it with. Which board has which name is
+kept as well: a name that another one has is refused, unless this one takes its place (--replace).
 """
 
 import argparse
+import contextlib
 import getpass
 import hashlib
 import json
@@ -190,9 +192,39 @@ class Interview:
             print("these were not the same")
 
 
-def kept_as(name: str) -> Path:
-    """Where the configuration of the board of this name is kept."""
-    return SITE / (name.replace("/", "_") + ".json")
+def kept_as(name: str, end: str = ".json") -> Path:
+    """Where the configuration of the board of this name is kept; `.board`: whose the name is."""
+    return SITE / (name.replace("/", "_") + end)
+
+
+def claim(name: str, unique: str, own_name: str, replace: bool) -> None:
+    """Write down that the board of this unique id has this name. Raises BoardError.
+
+    `own_name` is the one in its configuration so far. A name that is another's is refused unless
+    `replace`: two boards would take each other's connection and each other's commands.
+    """
+    path = kept_as(name, ".board")
+    this = {"board_id": name, "unique_id": unique}
+    try:
+        is_free = json.loads(path.read_text()) in (this, {})
+        other = "another board"
+    except OSError:
+        # Not written down, as in a site from before that was done.
+        is_free = own_name == name or not kept_as(name).exists()
+        other = "a board (which one was not kept)"
+    except ValueError:
+        is_free, other = False, f"a board ({path} is damaged)"
+    if not is_free and not replace:
+        raise BoardError(
+            f"the name {name} is that of {other} of this site: give this one another name. If it "
+            "takes that one's place, add --replace: .venv/bin/python -m tools.provision --replace"
+        )
+    write_secret(path, json.dumps(this).encode())
+    for old in SITE.glob("*.board"):
+        # The board had another name, which is free now.
+        with contextlib.suppress(ValueError, KeyError):
+            if old != path and unique and json.loads(old.read_text())["unique_id"] == unique:
+                write_secret(old, b"{}")
 
 
 def settings_for(board: str, name: str) -> dict:
@@ -237,12 +269,19 @@ def named_files(pairs: list[str]) -> dict[str, bytes]:
 
 
 def install(
-    port: str, say, limits: dict, files: dict[str, bytes], take_over=False, now=False
+    port: str,
+    say,
+    limits: dict,
+    files: dict[str, bytes],
+    take_over=False,
+    approve=None,
+    now=False,
 ) -> None:
     """Put files on a board, each whole or not at all. Raises BoardError.
 
-    A board of another site is refused, unless `take_over`. It waits while a car charges there,
-    unless `now`.
+    A board of another site is refused, unless `take_over`. `approve(survey)` is asked before
+    anything is changed, with what is known of the board; it raises BoardError. It waits while a
+    car charges there, unless `now`.
     """
     wait_for_no_transaction(port, say, now)
     board = BoardPort(port)
@@ -258,6 +297,8 @@ def install(
                 "folder with SITE=. To make it yours, which its cards and its firmware do not "
                 f"survive: .venv/bin/python -m tools.provision --take-over BOARD {port}"
             )
+        if approve:
+            approve(survey)
         local = Path(folder) / "file"
         # Both copies of the key first, so that a cut leaves nothing that belongs to no site.
         for path, data in {**dict(sitekey.key_copies(files["/site.key"])), **files}.items():
@@ -292,6 +333,9 @@ def main() -> int:
     parser.add_argument(
         "--now", action="store_true", help="stop the firmware even while a car charges there"
     )
+    parser.add_argument(
+        "--replace", action="store_true", help="also with the name of another board"
+    )
     parser.add_argument("--file", action="append", default=[], metavar="LOCAL:/PATH")
     arguments = parser.parse_args()
     limits = limits_of(arguments.board)
@@ -320,13 +364,17 @@ def provision_all(arguments, limits: dict, given: dict[str, bytes]) -> int:
         settings = interview.settings
         text = checked(settings)
         key = make_key(SITE)
-        write_secret(kept_as(settings["board_id"]), text.encode())
         files = {"/site.key": key.read_bytes(), **given, **interview.files}
         files["/config.json"] = text.encode()
+
+        def approve(survey: dict, name=settings["board_id"], text=text) -> None:
+            claim(name, survey["unique"], survey["board_id"], arguments.replace)
+            write_secret(kept_as(name), text.encode())
+
         failed |= on_each(
             port,
-            lambda port, say, files=files: install(
-                port, say, limits, files, take_over=arguments.take_over, now=arguments.now
+            lambda port, say, files=files, approve=approve: install(
+                port, say, limits, files, arguments.take_over, approve, arguments.now
             ),
         )
     return failed
