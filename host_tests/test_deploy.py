@@ -278,7 +278,7 @@ def test_a_manifest_says_when_its_sources_were_committed(tmp_path, monkeypatch):
         committed = int(subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout)
         assert built_at() == committed
     # No repository: the newest source, which in an archive of one has the commit's time.
-    monkeypatch.setattr("tools.firmware.ROOT", tmp_path)
+    monkeypatch.setattr("tools.build.ROOT", tmp_path)
     newest = max(path.stat().st_mtime for path in FIRMWARE.rglob("*.py"))
     assert built_at() >= int(newest)
 

