@@ -300,7 +300,7 @@ def test_who_sends_a_list_that_is_refused_reads_why(board):
         head = "POST /cards?token=" + client.ask("getTokenForHttpServer")["token"]
         for data, why in ((b"x" * 100_000, b"not a list"), (list_file(9, key=bytes(32)), b"key")):
             with socket.create_connection(("127.0.0.1", board.port), 20) as peer:
-                length = f" HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n"
+                length = f" HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
                 peer.sendall((head + length).encode() + data)
                 # To the very end: a reset, which can overtake the answer, would be an error here.
                 answer = b"".join(iter(lambda peer=peer: peer.recv(4096), b""))
@@ -313,8 +313,10 @@ def test_a_list_is_not_taken_from_who_lost_the_right_meanwhile(board):
         data = list_file(5)
         head = "POST /cards?token=" + client.ask("getTokenForHttpServer")["token"]
         with socket.create_connection(("127.0.0.1", board.port), 20) as peer:
-            length = f" HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n"
+            length = f" HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
             peer.sendall((head + length).encode() + data[:-10])
+            while client.ask("removeCard", idToken=CARD)["result"]:
+                pass  # until the list is being taken, and nothing else is
             assert client.ask("clearTokens")["result"]
             peer.sendall(data[-10:])
             answer = b"".join(iter(lambda: peer.recv(4096), b""))
@@ -367,6 +369,105 @@ def test_a_page_of_another_host_gets_no_connection(board):
             Client(board.port, path, origin="http://evil.example")
     with Client(board.port, origin=f"http://127.0.0.1:{board.port}") as client:
         assert client.ask("getStatus")["error"] == "not authorized"
+
+
+def doors(board, token, **headers):
+    """The status that each door of the server gives a request with these headers."""
+    upgrade = {
+        "Upgrade": "websocket",
+        "Connection": "keep-alive, Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    statuses = {}
+    for method, path in (
+        ("GET", "/"),
+        ("GET", "/log"),
+        ("GET", "/cards"),
+        ("POST", "/cards"),
+        ("GET", "/public/default/config.json"),
+        ("UPGRADE", "/"),
+        ("UPGRADE", "/api"),
+        ("UPGRADE", "/rpc"),
+    ):
+        sent = {"Authorization": "Bearer " + token, **headers}
+        if method == "UPGRADE":
+            sent |= upgrade
+        lines = [f"{method.replace('UPGRADE', 'GET')} {path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in sent.items()]
+        with socket.create_connection(("127.0.0.1", board.port), 20) as peer:
+            peer.sendall("\r\n".join([*lines, "", ""]).encode())
+            statuses[method, path] = int(peer.recv(4096).split()[1])
+    return statuses
+
+
+def test_a_page_whose_address_only_looks_like_the_boards_opens_no_door(board):
+    with board.admin() as client:
+        token = client.ask("getTokenForHttpServer")["token"]
+        host = f"127.0.0.1:{board.port}"
+        for origin in (
+            "http://evil.example",
+            f"http://evil.example/{host}",
+            f"http://{host}.evil.example",
+            f"http://evil{host}",
+            f"http://x@{host}",
+            f"http://{host}/",
+            f"http://{host}0",
+            "http://127.0.0.1",
+            "http://127.0.0.1:1",
+            f"https://{host}",
+            f"ftp://{host}",
+            f"//{host}",
+            host,
+            "null",
+            "",
+            "http://",
+        ):
+            statuses = doors(board, token, Host=host, Origin=origin)
+            assert set(statuses.values()) == {403}, (origin, statuses)
+        wanted = {"GET": 200, "POST": 411, "UPGRADE": 101}
+        for origin in (f"http://{host}", f"HTTP://{host}"):
+            for (method, path), status in doors(board, token, Host=host, Origin=origin).items():
+                assert status == wanted[method], (method, path)
+        # A browser leaves out the port that is its scheme's own.
+        for pair in (("localhost", "http://localhost:80"), ("localhost:80", "http://localhost")):
+            found = doors(board, token, Host=pair[0], Origin=pair[1])
+            assert found["UPGRADE", "/api"] == 101
+
+
+def test_a_name_that_anybody_could_have_given_the_boards_address_opens_no_door(board):
+    with board.admin() as client:
+        token = client.ask("getTokenForHttpServer")["token"]
+        for host in (
+            "evil.example",
+            f"evil.example:{board.port}",
+            "charger.example.evil.example",
+            "xcharger.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "1.2.3",
+            "[::1",
+            "[evil.example]:80",
+            "charger.example:80:80",
+            "charger.example:x",
+            "charger.example@evil.example",
+        ):
+            # Not even when the page says that it is of that very name.
+            for origin in ({}, {"Origin": "http://" + host}):
+                statuses = doors(board, token, Host=host, **origin)
+                assert set(statuses.values()) == {421}, (host, statuses)
+        assert set(doors(board, token).values()) == {400}
+        for host in (
+            "localhost",
+            "Charger.Example:8080",
+            "charger.example.",
+            "[::1]:80",
+            "[fe80::1]",
+        ):
+            found = doors(board, token, Host=host, Origin="http://" + host)
+            assert found["GET", "/log"] == 200 and found["UPGRADE", "/"] == 101, host
+    status, text, _ = board.http("GET", "/", headers={"Host": "evil.example"})
+    assert status == 421 and b"server.names" in text
 
 
 def test_the_page_is_served_compressed(board):

@@ -33,11 +33,16 @@ def raw(board: LocalBoard, data: bytes = b"") -> socket.socket:
     return peer
 
 
+def hosted(request: bytes) -> bytes:
+    """A request with the header without which none is looked at."""
+    return request.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: localhost\r\n", 1)
+
+
 def upgraded(board: LocalBoard, path: str = "/api") -> socket.socket:
     """A WebSocket whose frames are made by hand."""
     peer = raw(
         board,
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         "\r\n".encode(),
     )
@@ -214,7 +219,7 @@ def test_frames_that_are_none(board):
             frame(b"", length=4097),
             frame(b"x", opcode=0),
             frame(b"\xff\xfe"),
-            b"\x01\x83\x00\x00\x00\x00abc",  # first of several
+            b"\x01\x83\x00\x00\x00\x00abc" + frame(b"x"),  # another begins within the first
             frame(b"", opcode=8),
         ):
             peer = upgraded(board)
@@ -233,6 +238,67 @@ def test_frames_that_are_none(board):
         assert b'"resultCode": 11' in peer.recv(1000)
         peer.close()
         taps_work(admin)
+
+
+def next_frame(peer: socket.socket) -> tuple[int, bytes]:
+    """(opcode, data) of a short frame that the server sends."""
+
+    def read(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            piece = peer.recv(count - len(data))
+            assert piece, "the connection was closed"
+            data += piece
+        return data
+
+    first, size = read(2)
+    if size == 126:
+        (size,) = struct.unpack(">H", read(2))
+    return first & 15, read(size)
+
+
+def test_a_peer_that_breaks_the_protocol_reads_why_before_the_connection_ends(board):
+    for bad, code in (
+        (frame(b"x" * 100_000), 1009),
+        (frame(b"x" * 3000)[:-1] + b"x" + frame(b"x" * 5000), 1009),
+        (frame(b"x", opcode=2), 1003),
+        (b"\x81\x02{}", 1002),  # without a mask
+        (b"\xc1\x80" + bytes(4), 1002),
+        (frame(b"x" * 126, opcode=9), 1002),
+        (frame(b"\xff"), 1007),
+    ):
+        for path in ("/api", "/rpc"):
+            with upgraded(board, path) as peer:
+                with contextlib.suppress(ConnectionError):
+                    peer.sendall(bad)
+                seen = next_frame(peer)
+                while seen[0] == 1:  # the answer to what was good
+                    seen = next_frame(peer)
+                assert seen == (8, code.to_bytes(2, "big")), (path, bad[:10])
+                assert is_closed(peer)
+    for data in (b"", b"\x03\xe8", b"\x0f\xa0bye"):
+        with upgraded(board) as peer:
+            peer.sendall(frame(data, opcode=8))
+            assert next_frame(peer) == (8, data[:2])
+            assert peer.recv(1) == b""
+
+
+def test_who_only_listens_stays_as_long_as_he_answers_pings():
+    # The library of the other answers Pings by itself.
+    board = LocalBoard(settings={"idle_s": 2})
+    with board, board.client() as other, upgraded(board) as peer:
+        request = {"method": "auth", "type": "secured", "credentials": board.pins["user"]}
+        peer.sendall(frame(json.dumps(request).encode()))
+        assert b'"result": true' in next_frame(peer)[1]
+        for _ in range(5):
+            seen = next_frame(peer)
+            assert seen[0] == 9
+            peer.sendall(frame(seen[1], opcode=10))
+        other.login(board.pins["admin"])
+        other.ask("bench", line="tap " + CARD)
+        assert b"tokenValidationStatus" in next_frame(peer)[1]
+        assert is_closed(peer)  # it has stopped to answer
+        assert other.ask("getStatus")["result"]
 
 
 def test_a_flood_of_messages_is_read_slowly(board):
@@ -286,7 +352,7 @@ def test_requests_that_are_none(board):
             b"GET /api HTTP/1.1\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
             b"GET /cards?token=%zz HTTP/1.1\r\n\r\n",
         ):
-            peer = raw(board, head)
+            peer = raw(board, hosted(head))
             peer.settimeout(10)
             data = b""
             with contextlib.suppress(OSError):
@@ -295,12 +361,12 @@ def test_requests_that_are_none(board):
             assert not data or data.split()[1] in (b"400", b"403", b"404", b"405"), (head, data)
         for length in ("-5", "0", "3000000", "99999999999"):
             start = f"POST /cards?token={token} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"
-            peer = raw(board, start.encode())
+            peer = raw(board, hosted(start.encode()))
             assert peer.recv(100).split()[1] in (b"411", b"413"), length
             peer.close()
         # An upload that stops leaves the list free for the next one.
         start = f"POST /cards?token={token} HTTP/1.1\r\nContent-Length: 5000\r\n\r\n"
-        peer = raw(board, start.encode() + b"TapCards")
+        peer = raw(board, hosted(start.encode()) + b"TapCards")
         peer.close()
         time.sleep(0.3)
         assert admin.ask("addCard", idToken=CARD)["result"]

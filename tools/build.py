@@ -32,9 +32,6 @@ AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
 LIBRARY_FILES = (
     "umqtt/simple.py",
     "adafruit_pn532/adafruit_pn532.py",
-    "microdot/__init__.py",
-    "microdot/microdot.py",
-    "microdot/websocket.py",
 )
 # Parts of a library that the firmware never calls: names, or starts of names with a *, and
 # "Class.name" for the members of one class. On a board every name costs RAM. What is left runs
@@ -69,51 +66,6 @@ UNUSED = {
         "_wakeup",
         "_read_data",
         "_write_data",
-    ),
-    "lib/microdot/__init__.py": ("*",),
-    "lib/microdot/microdot.py": (
-        "AsyncBytesIO",
-        "HTTPException",
-        "abort",
-        "Microdot",
-        "MultiDict.getlist",
-        "Request.after_request",
-        "Request.max_content_length",
-        "Request.body",
-        "Request.files",
-        "Request.form",
-        "Request.json",
-        "Request.stream",
-        "Response.already_handled",
-        "Response.default_send_file_max_age",
-        "Response.delete_cookie",
-        "Response.redirect",
-        "Response.send_file",
-        "Response.set_cookie",
-        "Response.types_map",
-        "URLPattern",
-        "invoke_handler",
-        "io",
-        "iscoroutinefunction",
-        "json",  # for bodies that are none of ours
-        "mro",
-        "partial",
-        "print_exception",
-        "re",
-        "redirect",
-        "send_file",
-        "time",
-        "urlencode",
-    ),
-    "lib/microdot/websocket.py": (
-        "MUTED_SOCKET_ERRORS",
-        "Request",  # for a limit of messages that is not set
-        "Response",
-        "print_exception",
-        "websocket_upgrade",
-        "websocket_wrapper",
-        "with_websocket",
-        "wraps",
     ),
 }
 FIRST = "tapauth/__init__.py"

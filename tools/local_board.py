@@ -34,16 +34,23 @@ def list_file(count: int, version: int = 7, key: bytes = bytes(range(32))) -> by
 class LocalBoard:
     """A board with its local interface. A context manager; `lines` is what it has printed.
 
-    `tls` are the paths of its certificate and key.
+    `tls` are the paths of its certificate and key, `settings` goes over those of the server.
     """
 
-    def __init__(self, heap: str = HEAP, connections: int = 6, tls: tuple[str, str] | None = None):
+    def __init__(
+        self,
+        heap: str = HEAP,
+        connections: int = 6,
+        tls: tuple[str, str] | None = None,
+        settings: dict | None = None,
+    ):
         self.lines: list[str] = []
         self.measured: list[dict] = []
         self.pins: dict[str, str] = {}
         self._heap = heap
-        self._connections = connections
-        self._tls = tls
+        self._settings = {"max_connections": connections, **(settings or {})}
+        if tls:
+            self._settings["tls_cert"], self._settings["tls_key"] = tls
         self._folder = tempfile.TemporaryDirectory()
         self.port = free_port()
         self.folder = Path(self._folder.name)
@@ -59,9 +66,6 @@ class LocalBoard:
     def start(self) -> None:
         """Start the board; returns when it serves."""
         path = ":".join((str(IMAGE), str(IMAGE / "lib"), ".frozen"))
-        environment = {"MICROPYPATH": path}
-        if self._tls:
-            environment["TAPAUTH_TLS"] = ",".join(self._tls)
         self.process = subprocess.Popen(
             [
                 micropython(),
@@ -70,10 +74,10 @@ class LocalBoard:
                 str(ROOT / "tools" / "server_board.py"),
                 str(self.port),
                 str(self.folder),
-                str(self._connections),
+                json.dumps(self._settings),
             ],
             cwd=ROOT,
-            env=environment,
+            env={"MICROPYPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,6 +1,6 @@
 """A board with its local interface, on MicroPython: authorization core, card store, server.
 
-    micropython server_board.py PORT FOLDER [CONNECTIONS]
+    micropython server_board.py PORT FOLDER [SETTINGS]
 
 What is not under test is left out: no MQTT, and taps and EVSEs are those of the bench. Prints the
 PINs, and as a line of JSON now and then the heap in use and the longest delay of the loop.
@@ -28,6 +28,7 @@ from tapauth.store import Store, files
 
 SETTINGS = {
     "address": "127.0.0.1",
+    "names": "charger.example",
     "max_connections": 6,
     "idle_s": 120,
     "plan_pro": True,
@@ -80,9 +81,7 @@ class Board:
         settings = dict(SETTINGS)
         settings["port"] = port
         if len(sys.argv) > 3:
-            settings["max_connections"] = int(sys.argv[3])
-        if os.getenv("TAPAUTH_TLS"):
-            settings["tls_cert"], settings["tls_key"] = os.getenv("TAPAUTH_TLS").split(",")
+            settings.update(json.loads(sys.argv[3]))
         self.settings = settings
         self.door = Door(settings, self.make, self.clock, self.log)
 

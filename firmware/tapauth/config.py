@@ -127,6 +127,7 @@ _SCHEMA = {
         "enabled": (_BOOL, False),
         "address": (_TEXT, "0.0.0.0", 1, 64),
         "port": (_INT, 80, 1, 65535),
+        "names": (_TEXT, "", 0, 253),
         "tls_cert": (_TEXT, "", 0, 64),
         "tls_key": (_TEXT, "", 0, 64),
         "max_connections": (_INT, 4, 2, 8),

@@ -17,7 +17,11 @@ class Local:
         self.app = app
         self.commands = commands
         self.rpc = rpc
-        self.door = Door(app.settings["server"], self._make, app.clock, app.log)
+        settings = app.settings["server"]
+        name = app.settings["network"]["hostname"]
+        if name:
+            settings["names"] += f" {name} {name}.local"
+        self.door = Door(settings, self._make, app.clock, app.log)
 
     def _make(self, kept, counts):
         from tapauth import local_parts

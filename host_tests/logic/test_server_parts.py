@@ -6,10 +6,13 @@ import os
 
 from conn_rig import Connection, Rig, finish
 
+from tapauth import local
 from tapauth import trial as trial_module
 from tapauth.local import Local
+from tapauth.server import service
 from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
+from tapauth.server.http import is_own
 from tapauth.server.learn import Learner
 from tapauth.server.pipe import Pipe
 from tapauth.server.service import Peer, Server
@@ -183,15 +186,65 @@ class Watching(Local):
 
 
 def test_who_watches_cannot_harm_a_tap():
-    local = Watching()
-    local.token_status(CARD, "Accepted")
-    local.evses_changed()
-    local.errors_changed([])
-    assert local.tap(CARD) is False  # decided as ever
-    assert local.door.counts["server_events_dropped"] == 3
-    local.door.server = None
-    local.evses_changed()
-    assert local.tap(CARD) is False
+    watching = Watching()
+    watching.token_status(CARD, "Accepted")
+    watching.evses_changed()
+    watching.errors_changed([])
+    assert watching.tap(CARD) is False  # decided as ever
+    assert watching.door.counts["server_events_dropped"] == 3
+    watching.door.server = None
+    watching.evses_changed()
+    assert watching.tap(CARD) is False
+
+
+class Named:
+    """An App, as far as its local interface asks for names."""
+
+    def __init__(self, names, hostname):
+        self.settings = {"server": {"names": names}, "network": {"hostname": hostname}}
+        self.clock = self.log = None
+
+
+def test_a_board_is_found_under_its_addresses_and_its_own_names_only():
+    app = Named("Depot-7.example gate", "Charger7")
+    door, local.Door = local.Door, lambda *arguments: None
+    try:
+        Local(app, None, None)
+    finally:
+        local.Door = door
+    names = app.settings["server"]["names"]
+    for host in (
+        "charger7",
+        "charger7.local",
+        "charger7.local.:8080",
+        "depot-7.example:80",
+        "gate",
+        "localhost",
+        "192.0.2.1",
+        "192.0.2.1:8080",
+        "[2001:db8::1]",
+        "[::ffff:192.0.2.1]:80",
+    ):
+        assert is_own(host, names), host
+    for host in (
+        "",
+        ":80",
+        ".",
+        "charger",
+        "charger7.example",
+        "charger7.local.example",
+        "192.0.2.1.example",
+        "1.2.3.4.5",
+        "gate depot-7.example",
+        "[::1]80",
+        "[::1",
+        "[gate]",
+        "[gate]:80",
+        "gate:80:80",
+        "gate:http",
+    ):
+        assert not is_own(host, names), host
+    assert not is_own("gate", "") and not is_own("", "")
 
 
 def test_configuration_is_shown_without_secrets_and_changed_with_them():
@@ -420,7 +473,7 @@ def test_an_event_for_which_there_is_no_memory_does_not_end_all_events():
             sent.append(data)
 
     async def run():
-        peer = Peer(None, Socket(), 0)
+        peer = Peer(None, Socket(), MovedClock(), 1000)
         for text in ("one", "large", "two", "three"):
             assert peer.push(text)
             await asyncio.sleep(0)
@@ -428,6 +481,106 @@ def test_an_event_for_which_there_is_no_memory_does_not_end_all_events():
 
     asyncio.run(run())
     assert sent == ["one", "two", "three"]
+
+
+class Slow:
+    """The WebSocket of a peer that takes nothing; `frames` is how many it sends at once."""
+
+    def __init__(self, frames=0):
+        self.frames = frames
+        self.pings = 0
+
+    async def send(self, text):
+        await asyncio.Event().wait()
+
+    async def ping(self):
+        self.pings += 1
+
+    async def receive(self, heard):
+        for _ in range(self.frames):
+            await heard()
+        return "{}"
+
+
+def test_frames_of_any_kind_are_read_at_a_rate_of_20_a_second_after_the_first_30():
+    clock, slept = MovedClock(), []
+
+    async def sleep(ms):
+        slept.append(ms)
+        clock.advance(ms)
+
+    peer = Peer(pipe(b"", 1)[1], Slow(130), clock, 60_000)
+    real, service.sleep_ms = service.sleep_ms, sleep
+    try:
+        assert asyncio.run(peer.receive()) == "{}"
+    finally:
+        service.sleep_ms = real
+    assert slept == [50] * 100
+    assert peer.pipe.deadline == 0  # a stranger gets no more time for anything that it sends
+
+
+def test_a_silent_peer_is_pinged_once_and_what_it_answers_gives_it_time():
+    clock = MovedClock()
+    socket = Slow(1)
+    peer = Peer(pipe(b"", 1)[1], socket, clock, 60_000)
+
+    async def run():
+        async def later(ms):
+            clock.advance(ms)
+            peer.look_after(clock.now())
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        await later(59_999)
+        assert socket.pings == 0  # a stranger
+        peer.settle(True)
+        deadline = peer.pipe.deadline
+        assert deadline == clock.now() + 60_000
+        await later(29_999)
+        assert socket.pings == 0
+        await later(1)
+        await later(20_000)
+        assert socket.pings == 1 and peer.pipe.deadline == deadline
+        await peer.receive()
+        assert peer.pipe.deadline == clock.now() + 60_000
+        await later(30_000)
+        assert socket.pings == 2
+
+    asyncio.run(run())
+
+
+def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
+    rig = Rig()
+    lost = []
+    counts = {"server_events_dropped": 0}
+
+    def make_auth(on_lost):
+        lost.append(on_lost)
+        return rig.auth
+
+    settings = {"tls_cert": "", "max_connections": 4}
+    server = Server(settings, Ports(), make_auth, rig.clock, rig.log, counts)
+    peer = Peer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000)
+
+    async def run():
+        while peer.push("an event for who is authorized"):
+            pass
+        await asyncio.sleep(0)
+        peer.push("one more, as one is on its way")
+        peer.settle(True)
+        lost[0](peer, 1)
+        assert not peer.pipe.settled
+        # What waited was not for this one any more, and is counted.
+        assert counts["server_events_dropped"] == 8
+        assert peer.forget() == 1
+        while peer.push("x"):
+            pass
+        server.commands.learner.start(peer, 5)
+        rig.clock.advance(5000)
+        server.commands.learner.poll()  # tells that the time is over
+        assert counts["server_events_dropped"] == 9
+
+    asyncio.run(run())
 
 
 class Flash:

@@ -27,9 +27,9 @@ from tools.store_target import ImageTarget
 IMPORTS = (
     ("what stays: door, tail", "tapauth.server.door,tapauth.server.tail"),
     ("connection auth", "tapauth.conn.auth,tapauth.conn.keeper"),
-    ("microdot's WebSocket", "microdot.websocket"),
+    ("WebSocket", "tapauth.server.frames"),
     ("server", "tapauth.server.service"),
-    ("HTTP", "microdot.microdot,tapauth.server.http"),
+    ("HTTP", "tapauth.server.http"),
 )
 CODE = """
 import gc, sys, asyncio, json, os, re, time

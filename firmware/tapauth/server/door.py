@@ -20,7 +20,7 @@ _PARTS = (
     "tapauth.conn.sessions",
     "tapauth.conn.auth",
     "tapauth.conn.keeper",
-    "microdot.websocket",
+    "tapauth.server.frames",
     "tapauth.server.pipe",
     "tapauth.server.learn",
     "tapauth.server.commands",
@@ -115,7 +115,6 @@ class Door:
     def _forget(self) -> None:
         while self._loaded:
             unload(self._loaded.pop())
-        unload("microdot")
 
     # Who comes.
 

@@ -1,4 +1,4 @@
-"""One TCP connection with bounds: what microdot reads from and writes to.
+"""One TCP connection with bounds: what the server reads from and writes to.
 
 A peer cannot make a line, or a request's head, longer than this side has memory for; and what two
 tasks write does not mix.
@@ -21,8 +21,6 @@ class Pipe:
         self.task = task
         self.began = began
         self.deadline = deadline
-        self.sock = (self, self)
-        """Its two directions, as a WebSocket looks for them."""
         self.settled = False
         """Whether it is authorized, and so not given up for another."""
         self.address = str(writer.get_extra_info("peername")[0])
@@ -80,6 +78,13 @@ class Pipe:
         if len(data) < count:
             raise OSError(104)  # ECONNRESET
         return data
+
+    async def exhaust(self) -> None:
+        """Read what nobody wants, to the end: left unread, it would take what was sent with it."""
+        self._buffer = b""
+        while not self._ended:
+            await self._fill(_PIECE)
+            self._buffer = b""
 
     async def awrite(self, data) -> None:
         """Write all of `data`."""

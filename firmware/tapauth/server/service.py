@@ -1,52 +1,55 @@
 """The server: keeps its peers within bounds, and hands over what they ask. door.py loads it.
 
-microdot does HTTP and WebSocket; the streams under it are ours (pipe.py), and so are all limits:
-connections in all and by address, sizes, rates, and time.
+All limits are here or in pipe.py and frames.py: connections in all and by address, sizes, rates,
+and time. A connection has a deadline. Before it is authorized nothing moves that but the end of
+its request; afterwards every whole frame does, also the Pong to a Ping that the server sends when
+half of the time has gone, so who only listens stays.
 """
 
 import asyncio
 import json
-import sys
-
-from microdot.websocket import WebSocket, WebSocketError
 
 from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
 from tapauth.json_in import load
 from tapauth.server.commands import Commands
 from tapauth.server.door import BUSY, finish, turn_away
+from tapauth.server.frames import WebSocket, WebSocketError
 from tapauth.server.pipe import Pipe
 
-_MAX_MESSAGE = const(4096)  # most bytes of a WebSocket message
 _HEAD_MS = const(5000)  # for a request's head
 _STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
 _GRACE_MS = const(2000)  # a connection this young is not given up for another
 _QUEUE = const(8)  # events that wait for a slow peer
-_BURST = const(30)  # messages at once
-_REFILL_MS = const(50)  # one more message each; who sends faster is read later
-_HTTP = ("microdot.microdot", "tapauth.server.http")
+_BURST = const(30)  # frames at once, of any kind
+_REFILL_MS = const(50)  # one more frame each; who sends faster is read later
+_CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
+_HTTP = "tapauth.server.http"
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 
 
 class Peer:
-    """One WebSocket of `/api`."""
+    """One WebSocket. `idle_ms` is for how long it may be silent once it is authorized."""
 
-    def __init__(self, pipe: Pipe, socket, now: int):
+    def __init__(self, pipe: Pipe, socket, clock, idle_ms: int):
         self.session = None
         self.pipe = pipe
         self._socket = socket
+        self._clock = clock
+        self._idle_ms = idle_ms
         self._queue: list[str] = []
         self._sending = False
+        self._pinged = False
         self._budget = _BURST * _REFILL_MS
-        self._last = now
+        self._last = clock.now()
         self.gone = False
 
-    async def send(self, data, opcode=None) -> None:
+    async def send(self, text: str) -> None:
         """Send a message, as fast as the peer takes it."""
-        await self._socket.send(data, opcode)
+        await self._socket.send(text)
 
     def push(self, text: str) -> bool:
-        """Send a message when the peer takes it. False: too many wait already."""
+        """Send a message when the peer takes it; an empty one is a Ping. False: too many wait."""
         if self.gone or len(self._queue) >= _QUEUE:
             return False
         self._queue.append(text)
@@ -55,26 +58,46 @@ class Peer:
             self._sending = True
         return True
 
+    def forget(self) -> int:
+        """Drop the messages that wait. Returns how many."""
+        count = len(self._queue)
+        self._queue.clear()
+        return count
+
     async def _drain(self) -> None:
         try:
             while self._queue and not self.gone:
-                await self._socket.send(self._queue.pop(0))
+                text = self._queue.pop(0)
+                await (self._socket.send(text) if text else self._socket.ping())
         except (OSError, MemoryError):
             pass  # its own task finds out too; one event may be lost, but not all from now on
         self._sending = False
 
-    async def receive(self, clock):
-        """The next message, not before the rate of messages allows it."""
-        if self._budget < 0:
-            await sleep_ms(-self._budget)
-        try:
-            data = await self._socket.receive()
-        except UnicodeError:
-            raise WebSocketError("no text")
-        now = clock.now()
+    def settle(self, authorized: bool) -> None:
+        """Whether it has shown who it is; only then does what it sends move its deadline."""
+        self.pipe.settled = authorized
+        if authorized:
+            self.pipe.deadline = self._clock.now() + self._idle_ms
+
+    def look_after(self, now: int) -> None:
+        """Ask for a sign of life when there was none for half of the time."""
+        pipe = self.pipe
+        if pipe.settled and not self._pinged and pipe.deadline - now <= self._idle_ms // 2:
+            self._pinged = self.push("")
+
+    async def receive(self) -> str:
+        """The next message, not before the rate of frames allows it."""
+        return await self._socket.receive(self._heard)
+
+    async def _heard(self) -> None:
+        now = self._clock.now()
+        self._pinged = False
+        if self.pipe.settled:
+            self.pipe.deadline = now + self._idle_ms
         self._budget = min(self._budget + now - self._last, _BURST * _REFILL_MS) - _REFILL_MS
         self._last = now
-        return data
+        if self._budget < 0:
+            await sleep_ms(-self._budget)
 
 
 class Server:
@@ -100,7 +123,6 @@ class Server:
         self._peers: list[Peer] = []
         self._asking = 0
         self._asked = 0
-        WebSocket.max_message_length = _MAX_MESSAGE
 
     def close(self) -> None:
         """End all connections."""
@@ -115,6 +137,8 @@ class Server:
                 pipe.deadline = now + _HEAD_MS
                 self._counts["server_dropped"] += 1
                 pipe.task.cancel()
+        for peer in self._peers:
+            peer.look_after(now)
         self.auth.expire()
         self.commands.learner.poll()
         if self.commands.restart_at and now >= self.commands.restart_at:
@@ -161,9 +185,9 @@ class Server:
             if self._context:
                 await pipe.secure(self._context)
             await self._serve(pipe)
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:
             self.log.warning("server", "connection ended: {}", error)
-        except (OSError, WebSocketError, asyncio.CancelledError) as error:
+        except (OSError, asyncio.CancelledError) as error:
             self.log.debug("server", "connection ended: {}", error)
         except Exception as error:
             self.log.error("server", "connection ended: {}", error)
@@ -194,12 +218,15 @@ class Server:
     def _tell(self, peer: Peer, event: str, members: dict) -> None:
         message = {"method": "event", "event": event}
         message.update(members)
-        peer.push(json.dumps(message))
+        if not peer.push(json.dumps(message)):
+            self._counts["server_events_dropped"] += 1
 
     def _lost(self, peer: Peer, cause: int) -> None:
         """A connection lost its authorization."""
-        peer.pipe.settled = False
+        peer.settle(False)
         peer.pipe.deadline = self.clock.now() + _STRANGER_MS
+        # What still waits was for somebody who may read it; and this must not find the queue full.
+        self._counts["server_events_dropped"] += peer.forget()
         self._tell(peer, "authorizationNeeded", {"cause": cause})
 
     # Requests.
@@ -209,13 +236,11 @@ class Server:
             return None
         self._asking += 1
         try:
-            for name in _HTTP:
-                if name not in sys.modules:
-                    __import__(name)
-                    await sleep_ms(0)
+            from tapauth.server import http
+
             if is_scarce():
                 raise MemoryError
-            return await sys.modules[_HTTP[-1]].begin(self, pipe)  # type: ignore
+            return await http.begin(self, pipe)
         except MemoryError as error:
             self.log.warning("server", "a request was turned away: {}", error)
             self._counts["server_refused"] += 1
@@ -249,39 +274,41 @@ class Server:
         if path == "/cards":
             await self._upload(pipe, *rest)
             return
-        # The request has done its work, and what is left of it would keep its code in memory.
-        rest.request = pipe
         pipe.deadline = self.clock.now() + _STRANGER_MS
-        peer = Peer(pipe, rest, self.clock.now())
-        if path == "/api":
-            await self._api(peer)
-            return
-        from tapauth.server import rpc_socket
-
-        # What it needs of the module lives as long as it runs.
-        unload("tapauth.server.rpc_socket")
-        await rpc_socket.converse(self, peer)
-
-    # WebSockets.
-
-    async def _api(self, peer: Peer) -> None:
+        socket = WebSocket(pipe)
+        peer = Peer(pipe, socket, self.clock, self.settings["idle_s"] * 1000)
         self._peers.append(peer)
         try:
-            await self._converse(peer)
+            if path == "/api":
+                await self._converse(peer)
+            else:
+                await self._rpc(peer)
+        except WebSocketError as error:
+            pipe.settled = False
+            pipe.deadline = self.clock.now() + _CLOSE_MS
+            code, answers = error.args
+            await socket.close(code)
+            if not answers:
+                await pipe.exhaust()
         finally:
             peer.gone = True
             self._peers.remove(peer)
             self.commands.learner.stop(peer)
             self.auth.closed(peer)
 
+    # WebSockets.
+
+    async def _rpc(self, peer: Peer) -> None:
+        from tapauth.server import rpc_socket
+
+        # What it needs of the module lives as long as it runs.
+        unload("tapauth.server.rpc_socket")
+        await rpc_socket.converse(self, peer)
+
     async def _converse(self, peer: Peer) -> None:
-        pipe = peer.pipe
         while True:
-            data = await peer.receive(self.clock)
-            reply = await self._answer(peer, data)
-            pipe.settled = peer.session is not None
-            if pipe.settled:
-                pipe.deadline = self.clock.now() + self.settings["idle_s"] * 1000
+            reply = await self._answer(peer, await peer.receive())
+            peer.settle(peer.session is not None)
             await peer.send(reply)
 
     async def _answer(self, peer: Peer, data) -> str:
@@ -299,5 +326,4 @@ class Server:
 
 def unload_http() -> None:
     """Forget what only requests need; it comes back with the next one."""
-    for name in _HTTP:
-        unload(name)
+    unload(_HTTP)
