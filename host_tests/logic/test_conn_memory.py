@@ -1,7 +1,10 @@
 """Connection auth put by while nobody is connected: it comes back as if it had never gone."""
 
+import gc
+
 from conn_rig import PASSWORD, Connection, Rig, finish
 
+from tapauth.compat import mem_alloc
 from tapauth.conn.opening import freeze
 
 MONTH = 30 * 86_400_000
@@ -94,6 +97,29 @@ def test_no_random_number_comes_twice():
     rig.sleep()
     rig.noise.state = 1
     assert rig.keeper.random(32) != before
+
+
+def test_a_strangers_tokens_leave_nothing_in_memory():
+    rig = Rig()
+    stranger = Connection()
+
+    def show(numbers):
+        for number in numbers:
+            # Each with a character that was not met before, where a token has only some.
+            odd = bytes((0xE4, 0x80 | number >> 6, 0x80 | number & 63))
+            for parts in ((odd, b"x" * 16, b"1"), (b"1", odd + b"x" * 15, b"1"), (b"1", odd, odd)):
+                token = b"*".join(parts + (b"0" * 64,)).decode()
+                assert rig.auth.http_role(token) == 0
+                if not number % 64:
+                    request = {"method": "auth", "type": "secured", "credentials": token}
+                    finish(rig.auth.handle(stranger, request))
+
+    show(range(1))
+    gc.collect()
+    before = mem_alloc()
+    show(range(1, 1024))
+    gc.collect()
+    assert mem_alloc() - before < 2000
 
 
 def test_nothing_but_plain_values_is_put_by():

@@ -17,7 +17,7 @@ _PIN_LENGTH = const(6)
 _STEP = const(25)
 _TARGET_US = const(500_000)
 # 32 symbols, none of which is taken for another: a byte's low bits choose one without bias.
-_SYMBOLS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_SYMBOLS = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
 def derive(secret: bytes, salt: bytes, count: int):
@@ -50,7 +50,7 @@ def calibrate(time_us=ticks_us):
 
 def new_pin(random) -> str:
     """A random PIN, of 30 bits."""
-    return "".join([_SYMBOLS[byte & 31] for byte in random(_PIN_LENGTH)])
+    return bytes([_SYMBOLS[byte & 31] for byte in random(_PIN_LENGTH)]).decode()
 
 
 def _bytes(kind: int, secret: str) -> bytes:

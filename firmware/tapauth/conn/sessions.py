@@ -3,6 +3,9 @@
 A token is `kind*nonce*expiry*mac`. The MAC is over those and the session that it belongs to, under
 a key made at each start: a token needs no memory, dies with its session, and none outlives a
 reboot. Times are seconds since the start.
+
+Text is looked at whole or as bytes: MicroPython keeps every character that an index or a loop
+takes out of a string, for ever, and a stranger could show a token of ever other ones.
 """
 
 import binascii
@@ -24,7 +27,7 @@ MAX_SECRET = const(128)
 MOST = const(8)
 """Sessions at a time, when a role may have several."""
 _NONCE = const(16)
-_ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_ALPHANUMERIC = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def is_token_shaped(text: str) -> bool:
@@ -36,7 +39,7 @@ def is_token_shaped(text: str) -> bool:
     return (
         _only(kind, "0123456789")
         and len(nonce) == _NONCE
-        and _only(nonce, _ALPHANUMERIC)
+        and _only(nonce, _ALPHANUMERIC.decode())
         and len(expiry) <= 12
         and _only(expiry, "0123456789")
         and len(mac) == 64
@@ -55,10 +58,7 @@ def fits(secret: str) -> bool:
 
 
 def _only(text: str, characters: str) -> bool:
-    for character in text:
-        if character not in characters:
-            return False
-    return text != ""
+    return text != "" and not text.strip(characters)
 
 
 class Session:
@@ -105,12 +105,13 @@ class Sessions:
 
     def token(self, kind: str, session: Session, now: int) -> str:
         """A new token of `kind`. It ends with its session, an HTTP token after five minutes."""
-        nonce = ""
-        while len(nonce) < _NONCE:
+        drawn = bytearray()
+        while len(drawn) < _NONCE:
             for byte in self._random(_NONCE):
                 # The last eight values would favour some characters.
-                if byte < 248 and len(nonce) < _NONCE:
-                    nonce += _ALPHANUMERIC[byte % 62]
+                if byte < 248 and len(drawn) < _NONCE:
+                    drawn.append(_ALPHANUMERIC[byte % 62])
+        nonce = drawn.decode()
         expiry = min(session.expiry, now + _HTTP_LIFETIME) if kind == HTTP else session.expiry
         mac = binascii.hexlify(self._sign(kind, nonce, str(expiry), session)).decode().upper()
         return f"{kind}*{nonce}*{expiry}*{mac}"
