@@ -1,10 +1,13 @@
 """The local server takes memory only while somebody is there, and never the last of it."""
 
 import http.client
+import json
 import time
+import urllib.request
 
 import pytest
 
+from tools.charger import DesktopCharger
 from tools.local_board import Client, LocalBoard, list_file
 
 CARD = "04a1b2c3d4e5f6"
@@ -61,6 +64,60 @@ def test_the_heap_is_given_back(tell):
         tell(f"visits leave {first - before} bytes, more of them {again - first}")
         assert again - first < 1000
         assert board.worst_lag() < 100
+
+
+def test_an_hour_of_visits_leaves_the_heap_as_it_was(tmp_path, tell):
+    """What two people with consoles do in an hour, without the pauses, on the whole charger."""
+    health: list[dict] = []
+    lines: list[str] = []
+
+    def on_message(topic, payload):
+        if topic.endswith("/health"):
+            health.append(json.loads(payload))
+
+    charger = DesktopCharger(
+        flash=tmp_path / "flash.img",
+        overrides={"health_interval_s": 1},
+        on_board_line=lines.append,
+        on_message=on_message,
+        server=True,
+    )
+
+    def http(path, data=None):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, 30).read()
+
+    def visit(number):
+        with Client(port) as admin, Client(port) as other:
+            assert admin.login(charger.pin)["result"]
+            assert other.login(f"WRONG{number}")["resultCode"] in (6, 8)
+            for method in ("getStatus", "getEvses", "getLog", "getAuthInfo", "getConfig"):
+                assert admin.ask(method)["result"], method
+            for line in ("plug 1", f"tap 04{number:012x}", "lift", "unplug 1"):
+                assert admin.ask("bench", line=line)["result"], line
+            assert admin.ask("addCard", idToken=f"04{number:012x}")["result"]
+            token = admin.ask("getTokenForHttpServer")["token"]
+            http("/")
+            http("/log?token=" + token)
+            http("/cards?token=" + token, http("/cards?token=" + token))
+            other.login(f"{'1' * 15}*{number}")
+
+    with charger:
+        charger.wait_until_up()
+        charger.wait_for(lambda: any("http on port" in line for line in lines), 20)
+        port = charger.config["server"]["port"]
+        charger.wait_for(lambda: health, 20)
+        used = []
+        for cycle in range(3):
+            for number in range(8):
+                visit(8 * cycle + number)
+            at = len(health)
+            # The last has gone for three seconds, and a collection has been since.
+            charger.wait_for(lambda at=at: len(health) > at + 5, 30)
+            used.append(health[-1]["heap_used_after_gc"])
+        assert health[-1]["restarts"] == {}
+    tell(f"an hour of visits: heap in use {used}")
+    assert max(used) - used[0] < 1500
+    assert not [line for line in lines if "MemoryError" in line or "turned away" in line], lines
 
 
 def test_what_was_agreed_outlives_the_memory():

@@ -1,12 +1,14 @@
 """The cloud auth service over /rpc of the whole charger: real service, real socket."""
 
 import json
+from urllib.request import urlopen
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 from tools.charger import DesktopCharger
+from tools.local_board import Client
 
 BACKEND = "//api.cesanta.com/cloud"
 KEY = "the backend's own key"
@@ -21,7 +23,6 @@ def charger(tmp_path_factory):
     it = DesktopCharger(
         flash=flash, overrides={"rpc": RPC}, on_board_line=lines.append, server=True
     )
-    it.heap = "448k"
     with it:
         it.wait_until_up()
         it.wait_for(lambda: any("http on port" in line for line in lines), 20)
@@ -85,6 +86,17 @@ def test_authenticate_then_a_command(charger):
         assert frames.ask("/v1/Hello", src=DEVICE, key="qwerty") == (0, "HAI")
         args = {"id": DEVICE, "credentials": {"psk": "qwerty"}}
         assert frames.ask("/v1/Auth.Authenticate", args, src=DEVICE)[0] == 403
+
+
+def test_a_list_goes_up_while_both_doors_are_open(charger):
+    with Frames(charger) as frames, Client(charger.config["server"]["port"]) as console:
+        assert frames.ask("/v1/Hello", key=KEY) == (0, "HAI")
+        token = console.login(charger.pin)["tokenForHttpServer"]
+        url = f"http://127.0.0.1:{charger.config['server']['port']}/cards?token={token}"
+        for _ in range(3):
+            data = urlopen(url).read()
+            assert urlopen(url, data).status == 200
+        assert frames.ask("/v1/Hello") == (0, "HAI")
 
 
 def test_a_connection_stays_its_own(charger):

@@ -52,6 +52,7 @@ class Door:
         beat()
         # Now, and not when the first one comes: PINs are made, and it shows whether it fits.
         await self._open()
+        await self._meet_names(beat)
         address, port = self._settings["address"], self._settings["port"]
         listener = await asyncio.start_server(self._accept, address, port)
         scheme = "https" if self._settings["tls_cert"] else "http"
@@ -68,6 +69,17 @@ class Door:
             listener.close()
             if self.server:
                 self.server.close()
+
+    async def _meet_names(self, beat) -> None:
+        from tapauth.server import names
+
+        unload("tapauth.server.names")
+        try:
+            for _ in names.meet():
+                beat()
+                await sleep_ms(0)
+        except MemoryError as error:  # what fits will be served all the same
+            self._log.warning("server", "not all of it fits: {}", error)
 
     # What is behind it.
 

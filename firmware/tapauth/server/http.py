@@ -70,10 +70,10 @@ class Request:
             self.size = int(length)
         self.token = self._token()
 
-    def has(self, name: str, word: str) -> bool:
+    def has(self, name: str, text: str) -> bool:
         """Whether a header's comma-separated words, in any case, include this one."""
         words = self.headers.get(name, "").lower().split(",")
-        return word in [one.strip() for one in words]
+        return text in [one.strip() for one in words]
 
     def _token(self) -> str:
         for pair in self.query.split("&"):
@@ -151,8 +151,8 @@ def _refusal(server, request: Request):
     return None
 
 
-def _without(ending: str, text: str) -> str:
-    return text[: -len(ending)] if text.endswith(ending) else text
+def _without(end: str, text: str) -> str:
+    return text[: -len(end)] if text.endswith(end) else text
 
 
 def is_own(host: str, names: str) -> bool:
@@ -221,7 +221,7 @@ async def _get_page(server, pipe, request: Request):
         size = os.stat(_PAGE)[6]
         file = open(_PAGE, "rb")
     except OSError:
-        await answer(pipe, 404, "no page")
+        await answer(pipe, 404, "not found")
         return
     pipe.deadline = server.clock.now() + 3 * _CHUNK_MS
     await answer(pipe, 200, (size, _pieces(file, size)), _HTML)
@@ -297,9 +297,7 @@ async def answer(pipe, status: int, body, headers: str = _TEXT) -> None:
         data = body.encode()
         body = len(data), None
     size, pieces = body
-    head = "HTTP/1.0 {} {}\r\nContent-Length: {}\r\n".format(
-        status, "OK" if status == 200 else "N/A", size
-    )
+    head = f"HTTP/1.0 {status} \r\nContent-Length: {size}\r\n"
     try:
         await pipe.awrite((head + _HEADERS + headers + "\r\n").encode())
         if not pieces:

@@ -1,0 +1,39 @@
+"""Meets at the start the names that visits bring.
+
+MicroPython keeps every name of the code that it loads for ever, in a table that it doubles when it
+is full, with a block of 7 to 16 KB in one piece. In a heap that visits have broken up there may be
+no such piece: whatever brings the next name would fail from then on.
+"""
+
+import sys
+
+from tapauth.compat import unload
+
+_LATE = (
+    "tapauth.server.http",
+    "tapauth.server.upload",
+    "tapauth.server.changes",
+    "tapauth.server.config_edit",
+    "tapauth.server.serial_console",
+    "tapauth.server.rpc_socket",
+    "tapauth.conn.login",
+    "tapauth.conn.params",
+    "tapauth.conn.opening",
+    "tapauth.store.export",
+    "tapauth.store.load",
+    "tapauth.config",
+    "tapauth.trial",
+)
+
+
+def meet():
+    """Load and forget what is loaded late, one module a step. A generator. Raises MemoryError."""
+    for name in _LATE:
+        known = list(sys.modules)
+        try:
+            __import__(name)
+        finally:
+            for module in list(sys.modules):
+                if module.startswith("tapauth.") and module not in known:
+                    unload(module)
+        yield
