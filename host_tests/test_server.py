@@ -541,6 +541,12 @@ def test_tls(tmp_path):
         with connect(address, ssl=context, proxy=None) as socket:
             socket.send('{"method": "auth", "requestId": "1"}')
             assert json.loads(socket.recv(10))["resultCode"] == 11
+        # The scheme is a part of where a page comes from.
+        origin = f"127.0.0.1:{board.port}"
+        with connect(address, ssl=context, proxy=None, origin="https://" + origin):
+            pass
+        with pytest.raises(InvalidHandshake):
+            connect(address, ssl=context, proxy=None, origin="http://" + origin)
         # Who speaks no TLS gets nothing, and harms nobody.
         with pytest.raises(OSError):
             board.http("GET", "/")

@@ -359,6 +359,30 @@ def test_requests_that_are_none(board):
                 while piece := peer.recv(4096):
                     data += piece
             assert not data or data.split()[1] in (b"400", b"403", b"404", b"405"), (head, data)
+        for head in (
+            # What two readers could read in two ways.
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+            b"POST /cards HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
+            b"POST /cards HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0",
+            b"POST /cards HTTP/1.1\r\nTransfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"GET / HTTP/1.1\r\nOrigin: http://localhost\r\nOrigin: null\r\n\r\n",
+            b"GET /log HTTP/1.1\r\nAuthorization: Bearer x\r\nAuthorization: Bearer y\r\n\r\n",
+            b"GET / HTTP/1.1\r\n folded: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\nAccept : x\r\n\r\n",
+            b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+            b"GET  / HTTP/1.1\r\n\r\n",
+            b"GET\t/\tHTTP/1.1\r\n\r\n",
+            b"GET / x HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/2.0\r\n\r\n",
+            *[
+                b"POST /cards HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n"
+                for length in (b"+5", b"1_0", b"0x5", b"5-", b"5,5", b"\xd9\xa3", b"9" * 400)
+            ],
+        ):
+            peer = raw(board, hosted(head))
+            peer.settimeout(10)
+            assert peer.recv(100).split()[1] == b"400", head
+            peer.close()
         for length in ("-5", "0", "3000000", "99999999999"):
             start = f"POST /cards?token={token} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"
             peer = raw(board, hosted(start.encode()))

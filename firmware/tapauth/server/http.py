@@ -12,6 +12,7 @@ from tapauth.compat import const
 from tapauth.conn.sessions import ADMIN, USER
 
 _MAX_UPLOAD = const(2_097_152)
+_MAX_LENGTH = const(20)  # characters of Content-Length
 _CHUNK = const(512)
 _REST_MS = const(500)  # for which what nobody wants is read
 _CHUNK_MS = const(10_000)  # for the next piece of an upload or a download
@@ -54,7 +55,7 @@ class Request:
     def add(self, line: str) -> None:
         """Take a header. Raises ValueError."""
         name, colon, value = line.partition(":")
-        if not colon or name != name.strip():
+        if not colon or not name or name != name.strip():
             raise ValueError
         name = name.lower()
         if name in self.headers and name in _ONCE.split(" "):
@@ -65,7 +66,9 @@ class Request:
         """All headers have come. Raises ValueError."""
         length = self.headers.get("content-length")
         if length:
-            if "transfer-encoding" in self.headers:
+            # int() alone takes more than digits, and how long it takes must have a bound.
+            odd = length.strip(_DIGITS + "-") or len(length) > _MAX_LENGTH
+            if odd or "transfer-encoding" in self.headers:
                 raise ValueError
             self.size = int(length)
         self.token = self._token()
