@@ -40,9 +40,11 @@ from tools.store_target import ImageTarget
 HEAP = "320k"
 """Heap of the 64-bit Unix port. The idle firmware, measured on both, holds 219 KB of it and 153 KB
 of a Pico W's 205 KB: 320 KB here are like 220 KB on a board."""
+HEAP_WITH_SERVER = "336k"
+"""With the local interface, so that there is room for two visitors and an upload at any time."""
 HEAP_OF_BOTH = "384k"
-"""With the auth service and the local interface, like 260 KB on a board and so more than a Pico W
-has: the service holds 52 KB more of it, 15 of which are a table of names that it makes double."""
+"""With the auth service beside it, like 260 KB on a board and so more than a Pico W has: the
+service holds 52 KB, 15 of which are a table of names that it makes double."""
 CAPACITY = 10_000
 """Cards that the store of a new flash may hold; the configuration's default."""
 
@@ -205,8 +207,10 @@ class DesktopCharger:
         if server:
             local = {"enabled": True, "address": "127.0.0.1", "port": free_port()}
             self.config["server"] = {**local, **self.config.get("server", {})}
-        both = server and self.config.get("rpc", {}).get("address")
-        self.heap = HEAP_OF_BOTH if both else HEAP
+        self.heap = HEAP
+        if self.config.get("server", {}).get("enabled"):
+            rpc = self.config.get("rpc", {}).get("address")
+            self.heap = HEAP_OF_BOTH if rpc else HEAP_WITH_SERVER
         self.chip = Chip()
         self._watchdog = Watchdog(self.kill_firmware)
         self.exit_code: int | None = None
