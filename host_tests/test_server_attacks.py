@@ -283,6 +283,17 @@ def test_a_peer_that_breaks_the_protocol_reads_why_before_the_connection_ends(bo
             assert peer.recv(1) == b""
 
 
+def test_no_event_follows_the_close_of_a_connection(board):
+    with board.admin() as admin, upgraded(board) as peer:
+        request = {"method": "auth", "type": "secured", "credentials": board.pins["user"]}
+        peer.sendall(frame(json.dumps(request).encode()))
+        assert b'"result": true' in next_frame(peer)[1]
+        peer.sendall(frame(b"x", opcode=2))  # the board waits for what may still come of it
+        assert next_frame(peer) == (8, b"\x03\xeb")
+        taps_work(admin)
+        assert peer.recv(1) == b""
+
+
 def test_who_only_listens_stays_as_long_as_he_answers_pings():
     # The library of the other answers Pings by itself.
     board = LocalBoard(settings={"idle_s": 2})

@@ -74,12 +74,9 @@ class Door:
         from tapauth.server import names
 
         unload("tapauth.server.names")
-        try:
-            for _ in names.meet():
-                beat()
-                await sleep_ms(0)
-        except MemoryError as error:  # what fits will be served all the same
-            self._log.warning("server", "not all of it fits: {}", error)
+        for _ in names.meet():
+            beat()
+            await sleep_ms(0)
 
     # What is behind it.
 

@@ -21,19 +21,23 @@ _LATE = (
     "tapauth.conn.opening",
     "tapauth.store.export",
     "tapauth.store.load",
-    "tapauth.config",
     "tapauth.trial",
+    "tapauth.config",
 )
 
 
 def meet():
-    """Load and forget what is loaded late, one module a step. A generator. Raises MemoryError."""
+    """Load and forget what is loaded late, one module a step. A generator.
+
+    What does not fit is passed over: whoever asks for it later is told.
+    """
     for name in _LATE:
         known = list(sys.modules)
         try:
             __import__(name)
-        finally:
-            for module in list(sys.modules):
-                if module.startswith("tapauth.") and module not in known:
-                    unload(module)
+        except MemoryError:
+            pass
+        for module in list(sys.modules):
+            if module.startswith("tapauth.") and module not in known:
+                unload(module)
         yield

@@ -277,12 +277,8 @@ class Server:
         pipe.deadline = self.clock.now() + _STRANGER_MS
         socket = WebSocket(pipe)
         peer = Peer(pipe, socket, self.clock, self.settings["idle_s"] * 1000)
-        self._peers.append(peer)
         try:
-            if path == "/api":
-                await self._converse(peer)
-            else:
-                await self._rpc(peer)
+            await (self._api(peer) if path == "/api" else self._rpc(peer))
         except WebSocketError as error:
             pipe.settled = False
             pipe.deadline = self.clock.now() + _CLOSE_MS
@@ -290,20 +286,33 @@ class Server:
             await socket.close(code)
             if not answers:
                 await pipe.exhaust()
-        finally:
-            peer.gone = True
-            self._peers.remove(peer)
-            self.commands.learner.stop(peer)
-            self.auth.closed(peer)
 
     # WebSockets.
+
+    async def _api(self, peer: Peer) -> None:
+        self._peers.append(peer)
+        try:
+            await self._converse(peer)
+        finally:
+            self._leave(peer)
+            self.commands.learner.stop(peer)
+            self.auth.closed(peer)
 
     async def _rpc(self, peer: Peer) -> None:
         from tapauth.server import rpc_socket
 
         # What it needs of the module lives as long as it runs.
         unload("tapauth.server.rpc_socket")
-        await rpc_socket.converse(self, peer)
+        self._peers.append(peer)
+        try:
+            await rpc_socket.converse(self, peer)
+        finally:
+            self._leave(peer)
+
+    def _leave(self, peer: Peer) -> None:
+        """Nothing is pushed to a peer any more: no message may follow a Close frame."""
+        peer.gone = True
+        self._peers.remove(peer)
 
     async def _converse(self, peer: Peer) -> None:
         while True:
