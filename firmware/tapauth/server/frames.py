@@ -9,6 +9,7 @@ code, and the connection ends.
 """
 
 from tapauth.compat import const
+from tapauth.json_in import decode
 
 _CONT = const(0)
 _TEXT = const(1)
@@ -25,11 +26,6 @@ _TOO_BIG = const(1009)
 _MAX_MESSAGE = const(4096)  # bytes, in all frames of it
 _MAX_CONTROL = const(125)
 _PIECE = const(256)  # bytes unmasked in one step; a multiple of the mask's four
-
-# Where MicroPython takes more than UTF-8 has: a first byte, and the bounds of the second. What
-# lies outside is written longer than needed, is half of a pair, or is no character.
-_SECOND = ((0xE0, 0xA0, 0xBF), (0xED, 0x80, 0x9F), (0xF0, 0x90, 0xBF), (0xF4, 0x80, 0x8F))
-_NEVER = b"\xc0\xc1\xf5\xf6\xf7"
 
 
 class WebSocketError(Exception):
@@ -127,21 +123,9 @@ def unmasked(piece: bytes, mask: bytes) -> bytes:
 def text_of(data: bytes) -> str:
     """The text of strict UTF-8. Raises WebSocketError."""
     try:
-        text = data.decode()
-    except UnicodeError:
+        return decode(data)
+    except ValueError:
         raise WebSocketError(_BAD_TEXT, False)
-    if len(text) < len(data):
-        for byte in _NEVER:
-            if bytes((byte,)) in data:
-                raise WebSocketError(_BAD_TEXT, False)
-        for first, low, high in _SECOND:
-            lead = bytes((first,))
-            at = data.find(lead)
-            while at >= 0:
-                if not low <= data[at + 1] <= high:
-                    raise WebSocketError(_BAD_TEXT, False)
-                at = data.find(lead, at + 1)
-    return text
 
 
 def _code_to_answer(data) -> int:
