@@ -79,6 +79,16 @@ def learn(i):
     return lambda store: finish(store.learn(token(i), card(i), NOW))
 
 
+def later(days, *actions):
+    """The clock goes on, and the board is idle."""
+
+    def run(store):
+        finish(store.tidy(NOW + days * 86_400))
+        several(*actions)(store)
+
+    return run
+
+
 def update(version, changes):
     return lambda store: finish(
         store.update(version, [(token(i), status and card(i, status)) for i, status in changes])
@@ -121,6 +131,7 @@ SCENARIOS = {
     "delete": (few, [delete(2), delete(20_001), delete(4)]),
     "learn": (few, [learn(20_002), learn(20_004)]),
     "clear_cache": (few, [lambda store: store.clear_cache(), learn(20_005)]),
+    "new_day": (few, [later(1), later(20), learn(20_005), later(300)]),
     "journal_full": (
         with_cards(500, *ALMOST_FULL_JOURNAL),
         [put(50_000), put(50_001), put(50_002)],
@@ -165,6 +176,7 @@ def state(store):
         store.cached,
         store.master_pass_group_id,
         store.connection_timeout,
+        store.today,
     )
 
 

@@ -12,6 +12,7 @@ NAMES = (
     "delete",
     "learn",
     "clear_cache",
+    "new_day",
     "journal_full",
     "update_small",
     "update_large",

@@ -9,7 +9,7 @@ import tapauth_slot
 from tapauth.compat import const, sleep_ms, unload
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 from tapauth.store import Store, files
-from tapauth.store.codec import StoreError
+from tapauth.store.codec import NO_DAY, StoreError
 
 FOLDER = "/store"
 _QUEUE = const(8)
@@ -86,6 +86,13 @@ class Vault:
             self.skipped += 1
             return
         self._jobs.append((token["id_token"], result))
+
+    @property
+    def newest_day(self) -> int:
+        """The newest day that the store has seen, also before the last restart: days since 1970,
+        0 for none. The time cannot be earlier; it may be much later."""
+        store = self.store
+        return store.today if store and store.today > NO_DAY else 0
 
     # Settings that outlive a restart.
 

@@ -63,6 +63,7 @@ class Cards:
         if head[8] != FORMAT:
             raise StoreError(f"format {head[8]}, this firmware reads {FORMAT}")
         plate = struct.unpack_from(PLATE, head)
+        self.written = plate[3]  # the day of the head: codec.py says what it is for
         self.seed = plate[5]
         self.run_seq = plate[6]
         if not is_intact(head, self.seed, 0):

@@ -68,6 +68,11 @@ _EPOCH = const(1704067200)  # 2024-01-01
 _MAX_MINUTES = const(0xFFFFFF)  # 2055-11-24
 _SIX_HOURS = const(21600)
 DAY = const(86400)
+CACHE_DAYS = const(240)  # the longest that an unused cache entry can be kept
+DAYS_AHEAD = const(15)
+NO_DAY = const(1)
+_LAST_DAY = const(0xFFFF)
+_MARK = b"\0\0\0\0\0\0\0\x0f"
 
 
 class StoreError(Exception):
@@ -203,10 +208,43 @@ def expiry_of(record) -> int | None:
     return _EPOCH + time * 60 if time else None
 
 
-def unused_days(record, today: int) -> int:
-    """How many days ago a cache entry was last used; 0 if its day lies ahead of `today`."""
-    age = (today - record[11]) & 0xFF
-    return 0 if age > 250 else age
+# Days. A cache entry has one byte for its last day of use: the day modulo 256. It means one day,
+# and the same for ever, by three rules, where W is the day in the head of the cards file:
+#
+# 1. Whoever writes a cards file on day W leaves out what is older than W-240, and puts W there.
+# 2. A byte is written for the days up to W+15 only. Later, the store is merged first, so that W
+#    is today. So a byte stands for one of the 256 days W-240 ... W+15.
+# 3. Today is the newest day that the store has seen: in the cards file, in the journal, from the
+#    clock. It never goes back. Once a day it goes into the journal as a mark, so that a start
+#    without a clock does not take back a day that has passed.
+#
+# An age is then today less that day, without any modulo. A clock that is set back or unset makes
+# days stand still; one that is set ahead makes cards older, and they stay so.
+#
+# While no day was ever known, all is NO_DAY. A card of that day has no age until a merge under a
+# known day gives it that one. A head with day 0 was written by older firmware that did not know
+# the day: its bytes mean nothing, and nothing that was learned counts (shelf.py).
+
+
+def day_of(record, written: int) -> int:
+    """The day of last use of an entry of the cache, in a cards file with `written` in its head."""
+    first = written - CACHE_DAYS
+    return first + (record[11] - first & 0xFF)
+
+
+def later(today: int, now: int | None) -> int:
+    """The newest day seen, when it was `today` and `now` is the time, or None."""
+    return today if now is None else max(today, min(now // DAY, _LAST_DAY))
+
+
+def pack_mark(today: int) -> bytes:
+    """The record that keeps a day: it deletes the card with the hash 0, which nobody has."""
+    return _MARK + struct.pack("<BHB", 0, today, 0)
+
+
+def day_marked(record) -> int:
+    """The day that a record keeps; 0 if it is not a mark."""
+    return record[9] | record[10] << 8 if record[:8] == _MARK else 0
 
 
 def pack_terms(number: int, parent: dict | None, evse_ids: list | None) -> bytes:

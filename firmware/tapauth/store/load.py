@@ -56,6 +56,7 @@ class Load:
         self._fill = 0
         self._number = 0  # of the page that is being received
         self._left = 0  # records still to come
+        self._today = store.today  # a lookup may see another one meanwhile
         self._kept = self._cache()
         self._head = None  # the next cache entry to be kept
         self._terms: dict = {}  # of kept cache entries: old number to new
@@ -131,7 +132,7 @@ class Load:
         self._writer = Writer(self._file, store.new_seed(), 0, True)
         counts = (0, 0, self._run_terms, 0, 0, 0)
         self._seq = store.journal.seq + 1
-        self._writer.plate("H", store.today, store.key_id, self._seq, self.version, counts)
+        self._writer.plate("H", self._today, store.key_id, self._seq, self.version, counts)
         self._head = next(self._kept, None)
 
     def _write(self, data) -> None:
@@ -156,14 +157,13 @@ class Load:
             return
         try:
             for record in merged(*store.sources()):
-                used = rank(record, store.today, store.cache_days) != _UNUSED
-                if status_of(record) != DELETED and is_cache(record) and used:
+                if is_cache(record) and rank(store, record, self._today) != _UNUSED:
                     number = terms_of(record)
                     if number:
                         number = self._new_number(number)
                         if not number:
                             continue
-                    yield with_terms(record, number)
+                    yield store.dated(with_terms(record, number), self._today)
         except (Damaged, OSError) as error:
             store.say(error)
 

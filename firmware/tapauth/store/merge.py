@@ -16,7 +16,6 @@ from tapauth.store.codec import (
     expiry_of,
     is_cache,
     status_of,
-    unused_days,
 )
 from tapauth.store.writer import Writer, merged
 
@@ -70,18 +69,22 @@ def merge(store, extra, new_terms, version: int):
     """Write a new cards file with everything in it and put it in the place of the old."""
     cards = store.cards
     seq = store.journal.seq + (len(extra) or 1)
-    evicts = yield from _eviction(store)
+    today = store.today  # a lookup may see another one meanwhile
+    evicts = yield from _eviction(store, today)
     file = store.fs.open(store.folder + "/new", "wb")
     done = False
     try:
         writer = Writer(file, store.new_seed(), 0, True)
         terms = (cards.run_terms + cards.tail_terms if cards else 0) + len(new_terms)
         head = (0, 0, terms, 0, 0, 0)
-        writer.plate("H", store.today, store.key_id, seq, version, head)
+        writer.plate("H", today, store.key_id, seq, version, head)
         yield from writer.terms(_slots(cards, 0, new_terms) if cards else ())
         records = merged(iter(extra), *(store.sources() if cards else ()))
         for passed, record in enumerate(records):
-            if status_of(record) != DELETED and not (is_cache(record) and evicts(record)):
+            if is_cache(record):
+                if not evicts(record):
+                    writer.add(store.dated(record, today))
+            elif status_of(record) != DELETED:
                 writer.add(record)
             if passed % STEP == 0:
                 yield
@@ -127,34 +130,33 @@ def _slots(cards, after: int, new_terms):
     yield from new_terms
 
 
-def rank(record, today: int, lifetime: int) -> int:
+def rank(store, record, today: int) -> int:
     """Which cache entries go first: the higher, the sooner."""
-    age = unused_days(record, today)
-    if age > lifetime:
+    age = store.age(record, today)
+    if age > store.cache_days:
         return _UNUSED
     if status_of(record) != ACCEPTED:
         return _NOT_VALID
     expiry = expiry_of(record)
-    if expiry is not None and expiry < today * DAY:
+    if expiry is not None and expiry <= today * DAY:
         return _EXPIRED
     return age
 
 
-def _eviction(store):
+def _eviction(store, today: int):
     """What a merge leaves out of the cache: returns a function of a record.
 
     Always what was unused for its lifetime; when over capacity, not-valid entries first, then
     expired, then oldest, down to fifteen sixteenths of the capacity.
     """
     over = store.listed + store.cached - store.capacity
-    today, lifetime = store.today, store.cache_days
     if over <= 0 or not store.cards:
-        return lambda record: rank(record, today, lifetime) == _UNUSED
+        return lambda record: rank(store, record, today) == _UNUSED
     over += store.capacity // 16
     tally = bytearray(2 * (_UNUSED + 1))
     for passed, record in enumerate(merged(*store.sources())):
         if is_cache(record):
-            at = 2 * rank(record, today, lifetime)
+            at = 2 * rank(store, record, today)
             count = (tally[at] | tally[at + 1] << 8) + 1
             tally[at] = count & 0xFF
             tally[at + 1] = count >> 8
@@ -170,7 +172,7 @@ def _eviction(store):
     left = [over]
 
     def evicts(record):
-        place = rank(record, today, lifetime)
+        place = rank(store, record, today)
         if place == limit and left[0] > 0:
             left[0] -= 1
             return True

@@ -4,25 +4,28 @@ from tapauth.compat import unload
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store.cards import Cards
 from tapauth.store.codec import (
-    DAY,
+    CACHE_DAYS,
     DELETED,
     HASH,
     MAX_CARDS,
+    NO_DAY,
     STATUSES,
     Busy,
     Damaged,
     StoreError,
+    day_marked,
+    day_of,
     digest,
     expiry_of,
     former_name,
     is_cache,
     is_refused,
     key_id,
+    later,
     pack_settings,
     status_of,
     terms_of,
     unpack_settings,
-    unused_days,
 )
 from tapauth.store.journal import Journal, read_file, replace_file
 
@@ -58,7 +61,7 @@ class Shelf:
     ):
         if len(key) != 32:
             raise ValueError("a site key has 32 bytes")
-        if not (0 < capacity <= MAX_CARDS and 0 < cache_days <= 240):
+        if not (0 < capacity <= MAX_CARDS and 0 < cache_days <= CACHE_DAYS):
             raise ValueError("capacity 1 to 65535, cache_days 1 to 240")
         self.fs = fs
         self.folder = folder
@@ -70,7 +73,9 @@ class Shelf:
         self._without_clock = accept_expiry_without_clock
         self.journal = Journal(fs, folder)
         self.cards: Cards | None = None
-        self.today = 0
+        self.today = NO_DAY
+        """The newest day that the store has seen, in days since 1970; NO_DAY: none yet."""
+        self.noted = NO_DAY  # the newest day that is on flash
         self.touched: bytes | None = None  # a cache entry whose day of use is to be renewed
         self.damage = ""
         self.busy = False
@@ -127,7 +132,6 @@ class Shelf:
         return False
 
     def _load_journal(self, cards: Cards) -> None:
-        self.today = cards.day
         self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
         try:
             newest = self.journal.load(cards.seed, cards.seq)
@@ -136,6 +140,17 @@ class Shelf:
         except (Damaged, OSError) as error:
             self._hidden = True
             self.say(error)
+        self._note(cards.day)
+        self._note(cards.written)
+        for record, _ in self.journal.in_order():
+            self._note(day_marked(record))
+            if is_cache(record) and cards.written:
+                self._note(day_of(record, cards.written))
+
+    def _note(self, day: int) -> None:
+        """This day is on flash."""
+        self.noted = max(self.noted, day)
+        self.today = max(self.today, day)
 
     def remove_new(self) -> None:
         """Remove what an unfinished merge or load has left."""
@@ -160,6 +175,7 @@ class Shelf:
         if self.journal.seq > cards.seq:
             return  # the new one did not come into place
         self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
+        self._note(cards.day)
         self.journal.reset(cards.seq)
         try:
             counts = (self.listed, self.cached)
@@ -181,6 +197,8 @@ class Shelf:
 
     def _cleared(self) -> int:
         """Cache entries of changes up to this one do not count."""
+        if self.cards and not self.cards.written:
+            return self.journal.seq  # see "Days" in codec.py
         if self.cards and self._settings[0] == self.cards.seed:
             return self._settings[1]
         return -1
@@ -226,10 +244,18 @@ class Shelf:
     # Lookup
 
     def day(self, now: int | None) -> int:
-        """The day of `now`; without a clock the last one known."""
-        if now is not None:
-            self.today = now // DAY
+        """Today, where `now` is the time in seconds since 1970, or None."""
+        self.today = later(self.today, now)
         return self.today
+
+    def age(self, record, today: int) -> int:
+        """For how many days an entry of the cache was not used; 0 while no day was known."""
+        day = day_of(record, self.cards.written)  # type: ignore
+        return 0 if day == NO_DAY else max(today - day, 0)
+
+    def dated(self, record, today: int) -> bytes:
+        """An entry of the cache as it is to be in a cards file with `today` in its head."""
+        return record[:-1] + bytes((today - self.age(record, today) & 0xFF,))
 
     def lookup(self, id_token: dict, now: int | None) -> tuple:
         """What the store knows: (ValidationResult or None, whether that settles the question).
@@ -242,6 +268,7 @@ class Shelf:
         stricter entry counts: one that does not accept, else the one for fewer EVSEs, else the
         one that expires first.
         """
+        today = self.day(now)
         if is_refused(id_token):
             return {"authorization_status": "Invalid", "tariff_messages": []}, True
         try:
@@ -264,7 +291,7 @@ class Shelf:
         status = STATUSES[status_of(record)]
         cached = is_cache(record)
         if cached:
-            age = unused_days(record, self.day(now))
+            age = self.age(record, today)
             if age > self.cache_days:
                 return None, False
             if age > self.cache_days // 4:

@@ -8,9 +8,11 @@ the result. A generator that is given up must be closed; it then leaves things a
 
 from tapauth.compat import const
 from tapauth.store.codec import (
+    DAYS_AHEAD,
     DELETED,
     HASH,
     MAX_TERMS,
+    NO_DAY,
     SEGMENT_RECORDS,
     STATUSES,
     Busy,
@@ -21,11 +23,11 @@ from tapauth.store.codec import (
     former_name,
     is_cache,
     is_refused,
+    pack_mark,
     pack_record,
     pack_terms,
     parse_time,
     status_of,
-    unused_days,
 )
 from tapauth.store.journal import SEGMENTS
 from tapauth.store.shelf import Shelf, finish, hiding, unload_writers
@@ -144,6 +146,7 @@ class Store(Shelf):
                     check_listed(id_token)
                     record = self.pack(id_token, info, new_terms)
                     records[record[:HASH]] = record
+            yield from self._room(len(records), new_terms)
             listed = cached = 0
             for name in sorted(records):
                 old = self.find(name)
@@ -178,17 +181,21 @@ class Store(Shelf):
         with _Turn(self):
             new_terms: list = []
             today = self.day(now)
-            record = self.pack(id_token, result, new_terms, today & 0xFF)
+            record = self.pack(id_token, result, new_terms, today)
             old = self.find(record[:HASH])
             if old:
                 if not is_cache(old):
                     return False
-                fresh = unused_days(old, today) <= self.cache_days // 4
+                fresh = self.age(old, today) <= self.cache_days // 4
                 if fresh and old[: HASH + 4] == record[: HASH + 4]:
                     return False
             elif self.listed >= self.capacity:
                 return False
-            yield from self._write([record], new_terms, None, 0, 0 if old else 1)
+            yield from self._renew()
+            yield from self._room(1, new_terms)
+            cached = 0 if self.find(record[:HASH]) else 1
+            yield from self._write([record], new_terms, None, 0, cached)
+            self.noted = today
             return True
 
     def load(self):
@@ -201,28 +208,53 @@ class Store(Shelf):
 
     def tidy(self, now: int | None):
         """Do what is better done before someone waits for it. A generator, for idle times."""
-        self.day(now)
+        today = self.day(now)
         if self.busy or self.damage or not self.cards:
             return
         with _Turn(self):
             touched = self.touched
             self.touched = None
-            if touched and self.find(touched[:HASH]) == touched:
-                record = touched[:-1] + bytes((self.today & 0xFF,))
+            if touched or self.cached and self.cards.written == NO_DAY:
+                yield from self._renew()
+            if touched or today > self.noted:
+                yield from self._room(1, ())
+                record = pack_mark(today)
+                # It may have been deleted, blocked or learned anew since.
+                if touched and self.find(touched[:HASH]) == touched:
+                    record = touched[:-1] + bytes((today & 0xFF,))
+                elif today <= self.noted:
+                    return
                 yield from self._write([record], (), None, 0, 0)
+                self.noted = today
             if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
                 yield from _flush(self, (), (), self.version, (self.listed, self.cached))
+
+    def _renew(self):
+        """Put today into the head of the cards file, if a day could not be written otherwise."""
+        cards = self.cards
+        assert cards is not None
+        if self.today - cards.written > DAYS_AHEAD or not cards.written:
+            from tapauth.store.merge import merge
+
+            unload_writers()
+            yield from merge(self, (), (), self.version)
+
+    def _room(self, count: int, new_terms):
+        """Make room in the journal for so many records, if it is there that they go.
+
+        Before they are counted: a merge may leave out what they replace.
+        """
+        large = new_terms or count > SEGMENT_RECORDS
+        if not large and not self.journal.has_room(count):
+            yield from _flush(self, (), (), self.version, (self.listed, self.cached))
 
     def _write(self, records: list, new_terms, version: int | None, listed: int, cached: int):
         """Make sorted records durable, all in one; `listed`, `cached`: by how many more."""
         assert self.cards is not None
-        large = new_terms or len(records) > SEGMENT_RECORDS
-        if not large and not self.journal.has_room(len(records)):
-            yield from _flush(self, (), (), self.version, (self.listed, self.cached))
         if version is None:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
-        if large:
+        if new_terms or len(records) > SEGMENT_RECORDS:
             yield from _flush(self, records, new_terms, version, counts)
             return
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
