@@ -1,11 +1,14 @@
 """The token store's rules: what it answers and what it takes."""
 
+import os
+
 from store_kit import DAY, NOW, accepted, again, new_store, parent, status_of, token
 
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store import finish
 from tapauth.store.codec import HASH, Busy, Full, parse_time, spelling_hash
 from tapauth.store.store import MAX_UPDATE
+from tapauth.store.writer import Writer
 
 
 def refuses(error, steps):
@@ -280,6 +283,55 @@ def test_settings_survive_and_are_checked():
         pass
     store.set_master_pass_group_id("")
     assert again(store).master_pass_group_id == ""
+
+
+def upload(store, version):
+    """An empty list on its way in: its pieces and then nothing more to be sent."""
+    pieces: list = []
+
+    class Sink:
+        def write(self, data):
+            pieces.append(bytes(data))
+            return len(data)
+
+    writer = Writer(Sink(), 9, 0, True)
+    writer.plate("H", 0, store.key_id, 1, version, (0, 0, 0, 0, 0, 0))
+    writer.end_records()
+    writer.fences()
+    writer.plate("T", 0, store.key_id, 1, version, (0, 0, 0, 0, 0, 0))
+    load = store.load()
+    for piece in pieces:
+        yield from load.write(piece)
+    yield from load.commit()
+
+
+def test_a_setting_that_is_kept_during_an_upload_or_a_merge_spoils_neither():
+    store = new_store("settings_meanwhile")
+    for i in range(640):
+        finish(store.put(token(i), accepted()))
+    merging = store.update(1, [(token(i), None) for i in range(90)])
+    for seconds, steps in ((100, merging), (200, upload(store, 5))):
+        for step, _ in enumerate(steps):
+            store.set_connection_timeout(seconds + step)
+            store.set_master_pass_group_id(str(step))
+        assert step > 5
+        store = again(store)
+        assert not store.damage and store.connection_timeout == seconds + step
+        assert store.master_pass_group_id == str(step)
+    assert store.version == 5 and store.listed == 0
+
+
+def test_a_start_removes_what_a_power_cut_left_half_written():
+    store = new_store("left")
+    store.set_connection_timeout(77)
+    for name in ("new", "settings.new", "j4.new"):
+        with open(store.folder + "/" + name, "wb") as file:
+            file.write(b"half")
+    os.remove(store.folder + "/j4")  # being made when the power went
+    store = again(store)
+    assert store.connection_timeout == 77 and not store.damage
+    names = sorted(os.listdir(store.folder))
+    assert names == ["cards", "j0", "j1", "j2", "j3", "j4", "settings"]
 
 
 def test_lookups_go_on_during_a_merge_and_changes_wait():

@@ -43,9 +43,13 @@ def write_file(fs, path: str, data: bytes) -> None:
 
 
 def replace_file(fs, folder: str, name: str, data: bytes) -> None:
-    """Create or replace a small file in one step, so that none is ever empty. Raises OSError."""
-    write_file(fs, folder + "/new", data)
-    fs.rename(folder + "/new", folder + "/" + name)
+    """Create or replace a small file in one step, so that none is ever empty. Raises OSError.
+
+    Its temporary name is its own: a setting may be kept while a cards file is being written.
+    """
+    path = folder + "/" + name
+    write_file(fs, path + ".new", data)
+    fs.rename(path + ".new", path)
 
 
 class Journal:

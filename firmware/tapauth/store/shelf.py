@@ -92,6 +92,7 @@ class Shelf:
         except OSError:
             pass
         self.remove_new()
+        self.remove_new("settings.new")  # a journal file's is replaced: that file is missing then
         all_cleared = False
         try:
             data = read_file(self.fs, self.folder + "/settings")
@@ -152,10 +153,10 @@ class Shelf:
         self.noted = max(self.noted, day)
         self.today = max(self.today, day)
 
-    def remove_new(self) -> None:
-        """Remove what an unfinished merge or load has left."""
+    def remove_new(self, name: str = "new") -> None:
+        """Remove what was not finished: "new" of a merge or load, of which one runs at a time."""
         try:
-            self.fs.remove(self.folder + "/new")
+            self.fs.remove(self.folder + "/" + name)
         except OSError:
             pass
 
