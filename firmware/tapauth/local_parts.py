@@ -35,7 +35,7 @@ class Cards:
     def __init__(self, vault):
         store = vault.store
         self._vault = vault
-        self.put, self.delete = store.put, store.delete
+        self.put, self.delete = store.put, vault.delete
         self.status, self.load = store.status, store.load
 
     def find(self, id_token: dict):
@@ -62,7 +62,11 @@ class Board:
         self.set_master_pass_group_id = commands.set_master_pass_group_id
         self.set_connection_timeout = commands.set_connection_timeout
         self.in_force = commands.in_force
-        self.restart = board.reset
+
+    def restart(self) -> None:
+        """Restart the board; a setting of this moment is on flash then."""
+        self._local.app.vault.save()
+        board.reset()
 
     def status(self) -> dict:
         """What getStatus tells of the board."""

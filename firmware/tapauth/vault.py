@@ -1,7 +1,7 @@
 """The card store as a part of the running firmware: answers taps, and writes in quiet moments.
 
-Lookups are immediate. Whatever writes to flash waits in a short queue and is done a flash block
-at a time by a task of its own, so that reader and link go on meanwhile.
+Lookups are immediate. Whatever writes to flash waits and is done a flash block at a time by a task
+of its own, so that reader and link go on meanwhile.
 """
 
 import tapauth_slot
@@ -9,11 +9,13 @@ import tapauth_slot
 from tapauth.compat import const, sleep_ms, unload
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 from tapauth.store import Store, files
-from tapauth.store.codec import NO_DAY, StoreError
+from tapauth.store.codec import NO_DAY, StoreError, digest
 
 FOLDER = "/store"
 _QUEUE = const(8)
-_TIDY_S = const(60)
+_TICK_MS = const(200)
+_TIDY = const(300)  # ticks of quiet
+_RETRY = const(50)  # ticks until a setting is tried again
 _NEARLY_FULL = const(90)
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
@@ -22,7 +24,8 @@ class Vault:
     """`settings` is the "cards" object of the configuration; `wallclock.unix()` the time or None.
 
     Without a site key, or with a store that cannot be used, no card is known, and an error says
-    so. `skipped` counts answers that were not learned because too many waited.
+    so. `skipped` counts answers that were to be learned and were not: too many waited, or the
+    store could not take one.
     """
 
     def __init__(self, settings: dict, without_clock: bool, wallclock, errors, log):
@@ -31,8 +34,10 @@ class Vault:
         self._wallclock = wallclock
         self._errors = errors
         self._log = log
-        self._jobs: list = []
         self._problem = "no site key"
+        self._jobs: list = []  # of [digest, id token, result], to be learned
+        self._unkept: dict = {}  # settings that are not on flash yet
+        self._pause = 0  # ticks until they are tried again
         try:
             self.store = Store(
                 files,
@@ -79,13 +84,28 @@ class Vault:
         return result or UNKNOWN, settled
 
     def learn(self, token: dict, result: dict) -> None:
-        """Remember another validator's answer, soon."""
+        """Remember another validator's answer, soon; of two for one card the newer."""
         if not self.store:
             return
+        id_token = token["id_token"]
+        name = digest(self.store.key, id_token)
+        for job in self._jobs:
+            if job[0] == name:
+                job[2] = result
+                return
         if len(self._jobs) >= _QUEUE:
             self.skipped += 1
             return
-        self._jobs.append((token["id_token"], result))
+        self._jobs.append([name, id_token, result])
+
+    def delete(self, id_token: dict):
+        """Store.delete, and an answer for the card that still waits goes with it. A generator."""
+        store = self.store
+        assert store
+        found = yield from store.delete(id_token)
+        name = digest(store.key, id_token)
+        self._jobs = [job for job in self._jobs if job[0] != name]
+        return found
 
     @property
     def newest_day(self) -> int:
@@ -98,18 +118,41 @@ class Vault:
 
     def setting(self, key: str, default):
         """A setting that was kept; `default` when none was."""
-        value = getattr(self.store, key) if self.store else None
+        value = self._unkept.get(key)
+        if value is None and self.store:
+            value = getattr(self.store, key)
         return default if value is None else value
 
     def keep(self, key: str, value) -> None:
-        """Keep a setting: "connection_timeout" or "master_pass_group_id"."""
-        if not self.store:
-            self._log.error("cards", "{} cannot be kept over a restart", key)
-            return
+        """Keep a setting: "connection_timeout" or "master_pass_group_id". It holds at once, and
+        is on flash within a second; when that fails an error says so until it is."""
+        self._unkept[key] = value
+        self._pause = 0
+
+    def save(self) -> None:
+        """Write the settings that wait; to be called before a restart."""
+        self._pause = 0
+        while self._unkept and not self._pause:
+            self._save_one()
+
+    def _save_one(self) -> None:
+        error: OSError | None = None
+        key = next(iter(self._unkept))
         try:
-            getattr(self.store, "set_" + key)(value)
-        except OSError as error:
-            self._log.error("cards", "{} could not be kept ({})", key, error)
+            if not self.store:
+                raise OSError("no store")
+            getattr(self.store, "set_" + key)(self._unkept[key])
+            del self._unkept[key]
+        except OSError as found:
+            error = found
+            self._pause = _RETRY
+        except ValueError:  # such as half a character: what cannot be written is not tried again
+            del self._unkept[key]
+            self._log.error("cards", "{} cannot be kept: not suitable", key)
+        if error or not self._unkept:
+            text = f"a setting would be lost by a restart ({error}): it is tried again"
+            failed = error is not None
+            self._errors.set(failed, VENDOR_WARNING, "Setting not kept", "cards", text)
 
     def counters(self) -> dict:
         """The store's fill, and what was not learned."""
@@ -126,26 +169,41 @@ class Vault:
         quiet = 0
         while True:
             beat()
-            if self._jobs and self.store:
-                id_token, result = self._jobs.pop(0)
-                await self._do(self.store.learn(id_token, result, self._wallclock.unix()), beat)
+            await self._save_due()
+            store = self.store
+            if self._jobs and store and not store.busy:  # with a list, which can take minutes
+                _, id_token, result = self._jobs.pop(0)
+                steps = store.learn(id_token, result, self._wallclock.unix())
+                if not await self._do(steps, beat):
+                    self.skipped += 1
                 quiet = 0
-            elif quiet >= _TIDY_S and self.store:
-                await self._do(self.store.tidy(self._wallclock.unix()), beat)
+            elif quiet >= _TIDY and store:
+                await self._do(store.tidy(self._wallclock.unix()), beat)
                 quiet = 0
-            await sleep_ms(1000)
+            await sleep_ms(_TICK_MS)
             quiet += 1
+            if self._pause:
+                self._pause -= 1
 
-    async def _do(self, steps, beat) -> None:
+    async def _save_due(self) -> None:
+        while self._unkept and not self._pause:
+            await sleep_ms(0)  # apart from what else has been written
+            self._save_one()
+
+    async def _do(self, steps, beat) -> bool:
+        done = False
         try:
             for _ in steps:
                 beat()
                 await sleep_ms(0)
+                await self._save_due()
+            done = True
         except (StoreError, OSError, ValueError) as error:
             self._log.warning("cards", "a change was not made: {}", str(error))
         finally:
             steps.close()
         self._report()
+        return done
 
     def _report(self) -> None:
         damage = self._problem

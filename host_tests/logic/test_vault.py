@@ -1,0 +1,244 @@
+"""The store in the running firmware: what waits to be written, and what becomes of it."""
+
+import asyncio
+import os
+
+from store_kit import KEY, NOW, again, new_store, token
+
+from tapauth import vault as vault_module
+from tapauth.compat import sleep_ms
+from tapauth.store import files, finish
+from tapauth.vault import Vault
+
+ACCEPTED = {"authorization_status": "Accepted", "tariff_messages": []}
+BLOCKED = {"authorization_status": "Blocked", "tariff_messages": []}
+SETTINGS = {"capacity": 1000, "cache_days": 90}
+
+
+class Parts:
+    """Clock, errors and log of a board."""
+
+    def __init__(self):
+        self.active = set()
+        self.now = NOW
+
+    def unix(self):
+        return self.now
+
+    def set(self, active, kind, sub_type, origin, text):
+        if active:
+            self.active.add(sub_type)
+        else:
+            self.active.discard(sub_type)
+
+    def info(self, *arguments):
+        pass
+
+    warning = error = info
+
+
+class Flash:
+    """The file system, which can be full."""
+
+    def __init__(self):
+        self.full = False
+        self.rename, self.remove = files.rename, files.remove
+        self.mkdir, self.urandom = files.mkdir, files.urandom
+
+    def open(self, path, mode):
+        if self.full and mode != "rb":
+            raise OSError(28)
+        return files.open(path, mode)
+
+
+async def _soon(ms):
+    await sleep_ms(0)
+
+
+vault_module.sleep_ms = _soon  # a turn of its loop takes no time
+
+
+def new_vault(name):
+    """(vault, parts) with an empty store, on a flash that can be full."""
+    store = new_store("vault_" + name)
+    store.close()
+    vault_module.FOLDER = store.folder
+    vault_module.KEY = store.folder + ".key"
+    with open(vault_module.KEY, "wb") as file:
+        file.write(KEY)
+    parts = Parts()
+    vault_module.files = Flash()
+    vault = Vault(SETTINGS, False, parts, parts, parts)
+    os.remove(vault_module.KEY)
+    return vault, parts
+
+
+def run(vault, *conditions):
+    """Let the vault work until each condition was true once."""
+
+    async def wait():
+        task = asyncio.create_task(vault.run(lambda: None))
+        for condition in conditions:
+            while not condition():
+                await sleep_ms(0)
+        task.cancel()
+
+    asyncio.run(wait())
+
+
+def turns(count):
+    """A condition that is true after so many turns of the loop."""
+    left = [count]
+
+    def over():
+        left[0] -= 1
+        return left[0] <= 0
+
+    return over
+
+
+def status(vault, i):
+    result, _ = vault.look_up(token(i))
+    return result and result["authorization_status"]
+
+
+def learn(vault, i, result=ACCEPTED):
+    vault.learn({"id_token": token(i)}, result)
+
+
+def test_answers_that_come_during_an_upload_are_learned_after_it():
+    vault, _ = new_vault("upload")
+    load = vault.store.load()
+    for i in range(11):
+        learn(vault, i)
+    assert vault.counters()["skipped"] == 3  # no more than eight wait
+    run(vault, turns(100))
+    assert vault.store.cached == 0 and vault.skipped == 3
+    load.abort()
+    run(vault, lambda: vault.store.cached == 8)
+    assert vault.skipped == 3
+    assert [status(vault, i) for i in range(11)] == ["Accepted"] * 8 + [None] * 3
+
+
+def test_an_answer_that_could_not_be_learned_is_counted():
+    vault, _ = new_vault("skipped")
+    vault.store.fs.full = True
+    learn(vault, 1)
+    run(vault, lambda: vault.skipped == 1)
+    vault.store.fs.full = False
+    learn(vault, 1)
+    run(vault, lambda: vault.store.cached == 1)
+    assert vault.skipped == 1
+
+
+def test_the_newer_answer_for_a_card_is_the_one_that_is_learned():
+    vault, _ = new_vault("newer")
+    load = vault.store.load()
+    for i in range(8):
+        learn(vault, i)
+    learn(vault, 3, BLOCKED)  # though no other could wait
+    vault.learn({"id_token": {"value": token(4)["value"].lower(), "type": "ISO14443"}}, BLOCKED)
+    load.abort()
+    run(vault, lambda: vault.store.cached == 8)
+    assert (status(vault, 3), status(vault, 4), status(vault, 5)) == (
+        "Blocked",
+        "Blocked",
+        "Accepted",
+    )
+    assert vault.skipped == 0
+
+
+def test_an_answer_that_waits_does_not_bring_back_a_card_that_was_removed():
+    vault, _ = new_vault("removed")
+    finish(vault.store.put(token(1), ACCEPTED))
+    for i in (1, 2, 3):
+        learn(vault, i)
+    assert finish(vault.delete(token(1)))
+    assert not finish(vault.delete(token(2)))
+    run(vault, lambda: vault.store.cached == 1, turns(100))
+    assert [status(vault, i) for i in (1, 2, 3)] == [None, None, "Accepted"]
+
+
+def test_a_setting_holds_at_once_and_is_written_by_the_task():
+    vault, parts = new_vault("setting")
+    assert vault.setting("connection_timeout", 60) == 60
+    vault.keep("connection_timeout", 30)
+    vault.keep("connection_timeout", 40)
+    vault.keep("master_pass_group_id", "")
+    assert vault.setting("connection_timeout", 60) == 40
+    assert vault.setting("master_pass_group_id", "CONFIGURED") == ""
+    assert vault.store.connection_timeout is None  # who keeps it does not wait for flash
+    run(vault, lambda: vault.store.master_pass_group_id == "" and vault.store.connection_timeout)
+    store = again(vault.store)
+    assert (store.connection_timeout, store.master_pass_group_id) == (40, "")
+    assert not parts.active
+
+
+def test_a_setting_is_written_while_a_list_comes_and_while_the_store_is_merged():
+    vault, _ = new_vault("meanwhile")
+    load = vault.store.load()
+    vault.keep("connection_timeout", 40)
+    run(vault, lambda: vault.store.connection_timeout == 40)
+    load.abort()
+    for i in range(650):
+        finish(vault.store.put(token(i), ACCEPTED))
+    written = []
+    vault.store.tidy = lambda now: keeping(vault, written)
+    run(vault, lambda: len(written) == 3)
+    assert written == [41, 42, 43]
+
+
+def keeping(vault, written):
+    """A long change, during which settings are kept."""
+    for seconds in (41, 42, 43):
+        vault.keep("connection_timeout", seconds)
+        yield
+        yield
+        written.append(vault.store.connection_timeout)
+    while True:
+        yield
+
+
+def test_a_setting_that_cannot_be_written_is_told_and_tried_again():
+    vault, parts = new_vault("retry")
+    vault.store.fs.full = True
+    vault.keep("connection_timeout", 40)
+    vault.keep("master_pass_group_id", "M")
+    run(vault, lambda: "Setting not kept" in parts.active, turns(200))
+    assert vault.setting("connection_timeout", 60) == 40
+    vault.save()  # a restart would be now
+    assert "Setting not kept" in parts.active
+    vault.store.fs.full = False
+    run(vault, lambda: not parts.active)
+    store = again(vault.store)
+    assert (store.connection_timeout, store.master_pass_group_id) == (40, "M")
+
+
+def test_a_restart_by_command_waits_for_the_settings():
+    vault, _ = new_vault("restart")
+    vault.keep("connection_timeout", 40)
+    vault.keep("master_pass_group_id", "M")
+    vault.save()
+    store = again(vault.store)
+    assert (store.connection_timeout, store.master_pass_group_id) == (40, "M")
+
+
+def test_a_setting_that_no_file_can_hold_ends_nothing():
+    vault, _ = new_vault("unsuitable")
+    vault.keep("connection_timeout", 9)
+    vault.keep("master_pass_group_id", "M")
+    run(vault, lambda: vault.store.master_pass_group_id == "M", turns(20))
+    assert vault.setting("connection_timeout", 60) == 60
+
+
+def test_the_newest_day_outlives_a_restart():
+    vault, parts = new_vault("day")
+    assert vault.newest_day == 0
+    parts.now = None
+    run(vault, turns(1000))
+    assert vault.newest_day == 0
+    parts.now = NOW
+    run(vault, lambda: vault.store.noted == NOW // 86_400)
+    assert vault.newest_day == NOW // 86_400
+    vault.store = again(vault.store)
+    assert vault.newest_day == NOW // 86_400
