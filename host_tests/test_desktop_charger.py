@@ -4,7 +4,6 @@ import gzip
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
@@ -276,7 +275,7 @@ def test_what_the_operator_sets_outlives_a_power_cut(tmp_path):
         charger.wait_until_up()
         topic = "everest_api/1/auth_consumer/auth_api/m2e/set_master_pass_group_id"
         charger.observer.publish(topic, '"FLEET-7"')
-        time.sleep(0.5)
+        charger.wait_for(lambda: any("master_pass_group_id is kept" in line for line in lines), 10)
         before = ups()
         charger.kill_firmware()
         charger.wait_for(lambda: ups() > before + 1, 10)  # offline by the last will, and online

@@ -143,6 +143,7 @@ class Vault:
                 raise OSError("no store")
             getattr(self.store, "set_" + key)(self._unkept[key])
             del self._unkept[key]
+            self._log.info("cards", "{} is kept", key)
         except OSError as found:
             error = found
             self._pause = _RETRY
