@@ -2,7 +2,9 @@
 
 import os
 
-from tapauth.store import Store, files
+from tapauth.store import Store, files, finish
+from tapauth.store.codec import HASH, digest, pack_record
+from tapauth.store.writer import Writer
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000  # 2026-09-21
@@ -43,3 +45,45 @@ def again(store, **options):
 def status_of(store, id_token, now=NOW):
     result, _ = store.lookup(id_token, now)
     return result and result["authorization_status"]
+
+
+class Pieces:
+    """A Writer's file: what was written, in a list."""
+
+    def __init__(self):
+        self.pieces = []
+
+    def write(self, data):
+        self.pieces.append(bytes(data))
+        return len(data)
+
+
+def list_file(store, version, cards=()):
+    """A full list with these cards, all accepted, in pages."""
+    file = Pieces()
+    writer = Writer(file, 9, 0, True)
+    counts = (len(cards), 0, 0, len(cards), 0, 0)
+    writer.plate("H", 0, store.key_id, 1, version, counts)
+    records = [pack_record(digest(KEY, token(i))[:HASH], 0, 0, None) for i in cards]
+    for record in sorted(records):
+        writer.add(record)
+    writer.end_records()
+    writer.fences()
+    writer.plate("T", 0, store.key_id, 1, version, counts)
+    return file.pieces
+
+
+def upload(store, pages):
+    """Take a full list. A generator."""
+    load = store.load()
+    try:
+        for page in pages:
+            yield from load.write(page)
+        yield from load.commit()
+    finally:
+        load.abort()
+
+
+def take_list(store, cards=()):
+    """Put a full list of the next version in place."""
+    finish(upload(store, list_file(store, store.version + 1, cards)))

@@ -2,13 +2,25 @@
 
 import os
 
-from store_kit import DAY, NOW, accepted, again, new_store, parent, status_of, token
+from store_kit import (
+    DAY,
+    NOW,
+    accepted,
+    again,
+    list_file,
+    new_store,
+    parent,
+    status_of,
+    take_list,
+    token,
+    upload,
+)
 
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store import finish
-from tapauth.store.codec import HASH, Busy, Full, parse_time, spelling_hash
+from tapauth.store.codec import HASH, Busy, Full, StoreError, parse_time, seal, spelling_hash
+from tapauth.store.merge import merge
 from tapauth.store.store import MAX_UPDATE
-from tapauth.store.writer import Writer
 
 
 def refuses(error, steps):
@@ -192,6 +204,21 @@ def test_a_cached_card_goes_when_unused_and_stays_when_used():
     assert status_of(store, token(1), NOW + 41 * DAY) == "Accepted"
 
 
+def test_a_tap_writes_nothing_but_the_first_after_a_while():
+    store = new_store("wear", cache_days=40)
+    finish(store.learn(token(1), accepted(), NOW))
+    for day in (0, 9, 10, 11):
+        assert status_of(store, token(1), NOW + day * DAY) == "Accepted"
+        assert bool(store.touched) == (day == 11)
+        finish(store.tidy(NOW + day * DAY))
+    status_of(store, token(1), NOW + 11 * DAY)
+    assert not store.touched
+    length = len(store.journal)
+    assert not finish(store.learn(token(1), accepted(), NOW + 21 * DAY))
+    assert len(store.journal) == length
+    assert finish(store.learn(token(1), accepted(), NOW + 22 * DAY))
+
+
 def test_a_cleared_cache_stays_cleared_and_hides_no_list():
     store = new_store("clear")
     for i in range(60):
@@ -263,6 +290,137 @@ def test_a_full_cache_loses_the_least_valuable_first():
     assert not finish(store.learn(token(2000), accepted(), NOW))
 
 
+def test_a_card_leaves_the_cache_in_the_order_of_its_worth():
+    today = NOW // DAY * DAY
+    ways = [{"authorization_status": "Blocked"}, accepted(expiry_time=format_rfc3339(today))]
+    ways += [accepted()] * 4
+    ages = [0, 0, 9, 6, 3, 0]
+    for gone in range(7):
+        store = new_store("worth", capacity=15)
+        for day in range(10):  # in the order of the days
+            for i, info in enumerate(ways):
+                if ages[i] == 9 - day:
+                    assert finish(store.learn(token(i), info, NOW - (9 - day) * DAY))
+        for i in range(9 + gone):
+            finish(store.put(token(100 + i), accepted()))
+        finish(merge(store, (), (), 0))
+        left = [i for i in range(6) if store.lookup(token(i), NOW)[0]]
+        assert left == list(range(gone, 6)), gone
+        assert (store.listed, store.cached) == (9 + gone, 6 - gone)
+
+
+def test_a_merge_and_a_full_list_leave_out_what_was_unused_for_too_long():
+    for renew in (take_list, lambda store: finish(merge(store, (), (), 0))):
+        store = new_store("aged", cache_days=40)
+        finish(store.learn(token(1), accepted(), NOW))
+        finish(store.learn(token(2), accepted(), NOW + DAY))
+        store.day(NOW + 40 * DAY)
+        renew(store)
+        assert store.cached == 2  # the last day of the first
+        store.day(NOW + 41 * DAY)
+        renew(store)
+        assert store.cached == 1
+        assert status_of(store, token(1), None) is None
+        assert status_of(store, token(2), None) == "Accepted"
+
+
+def test_a_tapped_card_that_is_withdrawn_does_not_return_when_its_use_is_written():
+    withdrawals = (
+        (None, lambda store: finish(store.delete(token(1)))),
+        (None, lambda store: store.clear_cache()),
+        ("Blocked", lambda store: finish(store.put(token(1), BLOCKED))),
+        ("Blocked", lambda store: finish(store.learn(token(1), BLOCKED, NOW + 50 * DAY))),
+        ("Blocked", lambda store: finish(store.update(3, [(token(1), BLOCKED)]))),
+    )
+    for right, withdraw in withdrawals:
+        store = new_store("touched")
+        finish(store.learn(token(1), accepted(), NOW))
+        assert status_of(store, token(1), NOW + 50 * DAY) == "Accepted"
+        withdraw(store)
+        counts = (store.listed, store.cached)
+        for _ in range(3):
+            finish(store.tidy(NOW + 51 * DAY))
+            assert status_of(store, token(1), NOW + 51 * DAY) == right
+            assert (store.listed, store.cached) == counts
+            store = again(store)
+
+
+BLOCKED = {"authorization_status": "Blocked"}
+
+
+def test_the_last_moment_and_the_last_day_of_a_card():
+    store = new_store("last", cache_days=40)
+    hour = (NOW // 21600 + 1) * 21600  # both kinds of record hold it exactly
+    finish(store.put(token(1), accepted(expiry_time=format_rfc3339(hour))))
+    finish(store.learn(token(2), accepted(expiry_time=format_rfc3339(hour)), NOW))
+    for i in (1, 2):
+        assert status_of(store, token(i), hour - 1) == "Accepted"
+        assert status_of(store, token(i), hour) == "Expired"
+    assert not store.lookup(token(2), hour)[1]  # a validator may know better
+    finish(store.learn(token(3), accepted(), NOW))
+    assert status_of(store, token(3), NOW + 40 * DAY) == "Accepted"
+    assert status_of(store, token(3), NOW + 41 * DAY) is None
+
+
+def test_a_list_holds_its_capacity_and_no_card_more():
+    for fill in (take_list, one_by_one, lambda store, cards: at_once(store, cards)):
+        store = new_store("capacity", capacity=9)
+        try:
+            fill(store, range(10))
+            raise AssertionError("ten cards")
+        except Full:
+            pass
+        assert store.listed in (0, 9)
+        store = new_store("capacity", capacity=9)
+        assert finish(store.learn(token(50), accepted(), NOW))
+        fill(store, range(9))
+        assert store.listed == 9 and not finish(store.learn(token(60), accepted(), NOW))
+        assert [status_of(store, token(i)) for i in range(10)] == ["Accepted"] * 9 + [None]
+        finish(store.put(token(8), BLOCKED))  # another status needs no room
+        assert finish(store.delete(token(8)))
+        finish(store.put(token(9), accepted()))
+        assert store.listed == 9
+
+
+def one_by_one(store, cards):
+    for i in cards:
+        finish(store.put(token(i), accepted()))
+
+
+def at_once(store, cards):
+    finish(store.update(store.version + 1, [(token(i), accepted()) for i in cards]))
+
+
+def test_a_list_with_bytes_behind_its_end_is_refused():
+    store = new_store("behind")
+    take_list(store, range(30))
+    pages = list_file(store, 9, range(40))
+    sealed = bytearray(pages[-1])
+    seal(sealed, 9, len(pages))  # whole, and at its place, and yet not of the list
+    for more in (pages[-1], sealed, bytes(256), pages[0], b"x", pages[-1] + pages[-1]):
+        assert refuses(StoreError, upload(store, pages + [more]))
+        assert store.version == 1 and store.listed == 30 and not store.damage
+    assert refuses(StoreError, upload(store, pages[:-1]))
+    finish(upload(store, pages))
+    assert store.version == 9 and store.listed == 40
+
+
+def test_a_card_that_a_merge_leaves_out_is_not_counted_twice():
+    store = new_store("counts", cache_days=40, capacity=1000)
+    for days in (0, 50):
+        for i in range(44):
+            now = NOW + days * DAY
+            finish(store.learn(token(days * 100 + i), accepted(), now + i % 2 * DAY))
+    store.day(NOW + 99 * DAY)
+    while store.journal.has_room(1):
+        finish(store.put(token(7000 + len(store.journal)), accepted()))
+    store.cards.run_end -= 1000  # as if so much had been appended that it is merged now
+    finish(store.put(token(5001), BLOCKED))
+    counts = (store.listed, store.cached)
+    finish(merge(store, (), (), 0))
+    assert counts == (store.listed, store.cached)
+
+
 def test_settings_survive_and_are_checked():
     store = new_store("settings")
     assert store.master_pass_group_id is None and store.connection_timeout is None
@@ -285,32 +443,12 @@ def test_settings_survive_and_are_checked():
     assert again(store).master_pass_group_id == ""
 
 
-def upload(store, version):
-    """An empty list on its way in: its pieces and then nothing more to be sent."""
-    pieces: list = []
-
-    class Sink:
-        def write(self, data):
-            pieces.append(bytes(data))
-            return len(data)
-
-    writer = Writer(Sink(), 9, 0, True)
-    writer.plate("H", 0, store.key_id, 1, version, (0, 0, 0, 0, 0, 0))
-    writer.end_records()
-    writer.fences()
-    writer.plate("T", 0, store.key_id, 1, version, (0, 0, 0, 0, 0, 0))
-    load = store.load()
-    for piece in pieces:
-        yield from load.write(piece)
-    yield from load.commit()
-
-
 def test_a_setting_that_is_kept_during_an_upload_or_a_merge_spoils_neither():
     store = new_store("settings_meanwhile")
     for i in range(640):
         finish(store.put(token(i), accepted()))
     merging = store.update(1, [(token(i), None) for i in range(90)])
-    for seconds, steps in ((100, merging), (200, upload(store, 5))):
+    for seconds, steps in ((100, merging), (200, upload(store, list_file(store, 5)))):
         for step, _ in enumerate(steps):
             store.set_connection_timeout(seconds + step)
             store.set_master_pass_group_id(str(step))

@@ -2,7 +2,7 @@
 
 import os
 
-from store_kit import DAY, KEY, NOW, accepted, again, new_store, token
+from store_kit import DAY, KEY, NOW, accepted, again, new_store, take_list, token
 
 from tapauth.store import Store, files, finish
 from tapauth.store.codec import HASH, NO_DAY, digest, pack_mark, pack_record
@@ -26,26 +26,7 @@ def is_known(store, i, now):
 def merge(store):
     """Bring all into a new cards file, as many changes would."""
     finish(store.update(store.version + 1, [(token(10_000 + i), accepted()) for i in range(10)]))
-    load = store.load()
-    file = Pieces(load)
-    writer = Writer(file, 9, 0, True)
-    counts = (0, 0, 0, 0, 0, 0)
-    writer.plate("H", 0, store.key_id, 1, store.version + 1, counts)
-    writer.end_records()
-    writer.fences()
-    writer.plate("T", 0, store.key_id, 1, store.version + 1, counts)
-    finish(load.commit())
-
-
-class Pieces:
-    """A Writer's file: what is written goes to a Load."""
-
-    def __init__(self, load):
-        self._load = load
-
-    def write(self, data):
-        finish(self._load.write(data))
-        return len(data)
+    take_list(store)
 
 
 def test_no_day_distance_revives_a_card():
@@ -84,6 +65,18 @@ def test_the_longest_lifetime_has_no_day_too_many():
         assert is_known(store, 1, NOW + 240 * DAY)
         for day in range(241, 600):
             assert not is_known(store, 1, NOW + day * DAY), (renewed, day)
+
+
+def test_a_day_can_be_written_however_far_it_is_from_the_last_merge():
+    for ahead in (0, 1, 14, 15, 16, 17, 255, 256, 257):
+        for days in (1, CACHE_DAYS, 240):
+            store = new_store("ahead", cache_days=days)
+            store.day(NOW)
+            merge(store)
+            learn(store, 1, NOW + ahead * DAY)
+            store = again(store, cache_days=days)
+            assert is_known(store, 1, NOW + (ahead + days) * DAY), (ahead, days)
+            assert not is_known(store, 1, NOW + (ahead + days + 1) * DAY), (ahead, days)
 
 
 def test_a_card_refused_for_its_age_stays_refused_without_a_clock():

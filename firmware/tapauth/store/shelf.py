@@ -269,7 +269,7 @@ class Shelf:
         stricter entry counts: one that does not accept, else the one for fewer EVSEs, else the
         one that expires first.
         """
-        today = self.day(now)
+        self.day(now)
         if is_refused(id_token):
             return {"authorization_status": "Invalid", "tariff_messages": []}, True
         try:
@@ -292,7 +292,7 @@ class Shelf:
         status = STATUSES[status_of(record)]
         cached = is_cache(record)
         if cached:
-            age = self.age(record, today)
+            age = self.age(record, self.today)
             if age > self.cache_days:
                 return None, False
             if age > self.cache_days // 4:
