@@ -405,6 +405,18 @@ def test_a_list_with_bytes_behind_its_end_is_refused():
     assert store.version == 9 and store.listed == 40
 
 
+def test_a_store_whose_file_cannot_be_opened_any_more_knows_no_card_and_says_so():
+    store = new_store("closed")
+    finish(store.put(token(2), accepted(parent_id_token=parent("P"))))
+    finish(store.learn(token(1), accepted(), NOW))
+    finish(store.put(token(3), accepted(parent_id_token=parent("P"))))
+    assert len(store.journal) == 2
+    store.close()  # as after a merge whose new file could not be opened
+    for i in (1, 2, 3, 4):
+        assert store.lookup(token(i), NOW) == (None, False)
+    assert store.damage
+
+
 def test_a_card_that_a_merge_leaves_out_is_not_counted_twice():
     store = new_store("counts", cache_days=40, capacity=1000)
     for days in (0, 50):

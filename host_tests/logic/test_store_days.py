@@ -2,7 +2,18 @@
 
 import os
 
-from store_kit import DAY, KEY, NOW, accepted, again, new_store, take_list, token
+from store_kit import (
+    DAY,
+    KEY,
+    NOW,
+    accepted,
+    again,
+    list_file,
+    new_store,
+    take_list,
+    token,
+    upload,
+)
 
 from tapauth.store import Store, files, finish
 from tapauth.store.codec import HASH, NO_DAY, digest, pack_mark, pack_record
@@ -172,7 +183,7 @@ def test_cards_learned_before_any_clock_age_from_the_day_it_is_set():
                     assert known == (day <= CACHE_DAYS), (merged, start, day, i)
 
 
-def test_a_clock_that_is_set_during_a_merge_or_an_upload_confuses_no_day():
+def test_a_clock_that_is_set_during_a_merge_confuses_no_day():
     for first, then in ((None, NOW), (NOW, NOW + 20 * DAY), (NOW, NOW + 300 * DAY)):
         store = new_store("meanwhile", cache_days=CACHE_DAYS)
         for i in range(100):
@@ -192,6 +203,21 @@ def test_a_clock_that_is_set_during_a_merge_or_an_upload_confuses_no_day():
         assert known == (kept if age <= CACHE_DAYS else []), (first, then)
         for day in range(CACHE_DAYS + 1, 600, 7):
             assert not [i for i in (0, 50, 500) if is_known(store, i, then + day * DAY)]
+
+
+def test_a_clock_that_is_set_during_an_upload_confuses_no_day():
+    for first, then in ((None, NOW), (NOW, NOW + 20 * DAY)):
+        store = new_store("upload", cache_days=CACHE_DAYS)
+        learn(store, 1, first)
+        for step, _ in enumerate(upload(store, list_file(store, 2))):
+            if step == 1:
+                store.lookup(token(1), then)
+        store.touched = None
+        for day in range(0, 600, 7):
+            store = again(store, cache_days=CACHE_DAYS)
+            age = day + (0 if first is None else (then - first) // DAY)
+            assert is_known(store, 1, then + day * DAY) == (age <= CACHE_DAYS), (first, day)
+            finish(store.tidy(then + day * DAY))
 
 
 def old_file(store, written, cards):

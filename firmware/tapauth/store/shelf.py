@@ -206,12 +206,14 @@ class Shelf:
 
     def find(self, name: bytes) -> bytes | None:
         """The newest record of this hash. Raises Damaged when that is in doubt."""
+        cards = self.cards
+        if not cards:
+            raise Damaged(self.damage)
         found = self.journal.find(name)
         if found:
             record, number = found
         else:
-            cards = self.cards
-            if self._hidden or not cards:
+            if self._hidden:
                 raise Damaged(self.damage)
             record = cards.find_delta(name)
             number = cards.seq
