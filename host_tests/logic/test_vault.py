@@ -1,7 +1,6 @@
 """The store in the running firmware: what waits to be written, and what becomes of it."""
 
 import asyncio
-import os
 
 from store_kit import KEY, NOW, again, new_store, token
 
@@ -63,13 +62,15 @@ def new_vault(name):
     store = new_store("vault_" + name)
     store.close()
     vault_module.FOLDER = store.folder
-    vault_module.KEY = store.folder + ".key"
-    with open(vault_module.KEY, "wb") as file:
-        file.write(KEY)
+    from tapauth import sitekey  # anew each time: the vault forgets it
+
+    sitekey.KEY, sitekey.COPY = store.folder + ".key", store.folder + ".key2"
+    for path, data in sitekey.key_copies(KEY):
+        with open(path, "wb") as file:
+            file.write(data)
     parts = Parts()
     vault_module.files = Flash()
     vault = Vault(SETTINGS, False, parts, parts, parts)
-    os.remove(vault_module.KEY)
     return vault, parts
 
 
