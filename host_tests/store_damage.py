@@ -5,7 +5,7 @@ import sys
 sys.path.append(".")
 
 from flash_sim import BLOCK, SETTINGS, Cut, Files, formatted
-from store_cuts import NOW, SCENARIOS, few, open_store, state, token
+from store_cuts import NOW, SCENARIOS, answer, few, image, open_store, place, put, state, token
 
 from tapauth.store import finish
 from tapauth.store.codec import StoreError
@@ -100,5 +100,112 @@ def flash_bytes():
     print(tried, "flipped,", unmounted, "without a file system,", told, "told by the store")
 
 
+def _learn(i, status):
+    info = {"authorization_status": status}
+    return lambda store: finish(store.learn(token(i), info, NOW))
+
+
+def _update(version, changes):
+    return lambda store: finish(store.update(version, changes))
+
+
+def _accepted(*cards):
+    return lambda store: any((answer(store, i) or "")[0:1] == ("Accepted",) for i in cards)
+
+
+# What a store is told to hold, then to give up, and whether it is there again.
+WITHDRAWALS = {
+    "blocked": (put(301, "Accepted"), put(301, "Blocked"), _accepted(301)),
+    "deleted": (
+        put(301, "Accepted"),
+        lambda store: finish(store.delete(token(301))),
+        _accepted(301),
+    ),
+    "update": (put(301, "Accepted"), _update(9, [(token(301), None)]), _accepted(301)),
+    "large_update": (
+        _update(8, [(token(300 + i), {"authorization_status": "Accepted"}) for i in range(9)]),
+        _update(9, [(token(300 + i), None) for i in range(20)]),
+        _accepted(*range(300, 309)),
+    ),
+    "full_list": (
+        lambda store: place(store, image([301, 302], 4)),
+        lambda store: place(store, image([303], 5)),
+        _accepted(301, 302),
+    ),
+    "version": (_update(9, []), _update(10, []), lambda store: store.version == 9),
+    "learned": (_learn(20_301, "Accepted"), _learn(20_301, "Blocked"), _accepted(20_301)),
+    "learned_deleted": (
+        _learn(20_301, "Accepted"),
+        lambda store: finish(store.delete(token(20_301))),
+        _accepted(20_301),
+    ),
+    "cleared_cache": (
+        _learn(20_301, "Accepted"),
+        lambda store: store.clear_cache(),
+        _accepted(20_301),
+    ),
+    "group": (
+        lambda store: store.set_master_pass_group_id("FORMER"),
+        lambda store: store.set_master_pass_group_id("PRESENT"),
+        lambda store: store.master_pass_group_id == "FORMER",
+    ),
+    "timeout": (
+        lambda store: store.set_connection_timeout(300),
+        lambda store: store.set_connection_timeout(30),
+        lambda store: store.connection_timeout == 300,
+    ),
+}
+
+
+def withdrawn(step=701):
+    """A flipped bit of a directory's blocks brings back nothing that was withdrawn, or is told.
+
+    littlefs keeps a directory in two blocks: it then believes the older one, or the newer without
+    its last commits. Of all bits, one in `step` is tried.
+    """
+    step = int(step)
+    for chip in ("esp32", "rp2"):
+        settings = SETTINGS[chip]
+        tried = told = 0
+        back = []
+        for name in sorted(WITHDRAWALS):
+            before, change, is_back = WITHDRAWALS[name]
+            flash = formatted(24, settings)
+            store = open_store(flash, settings)
+            few(store)
+            before(store)
+            # So often that both blocks of the directory know what is to be withdrawn.
+            flash.log = []
+            for i in range(40):
+                info = {"authorization_status": ("Blocked", "Invalid")[i % 2]}
+                finish(store.put(token(400), info))
+            blocks = sorted({block for block, _, _ in flash.log})
+            flash.log = None
+            change(store)
+            for i in range(2):
+                _learn(20_401 + i, "Accepted")(store)
+            store.close()
+            for block in blocks:
+                for bit in range(block % step, 8 * BLOCK, step):
+                    at = block * BLOCK + bit // 8
+                    if flash.data[at : at + 64] == b"\xff" * 64:
+                        continue
+                    tried += 1
+                    flash.data[at] ^= 1 << bit % 8
+                    try:
+                        store = open_store(Cut(flash), settings)
+                        if is_back(store) and not store.damage:
+                            back.append((name, block, bit))
+                        told += bool(store.damage)
+                        store.close()
+                    except OSError:
+                        told += 1
+                    flash.data[at] ^= 1 << bit % 8
+        print(
+            chip, tried, "flipped,", told, "told,", len(back), "brought something back;", end=" "
+        )
+        assert not back, (chip, len(back), tried, back[:20])
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -2,6 +2,8 @@
 
 import os
 import random
+import struct
+from binascii import crc32
 
 import pytest
 from conftest import run_micropython
@@ -210,6 +212,107 @@ def test_a_bad_upload_changes_nothing(store, tmp_path):
     finish(store.put(token(500), info(501)))
 
 
+def test_changes_gone_back_are_told_and_a_full_list_mends_them(store, tmp_path):
+    folder = store.folder
+    card = token(300)
+
+    def kept():
+        return {name: open(os.path.join(folder, name), "rb").read() for name in os.listdir(folder)}
+
+    def answer(store):
+        result, _ = store.lookup(card, NOW)
+        return result and result["authorization_status"]
+
+    finish(store.put(card, {"authorization_status": "Accepted"}))
+    store.set_master_pass_group_id("FORMER")
+    former = kept()
+    finish(store.delete(card))
+    store.set_master_pass_group_id("PRESENT")
+    present = kept()
+    for gone in (former, {**former, "settings": present["settings"]}):
+        store.close()
+        for name, data in gone.items():
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+        store = Store(files, folder, KEY)
+        assert "gone back" in store.damage
+        assert answer(store) is None and store.master_pass_group_id != "FORMER"
+    load = store.load()
+    finish(load.write(image(tmp_path / "list", range(100), 9)))
+    finish(load.commit())
+    assert not store.damage
+    store.close()
+    store = reopened(folder)
+    assert not store.damage and store.version == 9 and answer(store) is None
+    finish(store.put(card, {"authorization_status": "Accepted"}))
+    store.close()
+    for name, data in present.items():  # a store that goes on is never taken for the former one
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(data)
+    assert Store(files, folder, KEY).damage
+
+
+def test_what_goes_back_while_the_store_is_open_is_told_by_the_next_look(store):
+    folder = store.folder
+    paths = [os.path.join(folder, name) for name in ("j0", "j1", "j2", "settings")]
+    paths.append(folder + ".witness")
+    finish(store.verify())
+    assert not store.damage
+    for path in paths:
+        good = open(path, "rb").read()
+        with open(path, "wb") as file:
+            file.write(good[:-1] + bytes((good[-1] ^ 1,)))
+        store.damage = ""
+        finish(store.verify())
+        assert store.damage
+        with open(path, "wb") as file:
+            file.write(good)
+
+
+def test_a_store_of_older_firmware_gets_its_witness(store):
+    folder = store.folder
+    truth = answers(store)
+    group, timeout = b"MASTERS", 0
+    seed, cleared = store._settings[:2]
+    store.close()
+    os.remove(folder + ".witness")
+    data = struct.pack("<IIH", seed, cleared, timeout) + group
+    with open(os.path.join(folder, "settings"), "wb") as file:
+        file.write(struct.pack("<I", crc32(data, 14)) + data)
+    store = reopened(folder)
+    assert not store.damage and answers(store) == truth
+    assert store.master_pass_group_id == "MASTERS"
+    assert os.path.exists(folder + ".witness")
+    store.set_connection_timeout(45)
+    assert not reopened(folder).damage
+
+
+def test_an_unreadable_piece_of_the_journal_may_be_the_newest(store):
+    """Without a witness, older pieces answer nothing then."""
+    folder = store.folder
+    many = [(token(i), {"authorization_status": "Blocked"}) for i in range(400, 420)]
+    finish(store.update(50, many))  # so that the journal is empty
+    for i in range(300, 309):
+        finish(store.put(token(i), {"authorization_status": "Accepted"}))
+    for i in range(300, 309):
+        finish(store.delete(token(i)))
+    assert store.status()["journal"] == 18
+    store.close()
+    os.remove(folder + ".witness")
+    for name in ("j0", "j1", "j2", "j3", "j4"):
+        path = os.path.join(folder, name)
+        good = open(path, "rb").read()
+        with open(path, "wb") as file:
+            file.write(good[:-1] + bytes((good[-1] ^ 1,)))
+        store = Store(files, folder, KEY)
+        for i in range(300, 309):
+            found, _ = store.lookup(token(i), NOW)
+            assert not found or found["authorization_status"] != "Accepted"
+        store.close()
+        with open(path, "wb") as file:
+            file.write(good)
+
+
 def test_another_key_or_a_newer_format_is_told(store):
     folder = store.folder
     store.close()
@@ -223,6 +326,15 @@ def test_another_key_or_a_newer_format_is_told(store):
     newer = Store(files, folder, KEY)
     assert "format 2" in newer.damage and not newer.lookup(token(1), NOW)[0]
     newer.close()
+
+
+def test_a_flipped_bit_of_a_directory_brings_back_no_withdrawn_card(tell):
+    step = os.environ.get("TAPAUTH_FLIPS", "701")
+    done = run_micropython(
+        "host_tests/store_damage.py", "withdrawn", step, heap="64m", timeout=9e3
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    tell(f"withdrawn: {done.stdout.strip()}")
 
 
 @pytest.mark.parametrize("case", ("full_disk", "flash_bytes"))

@@ -31,6 +31,7 @@ def new_store(name, **options):
     try:
         for entry in os.listdir(folder):
             os.remove(folder + "/" + entry)
+        os.remove(folder + ".witness")
     except OSError:
         pass
     return Store(files, folder, KEY, **options)

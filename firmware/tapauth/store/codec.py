@@ -38,6 +38,9 @@ _SEGMENT = "<IIIIHH"
 SEGMENT_HEAD = const(20)
 _SETTINGS = "<IIIH"
 _SETTINGS_HEAD = const(14)
+_COUNTED = const(16)  # the head of settings that say how often they were written
+_WITNESS = "<IIIH"
+_WITNESS_SIZE = const(14)
 
 STATUSES = (
     "Accepted",
@@ -307,21 +310,44 @@ def unpack_segment(data: bytes) -> tuple:
     return seed, first, version, (cards, cache), data[SEGMENT_HEAD:]
 
 
-def pack_settings(cleared_seed: int, cleared: int, timeout: int, group: str | None) -> bytes:
-    """The settings file. `timeout` 0 and `group` None stand for "never set"."""
-    data = struct.pack(_SETTINGS, 0, cleared_seed, cleared, timeout)[4:]
+def pack_settings(saved: int, settings: tuple) -> bytes:
+    """The settings file, written for the time `saved` (modulo 65536).
+
+    `settings`: (cleared seed, cleared, timeout, group). Timeout 0 and group None stand for
+    "never set".
+    """
+    seed, cleared, timeout, group = settings
+    data = struct.pack(_SETTINGS + "H", 0, seed, cleared, timeout, saved)[4:]
     if group is not None:
         data += group.encode() or b"\0"
-    return struct.pack("<I", crc32(data, _SETTINGS_HEAD)) + data
+    return struct.pack("<I", crc32(data, _COUNTED)) + data
 
 
 def unpack_settings(data: bytes) -> tuple:
-    """(cleared seed, cleared, timeout, group). Raises Damaged."""
+    """(saved, settings), as pack_settings has them. Raises Damaged.
+
+    Older firmware did not count: its files are those of the time 0.
+    """
+    for head in (_COUNTED, _SETTINGS_HEAD):
+        if len(data) >= head and crc32(data[4:], head) == struct.unpack_from("<I", data)[0]:
+            _, seed, cleared, timeout = struct.unpack_from(_SETTINGS, data)
+            saved = struct.unpack_from("<H", data, 14)[0] if head == _COUNTED else 0
+            group = data[head:].decode()
+            return saved, (seed, cleared, timeout, None if not group else group.strip("\0"))
+    raise Damaged("settings")
+
+
+def pack_witness(seq: int, version: int, saved: int) -> bytes:
+    """The witness file: a change's number, list version, how often settings were written."""
+    data = struct.pack(_WITNESS, 0, seq, version, saved)[4:]
+    return struct.pack("<I", crc32(data, _WITNESS_SIZE)) + data
+
+
+def unpack_witness(data: bytes) -> tuple:
+    """(seq, version, saved). Raises Damaged."""
     if (
-        len(data) < _SETTINGS_HEAD
-        or crc32(data[4:], _SETTINGS_HEAD) != struct.unpack_from("<I", data)[0]
+        len(data) != _WITNESS_SIZE
+        or crc32(data[4:], _WITNESS_SIZE) != struct.unpack_from("<I", data)[0]
     ):
-        raise Damaged("settings")
-    _, seed, cleared, timeout = struct.unpack_from(_SETTINGS, data)
-    group = data[_SETTINGS_HEAD:].decode()
-    return seed, cleared, timeout, None if not group else group.strip("\0")
+        raise Damaged("witness")
+    return struct.unpack_from(_WITNESS, data)[1:]

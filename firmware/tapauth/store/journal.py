@@ -14,6 +14,7 @@ from tapauth.store.codec import (
 )
 
 SEGMENTS = const(5)
+_EMPTY = pack_segment(0, 0, 0, (0, 0), b"")  # as no seed is 0, of no cards file
 
 
 def read_file(fs, path: str) -> bytes | None:
@@ -71,13 +72,6 @@ class Journal:
     def _path(self, slot: int) -> str:
         return f"{self._folder}/j{slot}"
 
-    def prepare(self) -> None:
-        """Make the files that are missing; from then on an empty or absent one means damage."""
-        for slot in range(SEGMENTS):
-            if read_file(self._fs, self._path(slot)) is None:
-                data = pack_segment(0, 0, 0, (0, 0), b"")  # as no seed is 0, of no cards file
-                replace_file(self._fs, self._folder, f"j{slot}", data)
-
     def is_unused(self) -> bool:
         """Whether no segment was ever written."""
         for slot in range(SEGMENTS):
@@ -97,7 +91,11 @@ class Journal:
         segments = []
         for slot in range(SEGMENTS):
             try:
-                segment = unpack_segment(read_file(self._fs, self._path(slot)) or b"")
+                data = read_file(self._fs, self._path(slot))
+                if data is None:  # at the first start, or missing: then there is a gap
+                    replace_file(self._fs, self._folder, f"j{slot}", _EMPTY)
+                    data = _EMPTY
+                segment = unpack_segment(data)
                 if segment[0] == seed:
                     segments.append((segment[1], slot, segment))
             except Damaged:
@@ -122,6 +120,21 @@ class Journal:
             raise Damaged("journal")
         return newest
 
+    def check(self, seed: int) -> None:
+        """Raises Damaged if the flash does not hold the changes that are in RAM."""
+        held = 0
+        for slot in range(SEGMENTS):
+            found, first, _, _, records = unpack_segment(
+                read_file(self._fs, self._path(slot)) or b""
+            )
+            at = (first - self.after - 1) * RECORD
+            if found == seed and at >= 0:
+                if self._records[at : at + len(records)] != records:
+                    raise Damaged("journal")
+                held += len(records) // RECORD
+        if held != len(self):
+            raise Damaged("journal")
+
     def __len__(self) -> int:
         return self.seq - self.after
 
@@ -134,8 +147,7 @@ class Journal:
     def append(self, seed: int, version: int, counts: tuple, records: bytes) -> None:
         """Write changes, all or none of them; `version` and `counts` are what holds then.
 
-        Without any, it leaves a witness that the cards file goes up to `after` at least.
-        Raises OSError, and then nothing has changed.
+        Without any, only the version is another. Raises OSError, and then nothing has changed.
         """
         start = self._start
         slot = self._slot
@@ -184,11 +196,11 @@ class Journal:
                 last = record[:HASH]
                 yield record, self.after + 1 + i
 
-    def mend(self) -> None:
-        """Replace the segments that cannot be read. Raises OSError."""
+    def mend(self):
+        """Replace the segments that cannot be read, one per step. Raises OSError."""
         for slot in range(SEGMENTS):
             try:
                 unpack_segment(read_file(self._fs, self._path(slot)) or b"")
-            except Damaged:
-                self._fs.remove(self._path(slot))
-        self.prepare()
+            except (Damaged, OSError):
+                replace_file(self._fs, self._folder, f"j{slot}", _EMPTY)
+            yield

@@ -85,8 +85,7 @@ class Load:
     def _take(self):
         page, number = self._page, self._number
         if self._writer is None:
-            self._take_head()
-            yield
+            yield from self._take_head()
             return
         if self._ended:
             raise Damaged("bytes behind the trailer")
@@ -109,7 +108,7 @@ class Load:
                 self._ended = True
         yield
 
-    def _take_head(self) -> None:
+    def _take_head(self):
         page, store = self._page, self._store
         if page[:8] != MAGIC or page[8] != FORMAT:
             raise StoreError(f"not a list of format {FORMAT}")
@@ -129,11 +128,20 @@ class Load:
         self._left = self._count
         self._first = 1 + term_pages(self._run_terms)
         self._file = store.fs.open(store.folder + "/new", "wb")
+        yield
         self._writer = Writer(self._file, store.new_seed(), 0, True)
         counts = (0, 0, self._run_terms, 0, 0, 0)
         self._seq = store.journal.seq + 1
         self._writer.plate("H", self._today, store.key_id, self._seq, self.version, counts)
-        self._head = next(self._kept, None)
+        yield from self._next()
+
+    def _next(self):
+        """Go to the next cache entry to be kept."""
+        while True:
+            self._head = next(self._kept, None)
+            yield
+            if self._head != b"":
+                return
 
     def _write(self, data) -> None:
         if self._file.write(data) != len(data):  # type: ignore
@@ -146,17 +154,21 @@ class Load:
         while self._head is not None and self._head[:HASH] <= record[:HASH]:
             if self._head[:HASH] < record[:HASH]:
                 self._writer.add(self._head)  # type: ignore
-            self._head = next(self._kept, None)
-            yield
+            yield from self._next()
         self._writer.add(record)  # type: ignore
 
     def _cache(self):
-        """The store's cache entries in order, under new terms; as many as can be read."""
+        """The store's cache entries in order, under new terms; as many as can be read.
+
+        Now and then comes an empty one, so that none is waited for over a whole list.
+        """
         store = self._store
         if store.damage or not store.cards:
             return
         try:
-            for record in merged(*store.sources()):
+            for passed, record in enumerate(merged(*store.sources())):
+                if passed % STEP == 0:
+                    yield b""
                 if is_cache(record) and rank(store, record, self._today) != _UNUSED:
                     number = terms_of(record)
                     if number:
@@ -186,15 +198,12 @@ class Load:
         try:
             if not self._ended or self._fill or writer is None:
                 raise Damaged("the list is not complete")
-            passed = 0
             while self._head is not None:
                 writer.add(self._head)
-                self._head = next(self._kept, None)
-                passed += 1
-                if passed % STEP == 0:
-                    yield
+                yield from self._next()
             writer.end_records()
             writer.fences()
+            yield
             yield from writer.terms(iter(self._slots))
             counts = (writer.listed, writer.cached, self._run_terms, writer.count)
             writer.plate(
@@ -205,10 +214,11 @@ class Load:
                 self.version,
                 counts + (len(self._slots), 0),
             )
+            yield
             self._file.close()  # type: ignore
             self._file = None
             yield from put_in_place(store)
-            store.mended()
+            yield from store.mended()
         finally:
             self.abort()
 

@@ -23,11 +23,13 @@ from tapauth.store.codec import (
     key_id,
     later,
     pack_settings,
+    pack_witness,
     status_of,
     terms_of,
     unpack_settings,
+    unpack_witness,
 )
-from tapauth.store.journal import Journal, read_file, replace_file
+from tapauth.store.journal import Journal, read_file, replace_file, write_file
 
 _HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
 
@@ -82,6 +84,9 @@ class Shelf:
         self._hidden = False  # changes are missing, so nothing older than the rest is certain
         self.version = self.listed = self.cached = 0
         self._settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
+        self._saved = 0  # how often settings were written, modulo 65536
+        self._witness: tuple | None = None  # what the witness file says
+        self.owes_witness = False  # whether a change is to be witnessed before it is acknowledged
         self._open()
 
     # Opening
@@ -89,64 +94,107 @@ class Shelf:
     def _open(self) -> None:
         try:
             self.fs.mkdir(self.folder)
+            self.fs.remove(self._witness_path())  # the folder is new: it was that of another one
         except OSError:
             pass
         self.remove_new()
         self.remove_new("settings.new")  # a journal file's is replaced: that file is missing then
+        try:
+            data = read_file(self.fs, self._witness_path())
+            if data:
+                self._witness = unpack_witness(data)
+                self.journal.reset(self._witness[0])  # a mended store counts on from there
+        except (Damaged, OSError) as error:
+            self.say(error)
         all_cleared = False
         try:
             data = read_file(self.fs, self.folder + "/settings")
             if data is not None:
-                self._settings = unpack_settings(data)
+                self._saved, self._settings = unpack_settings(data)
+            if self._witness and (self._saved - self._witness[2]) & 0x8000:
+                raise Damaged("settings have gone back")
         except (Damaged, OSError) as error:
             self.say(error)
             all_cleared = True
+            self._saved = self._witness[2] if self._witness else 0
         try:
-            exists = self._exists()
-            self.journal.prepare()
-            if not exists:
-                # Imported late, as in store.py: a board that only looks cards up needs no more.
-                from tapauth.store.merge import merge
-
-                unload_writers()
-                finish(merge(self, (), (), 0))
-                self.close()
-            self.cards = Cards(self.fs, self.path, self.key_id)
+            try:
+                self.cards = Cards(self.fs, self.path, self.key_id)
+            except OSError as error:
+                if error.args[0] != 2:  # ENOENT
+                    raise
+                self._create()
         except (StoreError, OSError) as error:
             self.say(error)
             return
+        assert self.cards is not None
         self._load_journal(self.cards)
         if all_cleared:
             self._settings = (self.cards.seed, self.journal.seq, 0, None)
         if self._cleared() >= self.journal.seq:
             self.cached = 0
+        if not self.damage:
+            try:
+                self.witness()
+            except OSError:
+                pass  # flash is full; the next change tries again
 
-    def _exists(self) -> bool:
-        try:
-            self.fs.open(self.path, "rb").close()
-            return True
-        except OSError as error:
-            if error.args[0] != 2:  # ENOENT
-                raise
-        if not self.journal.is_unused():
+    def _create(self) -> None:
+        if self._witness or not self.journal.is_unused():
             raise Damaged("the cards file is missing")
-        return False
+        # Imported late, as in store.py: a board that only looks cards up needs no more.
+        from tapauth.store.merge import merge
+
+        unload_writers()
+        finish(merge(self, (), (), 0))
 
     def _load_journal(self, cards: Cards) -> None:
         self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
+        damage: Exception | None = None
         try:
             newest = self.journal.load(cards.seed, cards.seq)
             if newest:
                 self.version, (self.listed, self.cached) = newest
         except (Damaged, OSError) as error:
+            damage = error
+        witness = self._witness
+        seq = self.journal.seq
+        if witness and (seq, self.version) < witness[:2]:
+            seq = witness[0]
+            damage = damage or Damaged("changes have gone back")
+            self.journal.reset(seq)
+        elif damage and not witness:
+            self.journal.reset(seq)  # what cannot be read may be the newest
+        if damage:
             self._hidden = True
-            self.say(error)
+            self.say(damage)
         self._note(cards.day)
         self._note(cards.written)
         for record, _ in self.journal.in_order():
             self._note(day_marked(record))
             if is_cache(record) and cards.written:
                 self._note(day_of(record, cards.written))
+
+    # The witness
+
+    def _witness_path(self) -> str:
+        return self.folder + ".witness"
+
+    def witness(self) -> None:
+        """Leave a witness of the newest change outside of the folder. Raises OSError.
+
+        littlefs keeps a folder, and with it the journal and the settings, in two flash blocks.
+        When the newer one is damaged, it goes back to the older one, or loses the last commits,
+        and says nothing: all is intact then, and as it once was. A witness in the folder above
+        does not go back with it. It is written after the change and before its acknowledgement,
+        so it is never newer than an intact store, wherever the power is cut. It may be older: by
+        what a cut left unacknowledged, and by changes whose loss takes a permission away.
+        """
+        found = (self.journal.seq, self.version, self._saved)
+        if found != self._witness:
+            write_file(self.fs, self._witness_path(), pack_witness(*found))
+            self._witness = found
+        self.owes_witness = False
 
     def _note(self, day: int) -> None:
         """This day is on flash."""
@@ -171,28 +219,27 @@ class Shelf:
             self.cards = None
 
     def reopen(self) -> None:
-        """Open the cards file as it now is, and leave a witness of it in the journal."""
+        """Open the cards file as it now is."""
         self.cards = cards = Cards(self.fs, self.path, self.key_id)
         if self.journal.seq > cards.seq:
             return  # the new one did not come into place
         self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
         self._note(cards.day)
         self.journal.reset(cards.seq)
-        try:
-            counts = (self.listed, self.cached)
-            self.journal.append(cards.seed, self.version, counts, b"")
-        except OSError:
-            pass  # flash is full; the witness only helps to notice damage
 
     def say(self, error: Exception) -> None:
         """Keep the first thing found damaged."""
         self.damage = self.damage or str(error) or "unreadable"
 
-    def mended(self) -> None:
-        """A full list is in place: no damage is left."""
-        self.journal.mend()
-        self._hidden = False
-        self.damage = ""
+    def mended(self):
+        """A full list is in place: leave no damage. A generator. Raises OSError."""
+        if self.damage:
+            yield from self.journal.mend()
+            self._save(*self._settings)
+            self._hidden = False
+            self.damage = ""
+            yield
+        self.witness()
 
     # Records
 
@@ -319,6 +366,11 @@ class Shelf:
         """Look for damage through the whole store, a page per step. A generator."""
         cards = self.cards
         try:
+            if cards and not self.damage:
+                self.journal.check(cards.seed)
+                yield
+                self._check_small()
+                yield
             if cards:
                 for _ in cards.verify():
                     yield
@@ -326,6 +378,17 @@ class Shelf:
                         return
         except (Damaged, OSError) as error:
             self.say(error)
+
+    def _check_small(self) -> None:
+        data = read_file(self.fs, self._witness_path())
+        if self._witness and unpack_witness(data or b"") != self._witness:
+            raise Damaged("witness")
+        data = read_file(self.fs, self.folder + "/settings")
+        if (unpack_settings(data) if data else (0, (0, 0, 0, None))) != (
+            self._saved,
+            self._settings,
+        ):
+            raise Damaged("settings")
 
     def status(self) -> dict:
         """What a status message tells: counts, list version, fill in percent, damage or ""."""
@@ -345,9 +408,13 @@ class Shelf:
     # Settings, kept over power cuts
 
     def _save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
-        data = pack_settings(seed, cleared, timeout, group)
-        replace_file(self.fs, self.folder, "settings", data)
-        self._settings = (seed, cleared, timeout, group)
+        settings = (seed, cleared, timeout, group)
+        saved = (self._saved + 1) & 0xFFFF
+        replace_file(self.fs, self.folder, "settings", pack_settings(saved, settings))
+        self._settings = settings
+        self._saved = saved
+        if not self.damage:
+            self.witness()
 
     @property
     def master_pass_group_id(self) -> str | None:

@@ -13,6 +13,7 @@ from tapauth.store.codec import (
     HASH,
     MAX_TERMS,
     NO_DAY,
+    PER_PAGE,
     SEGMENT_RECORDS,
     STATUSES,
     Busy,
@@ -100,40 +101,49 @@ class Store(Shelf):
         yield from self._change(changes, version)
         return "Accepted"
 
-    def pack(self, id_token: dict, info: dict, new_terms: list, used: int = -1) -> bytes:
-        """The record for a card; terms not yet in the store are added to `new_terms`."""
+    def _pack(self, id_token: dict, info: dict, terms: dict, new_terms: list, used: int = -1):
+        """The record for a card. A generator. Terms not yet in the store are added to
+        `new_terms`; `terms` are those that this change has met, to their numbers."""
+        number = 0
+        parent, evse_ids = info.get("parent_id_token"), info.get("evse_ids")
+        if parent or evse_ids:
+            wanted = pack_terms(0, parent, evse_ids)[:44]
+            number = terms.get(wanted, 0)
+            if not number:
+                number = yield from self._terms_number(wanted)
+                if not number:
+                    cards = self.cards
+                    assert cards is not None
+                    number = cards.run_terms + cards.tail_terms + len(new_terms) + 1
+                    if number > MAX_TERMS:
+                        raise Full("too many parent ids")
+                    new_terms.append(pack_terms(number, parent, evse_ids))
+                terms[wanted] = number
         expiry = info.get("expiry_time")
         return pack_record(
             digest(self.key, id_token)[:HASH],
             STATUSES.index(info["authorization_status"]),
-            self._terms_number(info.get("parent_id_token"), info.get("evse_ids"), new_terms),
+            number,
             parse_time(expiry) if expiry else None,
             used,
         )
 
-    def _terms_number(self, parent, evse_ids, new_terms: list) -> int:
-        if not parent and not evse_ids:
-            return 0
+    def _terms_number(self, wanted: bytes):
+        """The number of terms that the cards file holds, or 0. A generator."""
         cards = self.cards
         assert cards is not None
-        wanted = pack_terms(0, parent, evse_ids)[:44]
-        count = cards.run_terms + cards.tail_terms
-        for number in range(1, count + 1):
+        for number in range(1, cards.run_terms + cards.tail_terms + 1):
             if cards.terms_data(number)[:44] == wanted:
                 cards.terms(number)
                 return number
-        for i, slot in enumerate(new_terms):
-            if slot[:44] == wanted:
-                return count + i + 1
-        number = count + len(new_terms) + 1
-        if number > MAX_TERMS:
-            raise Full("too many parent ids")
-        new_terms.append(pack_terms(number, parent, evse_ids))
-        return number
+            if number % PER_PAGE == 0:
+                yield
+        return 0
 
     def _change(self, changes, version: int | None):
         with _Turn(self):
             records: dict = {}
+            terms: dict = {}
             new_terms: list = []
             for id_token, info in changes:
                 former = former_name(self.key, id_token)
@@ -144,7 +154,7 @@ class Store(Shelf):
                     records[name] = hiding(name)
                 else:
                     check_listed(id_token)
-                    record = self.pack(id_token, info, new_terms)
+                    record = yield from self._pack(id_token, info, terms, new_terms)
                     records[record[:HASH]] = record
             yield from self._room(len(records), new_terms)
             listed = cached = 0
@@ -158,12 +168,16 @@ class Store(Shelf):
                     listed += 1
                 if old == records[name] or not old and status_of(records[name]) == DELETED:
                     del records[name]
+                if len(changes) > 1:
+                    yield
             if listed > 0 and self.listed + listed > self.capacity:
                 raise Full("the list is full")
             count = len(records)
             if count or version is not None:
                 ordered = [records[name] for name in sorted(records)]
                 yield from self._write(ordered, new_terms, version, listed, cached)
+            if self.owes_witness:
+                self.witness()
             return count
 
     def learn(self, id_token: dict, result: dict, now: int | None):
@@ -181,21 +195,26 @@ class Store(Shelf):
         with _Turn(self):
             new_terms: list = []
             today = self.day(now)
-            record = self.pack(id_token, result, new_terms, today)
+            record = yield from self._pack(id_token, result, {}, new_terms, today)
             old = self.find(record[:HASH])
+            repeated = True
             if old:
                 if not is_cache(old):
                     return False
-                fresh = self.age(old, today) <= self.cache_days // 4
-                if fresh and old[: HASH + 4] == record[: HASH + 4]:
+                repeated = old[: HASH + 4] == record[: HASH + 4]
+                if repeated and self.age(old, today) <= self.cache_days // 4:
                     return False
             elif self.listed >= self.capacity:
                 return False
             yield from self._renew()
             yield from self._room(1, new_terms)
             cached = 0 if self.find(record[:HASH]) else 1
-            yield from self._write([record], new_terms, None, 0, cached)
+            # The first of a day says which day it is, and that must not be lost either.
+            harmless = repeated and today <= self.noted
+            yield from self._write([record], new_terms, None, 0, cached, harmless)
             self.noted = today
+            if self.owes_witness:
+                self.witness()
             return True
 
     def load(self):
@@ -226,6 +245,7 @@ class Store(Shelf):
                     return
                 yield from self._write([record], (), None, 0, 0)
                 self.noted = today
+                self.witness()
             if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
                 yield from _flush(self, (), (), self.version, (self.listed, self.cached))
 
@@ -248,9 +268,15 @@ class Store(Shelf):
         if not large and not self.journal.has_room(count):
             yield from _flush(self, (), (), self.version, (self.listed, self.cached))
 
-    def _write(self, records: list, new_terms, version: int | None, listed: int, cached: int):
-        """Make sorted records durable, all in one; `listed`, `cached`: by how many more."""
+    def _write(self, records, new_terms, version: int | None, listed, cached, harmless=False):
+        """Make sorted records durable, all in one; `listed`, `cached`: by how many more.
+
+        The caller then owes a witness, if its loss is not `harmless`: one that accepts nothing
+        which would not be accepted with it.
+        """
         assert self.cards is not None
+        if not harmless:
+            self.owes_witness = True
         if version is None:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
