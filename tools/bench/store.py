@@ -14,6 +14,8 @@ from tools.build import build
 from tools.paths import BUILD, IMAGE, ROOT, micropython
 
 COUNTS = (100, 1000, 10_000, 50_000)
+STEPS_FROM = 10_000
+"""Fewer cards than this tell nothing about the worst step."""
 PEERS = BUILD / "bench"
 REQUIREMENTS = Path(__file__).parent.parent / "requirements-bench.txt"
 
@@ -31,11 +33,11 @@ def fetch_peers() -> None:
         raise SystemExit(f"cannot install the peers:\n{done.stdout}{done.stderr}")
 
 
-def measure(count: int, chip: str) -> list[dict]:
-    """The rows of one number of cards on one chip's flash. Raises SystemExit on failure."""
+def _run(*arguments: str) -> list[dict]:
+    """The JSON lines that a script prints on MicroPython. Raises SystemExit on failure."""
     path = [str(IMAGE), ".frozen", str(ROOT / "host_tests"), str(PEERS)]
     done = subprocess.run(
-        [micropython(), "-X", "heapsize=400m", "tools/bench/store_board.py", str(count), chip],
+        [micropython(), "-X", "heapsize=400m", *arguments],
         cwd=ROOT,
         env={**os.environ, "MICROPYPATH": ":".join(path)},
         capture_output=True,
@@ -46,6 +48,28 @@ def measure(count: int, chip: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def measure(count: int, chip: str) -> list[dict]:
+    """The rows of one number of cards on one chip's flash. Raises SystemExit on failure."""
+    return _run("tools/bench/store_board.py", str(count), chip)
+
+
+def steps(count: int, chip: str) -> list[dict]:
+    """What the worst step of each operation asks of the flash. Raises SystemExit on failure.
+
+    "call": one call of littlefs that erases, as when it writes a directory block anew.
+    """
+    found = []
+    for row in _run("host_tests/store_steps.py", chip, str(count)):
+        case = f"step {row.pop('operation')}/{count}" + ("" if chip == "esp32" else "/" + chip)
+        row["steps_that_erase_in_1000"] = round(1000 * row["erasing_steps"] / row["steps"], 1)
+        del row["steps"], row["erasing_steps"]
+        for metric, value in row.items():
+            unit = "bytes" if "bytes" in metric else metric.rpartition("_")[2]
+            part = {"suite": "store", "case": case, "metric": metric}
+            found.append({**part, "value": value, "unit": unit})
+    return found
+
+
 def rows(counts=COUNTS) -> list[dict]:
     """All rows: ESP32's flash for every count, RP2's for what a Pico W is to hold."""
     fetch_peers()
@@ -53,17 +77,20 @@ def rows(counts=COUNTS) -> list[dict]:
     found = []
     for count in counts:
         print(f"token store, {count} cards", file=sys.stderr, flush=True)
-        found += measure(count, "esp32")
-        if count <= 10_000:
-            found += measure(count, "rp2")
+        chips = ("esp32", "rp2") if count <= 10_000 else ("esp32",)
+        for chip in chips:
+            found += measure(count, chip)
+            if count >= STEPS_FROM:
+                found += steps(count, chip)
     return found
 
 
 def table(found: list[dict]) -> str:
     """The rows as text, a metric per line and a column per store, for each number of cards."""
     lines = []
-    for count in sorted({int(row["case"].split("/")[1]) for row in found}):
-        mine = [row for row in found if int(row["case"].split("/")[1]) == count]
+    stores = [row for row in found if not row["case"].startswith("step ")]
+    for count in sorted({int(row["case"].split("/")[1]) for row in stores}):
+        mine = [row for row in stores if int(row["case"].split("/")[1]) == count]
         cases = sorted(
             {row["case"] for row in mine}, key=lambda case: ("tapauth" not in case, case)
         )
@@ -73,6 +100,14 @@ def table(found: list[dict]) -> str:
             values = {row["case"]: row["value"] for row in mine if row["metric"] == metric}
             cells = "".join(str(values.get(case, "-")).rjust(20) for case in cases)
             lines.append(metric.ljust(32) + cells)
+    worst = [row for row in found if row not in stores]
+    metrics = list(dict.fromkeys(row["metric"] for row in worst))
+    if worst:
+        lines += ["", "worst step".ljust(40) + "".join(name.rjust(26) for name in metrics)]
+    for case in dict.fromkeys(row["case"] for row in worst):
+        values = {row["metric"]: row["value"] for row in worst if row["case"] == case}
+        cells = "".join(str(values[name]).rjust(26) for name in metrics)
+        lines.append(case.removeprefix("step ").ljust(40) + cells)
     return "\n".join(lines)
 
 

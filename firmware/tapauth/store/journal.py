@@ -120,9 +120,10 @@ class Journal:
             raise Damaged("journal")
         return newest
 
-    def check(self, seed: int) -> None:
-        """Raises Damaged if the flash does not hold the changes that are in RAM."""
-        held = 0
+    def check(self, seed: int):
+        """Raises Damaged if the flash does not hold the changes that are in RAM. A generator;
+        it gives up when a change comes in between."""
+        held, seq, after = 0, self.seq, self.after
         for slot in range(SEGMENTS):
             found, first, _, _, records = unpack_segment(
                 read_file(self._fs, self._path(slot)) or b""
@@ -132,6 +133,9 @@ class Journal:
                 if self._records[at : at + len(records)] != records:
                     raise Damaged("journal")
                 held += len(records) // RECORD
+            yield
+            if self.seq != seq or self.after != after:
+                return
         if held != len(self):
             raise Damaged("journal")
 

@@ -36,15 +36,19 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
     file = store.fs.open(store.path, "ab")
     try:
         size = file.seek(0, 2)
-        page = (size + PAGE - 1) // PAGE
+        page = size // PAGE + 1
         append = (
             records <= DELTA_PAGES * PER_PAGE
             and page - cards.run_end < _TAIL_PAGES
             and sum(counts) <= store.capacity
         )
         if append:
-            if size % PAGE:
-                file.write(bytes(PAGE - size % PAGE))
+            # littlefs copies the block that it goes on in: a step of its own. A page that is not
+            # whole, or none, has no meaning.
+            file.write(b"\0")
+            yield
+            file.write(bytes(PAGE - 1 - size % PAGE))
+            yield
             writer = Writer(file, cards.seed, page, False)
             yield from writer.terms(_slots(cards, cards.run_terms, new_terms))
             for record in merged(iter(extra), *store.sources()[:2]):
@@ -55,12 +59,13 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
             tail = (cards.tail_terms + len(new_terms), writer.count)
             plate = counts + (cards.run_terms, cards.run_count) + tail
             seq = journal.seq + (len(extra) or 1)  # a new version alone is a change too
-            writer.plate("T", store.today, store.key_id, seq, version, plate)
+            yield from writer.trailer(store.today, store.key_id, seq, version, plate)
     finally:
         file.close()
     if append:
         cards.close()
         store.reopen()
+        yield
     else:
         yield from merge(store, extra, new_terms, version)
 
@@ -74,6 +79,7 @@ def merge(store, extra, new_terms, version: int):
     file = store.fs.open(store.folder + "/new", "wb")
     done = False
     try:
+        yield
         writer = Writer(file, store.new_seed(), 0, True)
         terms = (cards.run_terms + cards.tail_terms if cards else 0) + len(new_terms)
         head = (0, 0, terms, 0, 0, 0)
@@ -90,8 +96,10 @@ def merge(store, extra, new_terms, version: int):
                 yield
         writer.end_records()
         writer.fences()
+        yield
         counts = (writer.listed, writer.cached, terms, writer.count, 0, 0)
         writer.plate("T", store.today, store.key_id, seq, version, counts)
+        yield
         done = True
     finally:
         file.close()
@@ -105,6 +113,7 @@ def put_in_place(store):
     new = store.folder + "/new"
     good = False
     try:
+        yield
         fresh = Cards(store.fs, new, store.key_id)
         try:
             yield from fresh.verify()
@@ -121,6 +130,7 @@ def put_in_place(store):
         store.fs.rename(new, store.path)
     finally:
         store.reopen()
+    yield
 
 
 def _slots(cards, after: int, new_terms):

@@ -367,8 +367,7 @@ class Shelf:
         cards = self.cards
         try:
             if cards and not self.damage:
-                self.journal.check(cards.seed)
-                yield
+                yield from self.journal.check(cards.seed)
                 self._check_small()
                 yield
             if cards:
@@ -410,7 +409,11 @@ class Shelf:
     def _save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
         settings = (seed, cleared, timeout, group)
         saved = (self._saved + 1) & 0xFFFF
-        replace_file(self.fs, self.folder, "settings", pack_settings(saved, settings))
+        data = pack_settings(saved, settings)
+        if self._saved:  # the file is there: one commit of littlefs instead of four
+            write_file(self.fs, self.folder + "/settings", data)
+        else:
+            replace_file(self.fs, self.folder, "settings", data)
         self._settings = settings
         self._saved = saved
         if not self.damage:

@@ -46,9 +46,9 @@ class Writer:
         self.number = number
         self.count = self.listed = self.cached = 0
 
-    def _seal(self) -> None:
+    def _seal(self, size: int = PAGE) -> None:
         seal(self._page, self._seed, self.number)
-        if self._file.write(self._page) != PAGE:
+        if self._file.write(memoryview(self._page)[:size]) != size:
             raise Full("flash is full")
         self.number += 1
         self._fill = 0
@@ -57,7 +57,9 @@ class Writer:
         for i in range(PAGE):
             self._page[i] = 0
 
-    def plate(self, kind: str, day: int, key_id: int, seq: int, version: int, counts: tuple):
+    def plate(
+        self, kind: str, day: int, key_id: int, seq: int, version: int, counts: tuple, size=PAGE
+    ):
         """Write the head ("H") or the trailer ("T"), in which a delta's fences follow.
 
         `counts`: list, cache, run terms, run records, tail terms, delta records.
@@ -79,7 +81,20 @@ class Writer:
         )
         if not self._is_run:
             self._page[_DELTA_FENCES : _DELTA_FENCES + 3 * DELTA_PAGES] = self._fences
-        self._seal()
+        self._seal(size)
+
+    def trailer(self, day: int, key_id: int, seq: int, version: int, counts: tuple):
+        """Write a delta's trailer: all but a byte, and then that, which needs no flash block.
+
+        A generator. When it is given up in between, what lies there is no trailer.
+        """
+        self.plate("T", day, key_id, seq, version, counts, PAGE - 1)
+        last = self._page[PAGE - 1] ^ 0xFF
+        try:
+            yield
+            last ^= 0xFF
+        finally:
+            self._file.write(bytes((last,)))
 
     def terms(self, slots):
         """Write the slots of a table of terms, padded to whole pages; a step per slot."""
