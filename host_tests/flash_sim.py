@@ -46,6 +46,22 @@ class Flash:
             self.data[arg * BLOCK : (arg + 1) * BLOCK] = ERASED
         return 0
 
+    def cut(self, entry, mode, noise):
+        """Do of a log entry what one of MODES leaves; `noise` is a block of random bytes."""
+        block, offset, data = entry
+        at = block * BLOCK + offset
+        size = BLOCK if data is None else len(data)
+        half = size // 2
+        wanted = ERASED if data is None else data
+        if mode == "torn":
+            self.data[at : at + half] = wanted[:half]
+        elif mode == "garbage":
+            self.data[at : at + size] = noise[:size]
+        elif mode == "half_erased":  # some bits are erased, all over the block or the page
+            for i in range(size):
+                old = self.data[at + i] if data is None else 0xFF
+                self.data[at + i] = old | noise[i] if data is None else wanted[i] | noise[i]
+
     def apply(self, entry):
         """Do what a log entry says."""
         block, offset, data = entry
@@ -57,6 +73,8 @@ class Flash:
 
 
 ERASED = b"\xff" * BLOCK
+MODES = ("clean", "torn", "garbage", "half_erased")
+"""What a power cut leaves of a program or an erase that is under way."""
 
 
 class Cut:
