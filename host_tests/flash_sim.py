@@ -18,7 +18,6 @@ class Flash:
         self.blocks = blocks
         self.log = None  # of (block, offset, bytes), or (block, 0, None) for an erase
         self.reads = self.read_bytes = self.erases = self.programs = self.programmed = 0
-        self.room = None  # programs until a write fails, for a device that breaks
 
     def readblocks(self, block, buf, offset=0):
         at = block * BLOCK + offset
@@ -118,6 +117,40 @@ class Cut:
         if op == 6:
             self._block(arg)[:] = ERASED
         return 0
+
+
+class Failing(Cut):
+    """Flash that breaks: program, erase or read number `at` from now on fails, done or not."""
+
+    def __init__(self, flash):
+        super().__init__(flash)
+        self.count = 0
+        self.at = None
+        self.reads = False  # whether reads count, instead of programs and erases
+        self.done = False  # whether it fails after it was done
+        self.once = True
+
+    def _fails(self):
+        self.count += 1
+        return self.at is not None and (
+            self.count == self.at or self.count > self.at and not self.once
+        )
+
+    def readblocks(self, block, buf, offset=0):
+        super().readblocks(block, buf, offset)
+        return -5 if self.reads and self._fails() else 0
+
+    def writeblocks(self, block, buf, offset=0):
+        fails = not self.reads and self._fails()
+        if self.done or not fails:
+            super().writeblocks(block, buf, offset)
+        return -5 if fails else 0
+
+    def ioctl(self, op, arg):
+        fails = op == 6 and not self.reads and self._fails()
+        if op != 6 or self.done or not fails:
+            result = super().ioctl(op, arg)
+        return -5 if fails else result
 
 
 class Files:

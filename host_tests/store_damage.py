@@ -4,7 +4,7 @@ import sys
 
 sys.path.append(".")
 
-from flash_sim import BLOCK, SETTINGS, Cut, Files, formatted
+from flash_sim import BLOCK, SETTINGS, Cut, Failing, Files, formatted
 from store_cuts import NOW, SCENARIOS, answer, few, image, open_store, place, put, state, token
 
 from tapauth.store import finish
@@ -58,6 +58,77 @@ def full_disk():
                     assert state(store) == new, (chip, name, room, state(store), new)
                 store.close()
     print(done, "changes went through,", told, "were refused for want of room")
+
+
+def broken_device():
+    """A device that fails once, anywhere in a change: it is done whole or not at all, and told."""
+    tried = told = 0
+    for chip in ("esp32", "rp2"):
+        settings = SETTINGS[chip]
+        for name in sorted(SCENARIOS):
+            before, changes = SCENARIOS[name]
+            if not before or name in ("merge", "full_list"):
+                continue
+            flash = formatted(60, settings)
+            store = open_store(flash, settings)
+            before(store)
+            store.close()
+            for reads in (False, True):
+                device = Failing(flash)
+                store = open_store(device, settings)
+                device.reads, device.count = reads, 0
+                states = [state(store)]
+                device.count = 0
+                for change in changes:
+                    change(store)
+                total = device.count
+                store.close()
+                for at in range(1, total + 1, 1 + total // 10):
+                    for done in (False,) if reads else (False, True):
+                        case = (chip, name, "reads" if reads else "programs", at, done)
+                        device = Failing(flash)
+                        store = open_store(device, settings)
+                        device.reads, device.done = reads, done
+                        device.count, device.at = 0, at
+                        told += _goes_on(store, changes, settings, device, case)
+                        tried += 1
+    print(tried, "failures of the device,", told, "told")
+
+
+def _goes_on(store, changes, settings, device, case):
+    told = 0
+    possible = [state(store)]
+    for change in changes:
+        try:
+            change(store)
+            possible = [state(store)]
+        except (OSError, StoreError):
+            told = 1
+            possible.append(state(store))
+            break
+    assert not store.busy, case
+    device.at = None
+    if store.damage:  # what was read back was wrong: told, and then it accepts nothing more
+        store.close()
+        return 1
+    if told:
+        # It is as it was, or done; a change tried again after that is kept as any other.
+        try:
+            change(store)
+            possible = [state(store)]
+        except StoreError:
+            pass
+    added = token(70_000)
+    finish(store.put(added, {"authorization_status": "Blocked"}))
+    now = state(store)
+    store.close()
+    store = open_store(device, settings)
+    assert not store.damage, (case, store.damage)
+    assert state(store) == now, (case, state(store), now)
+    finish(store.verify())
+    assert not store.damage, (case, store.damage)
+    store.close()
+    return told
 
 
 def flash_bytes():

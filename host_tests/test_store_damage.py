@@ -337,7 +337,7 @@ def test_a_flipped_bit_of_a_directory_brings_back_no_withdrawn_card(tell):
     tell(f"withdrawn: {done.stdout.strip()}")
 
 
-@pytest.mark.parametrize("case", ("full_disk", "flash_bytes"))
+@pytest.mark.parametrize("case", ("full_disk", "broken_device", "flash_bytes"))
 def test_on_littlefs(case, tell):
     done = run_micropython("host_tests/store_damage.py", case, heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr

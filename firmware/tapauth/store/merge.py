@@ -63,7 +63,6 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
     finally:
         file.close()
     if append:
-        cards.close()
         store.reopen()
         yield
     else:

@@ -219,8 +219,13 @@ class Shelf:
             self.cards = None
 
     def reopen(self) -> None:
-        """Open the cards file as it now is."""
-        self.cards = cards = Cards(self.fs, self.path, self.key_id)
+        """Open the cards file as it now is. Raises StoreError, OSError, and says so."""
+        self.close()
+        try:
+            self.cards = cards = Cards(self.fs, self.path, self.key_id)
+        except (StoreError, OSError) as error:
+            self.say(error)
+            raise
         if self.journal.seq > cards.seq:
             return  # the new one did not come into place
         self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
