@@ -77,8 +77,6 @@ def broken_device():
                 device = Failing(flash)
                 store = open_store(device, settings)
                 device.reads, device.count = reads, 0
-                states = [state(store)]
-                device.count = 0
                 for change in changes:
                     change(store)
                 total = device.count

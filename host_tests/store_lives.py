@@ -208,8 +208,9 @@ class Life:
         """The days that may be today in the store, when it is told the time now."""
         day = self.now // DAY if self.now else 0
         self.newest = max(self.newest, day)
+        first = max(model.seen, day)
         # A card of the time before any day was known gets its day later.
-        return max(model.seen, day), self.newest or 1_000_000
+        return first, self.newest if first else 1_000_000
 
     def update(self, model):
         version = model.version + random.choice((0, 1, 1, 3))

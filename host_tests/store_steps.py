@@ -187,4 +187,7 @@ def _other(n):
 
 if __name__ == "__main__":
     for name, row in sorted(measure(sys.argv[1], int(sys.argv[2])).items()):
-        print(json.dumps({"operation": name, **{COLUMNS[i]: row[i] for i in range(len(row))}}))
+        told = {"operation": name}
+        for i in range(len(row)):
+            told[COLUMNS[i]] = row[i]
+        print(json.dumps(told))

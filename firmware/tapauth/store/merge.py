@@ -20,7 +20,7 @@ from tapauth.store.codec import (
 from tapauth.store.writer import Writer, merged
 
 STEP = const(21)  # records between two steps of a merge: less than half a flash block
-_TAIL_PAGES = const(256)  # deltas appended before a merge takes their space back
+_TAIL_PAGES = const(320)  # deltas appended before a merge takes their space back
 _UNUSED = const(253)  # ranks of what leaves the cache, above those of an age in days
 _NOT_VALID = const(252)
 _EXPIRED = const(251)

@@ -29,7 +29,7 @@ from tapauth.store.codec import (
     unpack_settings,
     unpack_witness,
 )
-from tapauth.store.journal import Journal, read_file, replace_file, write_file
+from tapauth.store.journal import Journal, read_file, write_file
 
 _HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
 
@@ -109,7 +109,7 @@ class Shelf:
         all_cleared = False
         try:
             data = read_file(self.fs, self.folder + "/settings")
-            if data is not None:
+            if data:  # it is empty when the power went while it was made
                 self._saved, self._settings = unpack_settings(data)
             if self._witness and (self._saved - self._witness[2]) & 0x8000:
                 raise Damaged("settings have gone back")
@@ -415,10 +415,7 @@ class Shelf:
         settings = (seed, cleared, timeout, group)
         saved = (self._saved + 1) & 0xFFFF
         data = pack_settings(saved, settings)
-        if self._saved:  # the file is there: one commit of littlefs instead of four
-            write_file(self.fs, self.folder + "/settings", data)
-        else:
-            replace_file(self.fs, self.folder, "settings", data)
+        write_file(self.fs, self.folder + "/settings", data)
         self._settings = settings
         self._saved = saved
         if not self.damage:
