@@ -81,6 +81,7 @@ class TapAuth:
         self.open()
 
     def full_list(self):
+        self._store.day(NOW)  # as on a board whose clock is set
         load = self._store.load()
         for at in range(0, self.size, 1024):
             finish(load.write(self._data[at : at + 1024]))
