@@ -363,6 +363,18 @@ def test_configuration_is_checked_applied_and_on_trial():
         assert board.process.wait(10) == 3
 
 
+def test_a_restart_by_command_ends_no_charge_without_a_word():
+    with LocalBoard() as board:
+        client = board.admin()
+        for line in ("plug 1", "start 1"):
+            assert client.ask("bench", line=line)["result"]
+        for members in ({}, {"now": False}, {"now": 1}):
+            reply = client.ask("restart", **members)
+            assert not reply["result"] and "EVSE 1 charges" in reply["error"]
+        assert client.ask("restart", now=True)["result"]
+        board.process.wait(10)
+
+
 def test_a_page_of_another_host_gets_no_connection(board):
     for path in ("/api", "/rpc"):
         with pytest.raises(InvalidHandshake):

@@ -207,6 +207,9 @@ def _confirm_config(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _restart(commands, connection, request: dict, reply: dict) -> None:
+    charging = [str(evse["evseId"]) for evse in commands.ports.board.evses() if evse["charging"]]
+    if charging and request.get("now") is not True:
+        raise Refused("EVSE " + ", ".join(charging) + ' charges: "now": true ends that')
     commands.log.info("server", "restart by command")
     commands.restart_at = commands.clock.now() + _RESTART_MS
 
