@@ -145,7 +145,7 @@ def test_what_was_agreed_outlives_the_memory():
 
 
 def test_a_board_with_little_memory_turns_away_and_goes_on():
-    with LocalBoard(heap="192k", connections=8) as board:
+    with LocalBoard(heap="208k", connections=8) as board:
         before = idle(board)
         with board.admin() as admin:
             others = []

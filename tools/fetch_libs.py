@@ -2,8 +2,9 @@
 
     python -m tools.fetch_libs DIR
 
-The PN532 driver is a wheel, so pip installs it. umqtt.simple is an old-style source archive that
-pip cannot install; `unearth` finds it on the configured index and downloads it.
+The PN532 driver and the web server are wheels, so pip installs them. umqtt.simple is an
+old-style source archive that pip cannot install; `unearth` finds it on the configured index and
+downloads it.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from pathlib import Path
 UMQTT = "micropython-umqtt.simple==1.3.4"
 UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
 UMQTT_MEMBER = "umqtt/simple.py"
+MICRODOT_FILES = ("__init__.py", "microdot.py", "websocket.py", "helpers.py")
 
 REQUIREMENTS = Path(__file__).with_name("requirements-firmware.txt")
 
@@ -28,8 +30,10 @@ def _run(*command: str) -> None:
 
 
 def fetch_wheels(target: Path) -> None:
-    """Install Adafruit's driver without its dependencies, as only its base class is used."""
-    print("      adafruit-circuitpython-pn532", flush=True)
+    """Install Adafruit's driver without its dependencies, as only its base class is used, and of
+    microdot the files that the firmware uses.
+    """
+    print("      adafruit-circuitpython-pn532, microdot", flush=True)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
     _run(
         *pip,
@@ -41,6 +45,9 @@ def fetch_wheels(target: Path) -> None:
         "-r",
         str(REQUIREMENTS),
     )
+    for path in (target / "microdot").iterdir():
+        if path.name not in MICRODOT_FILES:
+            path.unlink()
 
 
 def fetch_umqtt(target: Path) -> None:

@@ -6,13 +6,11 @@ import os
 
 from conn_rig import Connection, Rig, finish
 
-from tapauth import local
 from tapauth import trial as trial_module
 from tapauth.local import Local
 from tapauth.server import service
 from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
-from tapauth.server.http import is_own
 from tapauth.server.learn import Learner
 from tapauth.server.pipe import Pipe
 from tapauth.server.service import Peer, Server
@@ -195,56 +193,6 @@ def test_who_watches_cannot_harm_a_tap():
     watching.door.server = None
     watching.evses_changed()
     assert watching.tap(CARD) is False
-
-
-class Named:
-    """An App, as far as its local interface asks for names."""
-
-    def __init__(self, names, hostname):
-        self.settings = {"server": {"names": names}, "network": {"hostname": hostname}}
-        self.clock = self.log = None
-
-
-def test_a_board_is_found_under_its_addresses_and_its_own_names_only():
-    app = Named("Depot-7.example gate", "Charger7")
-    door, local.Door = local.Door, lambda *arguments: None
-    try:
-        Local(app, None, None)
-    finally:
-        local.Door = door
-    names = app.settings["server"]["names"]
-    for host in (
-        "charger7",
-        "charger7.local",
-        "charger7.local.:8080",
-        "depot-7.example:80",
-        "gate",
-        "localhost",
-        "192.0.2.1",
-        "192.0.2.1:8080",
-        "[2001:db8::1]",
-        "[::ffff:192.0.2.1]:80",
-    ):
-        assert is_own(host, names), host
-    for host in (
-        "",
-        ":80",
-        ".",
-        "charger",
-        "charger7.example",
-        "charger7.local.example",
-        "192.0.2.1.example",
-        "1.2.3.4.5",
-        "gate depot-7.example",
-        "[::1]80",
-        "[::1",
-        "[gate]",
-        "[gate]:80",
-        "gate:80:80",
-        "gate:http",
-    ):
-        assert not is_own(host, names), host
-    assert not is_own("gate", "") and not is_own("", "")
 
 
 def test_configuration_is_shown_without_secrets_and_changed_with_them():

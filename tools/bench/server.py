@@ -29,7 +29,7 @@ IMPORTS = (
     ("connection auth", "tapauth.conn.auth,tapauth.conn.keeper"),
     ("WebSocket", "tapauth.server.frames"),
     ("server", "tapauth.server.service"),
-    ("HTTP", "tapauth.server.http"),
+    ("HTTP", "microdot.microdot,tapauth.server.http"),
 )
 CODE = """
 import gc, sys, asyncio, json, os, re, time

@@ -6,6 +6,9 @@ Ping, Pong) may stand between those. A Ping is answered on the way. Whatever bre
 raises WebSocketError with the code that tells the peer so in a Close frame; a Close of the peer
 raises it too, with the code to answer. After that the stream is of no more use: close() says the
 code, and the connection ends.
+
+microdot, which makes the handshake, has a reader of frames too, but one that takes no message in
+several frames, tells no peer why it ends, answers no Close, and takes what RFC 6455 forbids.
 """
 
 from tapauth.compat import const

@@ -4,9 +4,10 @@ In memory only while a request is being read or answered. A connection is good f
 so nothing that follows a request is ever taken for another one.
 """
 
-import binascii
-import hashlib
 import os
+
+from microdot.microdot import Request, Response
+from microdot.websocket import WebSocket
 
 from tapauth.compat import const
 from tapauth.conn.sessions import ADMIN, USER
@@ -17,91 +18,79 @@ _CHUNK = const(512)
 _REST_MS = const(500)  # for which what nobody wants is read
 _CHUNK_MS = const(10_000)  # for the next piece of an upload or a download
 
-_HEADERS = (
-    "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n"
-    "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n"
-)
-_TEXT = "Content-Type: text/plain; charset=UTF-8\r\n"
-_LIST = "Content-Type: application/octet-stream\r\n"
-_JSON = "Content-Type: application/json\r\n"
-_HTML = (
-    "Content-Type: text/html; charset=UTF-8\r\nContent-Encoding: gzip\r\n"
-    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:\r\n"
-)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_TYPE = "Content-Type"
+_HTML = {
+    _TYPE: "text/html; charset=UTF-8",
+    "Content-Encoding": "gzip",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:",
+}
 # Of two of these, who stands between might believe the one and this board the other.
-_ONCE = "host origin content-length transfer-encoding authorization"
+_LENGTH = "content-length"
+_CODING = "transfer-encoding"
+_ONCE = ("host", "origin", _LENGTH, _CODING, "authorization")
 _DIGITS = "0123456789"
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 # Beside this module, wherever that was loaded from.
 _PAGE = __file__.rpartition("/")[0] + "/console.gz"
 
 
-class Request:
-    """What is asked for: `headers` by their names in lower case, `size` is what Content-Length
-    says, `token` the HTTP token that is shown, or empty. Raises ValueError.
+class _Head:
+    """What microdot reads a request from: the lines of a pipe. It takes more than HTTP allows, so
+    each is looked at as it passes.
     """
 
-    def __init__(self, line: str):
-        self.method, url, version = line.split(" ")
-        if not version.startswith("HTTP/1."):
-            raise ValueError
-        self.path, _, self.query = url.partition("?")
-        self.headers: dict[str, str] = {}
-        self.size = 0
-        self.token = ""
+    def __init__(self, pipe):
+        self._pipe = pipe
+        self._names: list[str] | None = None  # those of _ONCE that have come
 
-    def add(self, line: str) -> None:
-        """Take a header. Raises ValueError."""
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise ValueError
-        name = name.lower()
-        if name in self.headers and name in _ONCE.split(" "):
-            raise ValueError
-        self.headers[name] = value.strip()
-
-    def end(self) -> None:
-        """All headers have come. Raises ValueError."""
-        length = self.headers.get("content-length")
-        if length:
-            # int() alone takes more than digits, and how long it takes must have a bound.
-            odd = length.strip(_DIGITS + "-") or len(length) > _MAX_LENGTH
-            if odd or "transfer-encoding" in self.headers:
+    async def readline(self) -> bytes:
+        """The next line. Raises ValueError, and OSError at the end."""
+        line = await self._pipe.readline()
+        if line[-1:] != b"\n":
+            raise OSError(104)  # it was cut: half a request asks for nothing
+        text = line.decode().rstrip("\r\n")
+        names = self._names
+        if names is None:
+            self._names = []
+            _, _, version = text.split(" ")
+            if not version.startswith("HTTP/1."):
                 raise ValueError
-            self.size = int(length)
-        self.token = self._token()
+        elif text:
+            name, colon, value = text.partition(":")
+            name, value = name.lower(), value.strip()
+            if not colon or not name or name != name.strip() or name in names:
+                raise ValueError
+            # int() alone takes more than digits, and how long it takes must have a bound.
+            if name == _LENGTH and (value.strip(_DIGITS + "-") or len(value) > _MAX_LENGTH):
+                raise ValueError
+            if name in _ONCE:
+                names.append(name)
+        elif _LENGTH in names and _CODING in names:
+            raise ValueError
+        return line
 
-    def has(self, name: str, text: str) -> bool:
-        """Whether a header's comma-separated words, in any case, include this one."""
-        words = self.headers.get(name, "").lower().split(",")
-        return text in [one.strip() for one in words]
-
-    def _token(self) -> str:
-        for pair in self.query.split("&"):
-            name, _, value = pair.partition("=")
-            if name == "token":
-                return _unquoted(value)
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return token if scheme == "Bearer" else ""
-
-
-def _unquoted(text: str) -> str:
-    parts = text.encode().split(b"%")
-    data = parts[0]
-    for part in parts[1:]:
-        data += binascii.unhexlify(part[:2]) + part[2:]
-    return data.decode()
+    @staticmethod
+    def abort(status: int):
+        """What microdot calls when a request is none for a WebSocket."""
+        raise ValueError(status)
 
 
 async def begin(server, pipe):
     """Answer a request. What is to go on with: ("/api" or "/rpc", None) for a WebSocket,
     ("/cards", (bytes to come, token)), or None when all is said.
     """
+    Request.max_body_length = float("-inf")  # bodies are not read with the head
     more = request = None
+    head = _Head(pipe)
     try:
-        request = await _read(pipe)
+        request = await Request.create(head, head, pipe, None)
         refusal = _refusal(server, request)
     except ValueError:
         refusal = 400, "bad request"
@@ -109,27 +98,11 @@ async def begin(server, pipe):
         await answer(pipe, *refusal)
     else:
         more = await _route(server, pipe, request)  # type: ignore
-    if more is None and (request is None or request.size > 0):
+    if more is None and (request is None or request.content_length > 0):
         # A connection that is closed with bytes unread takes the response with it.
         pipe.deadline = server.clock.now() + _REST_MS
         await pipe.exhaust()
     return more
-
-
-async def _read(pipe) -> Request:
-    request = None
-    while True:
-        line = await pipe.readline()
-        if line[-1:] != b"\n":
-            raise OSError(104)  # it was cut: half a request asks for nothing
-        text = line.decode().rstrip("\r\n")
-        if not request:
-            request = Request(text)
-        elif text:
-            request.add(text)
-        else:
-            request.end()
-            return request
 
 
 # Who may ask at all. A browser lends itself to every page that its user visits: it says in Origin
@@ -137,7 +110,7 @@ async def _read(pipe) -> Request:
 # any name by now (DNS rebinding). What is no browser says what it likes, and needs a token.
 
 
-def _refusal(server, request: Request):
+def _refusal(server, request):
     """Why a request is not even looked at, as (status, text); or None."""
     secure = server.settings["tls_cert"]
     host = request.headers.get("host", "").lower()
@@ -182,9 +155,10 @@ def _is_port(text: str) -> bool:
 # What is asked for.
 
 
-async def _route(server, pipe, request: Request):
+async def _route(server, pipe, request):
     path = request.path
-    if request.method == "GET" and (path in _SOCKETS or request.has("upgrade", "websocket")):
+    upgrade = request.headers.get("upgrade", "").lower() == "websocket"
+    if request.method == "GET" and (path in _SOCKETS or upgrade):
         # Clients of the document that `auth` is from know one place only.
         return await _upgrade(server, pipe, request, "/api" if path == "/" else path)
     route = {"GET": _GET, "POST": _POST}.get(request.method, {}).get(path)
@@ -194,32 +168,36 @@ async def _route(server, pipe, request: Request):
     return await route(server, pipe, request)
 
 
-async def _upgrade(server, pipe, request: Request, path: str):
+async def _upgrade(server, pipe, request, path: str):
     if path not in _SOCKETS or path == "/rpc" and not server.ports.rpc:
         await answer(pipe, 404, "not found")
         return None
-    key = request.headers.get("sec-websocket-key", "")
-    wanted = request.has("upgrade", "websocket") and request.has("connection", "upgrade")
-    if len(key) != 24 or not wanted:
+    get = request.headers.get
+    try:
+        if len(get("sec-websocket-key", "")) != 24:
+            raise ValueError
+        if get("sec-websocket-version") != "13":
+            await answer(pipe, 426, "version 13 only", {"Sec-WebSocket-Version": "13"})
+            return None
+        await WebSocket(request).handshake()
+    except ValueError:
         await answer(pipe, 400, "bad request")
         return None
-    if request.headers.get("sec-websocket-version") != "13":
-        await answer(pipe, 426, "version 13 only", "Sec-WebSocket-Version: 13\r\n" + _TEXT)
-        return None
-    proof = binascii.b2a_base64(hashlib.sha1(key.encode() + _GUID).digest())
-    await pipe.awrite(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + proof.strip() + b"\r\n\r\n"
-    )
     return path, None
 
 
-def _allow(server, request: Request, role: int) -> bool:
+def _token(request) -> str:
+    """The HTTP token that a request shows, or an empty one."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return request.args.get("token", token if scheme == "Bearer" else "")
+
+
+def _allow(server, request, role: int) -> bool:
     """Whether the request has the HTTP token of a connection of at least this role."""
-    return server.auth.http_role(request.token) >= role
+    return server.auth.http_role(_token(request)) >= role
 
 
-async def _get_page(server, pipe, request: Request):
+async def _get_page(server, pipe, request):
     try:
         size = os.stat(_PAGE)[6]
         file = open(_PAGE, "rb")
@@ -227,7 +205,7 @@ async def _get_page(server, pipe, request: Request):
         await answer(pipe, 404, "not found")
         return
     pipe.deadline = server.clock.now() + 3 * _CHUNK_MS
-    await answer(pipe, 200, (size, _pieces(file, size)), _HTML)
+    await answer(pipe, 200, _pieces(file, size), _HTML, size)
 
 
 def _pieces(file, left: int):
@@ -241,20 +219,20 @@ def _pieces(file, left: int):
             yield piece
 
 
-async def _get_ports(server, pipe, request: Request):
+async def _get_ports(server, pipe, request):
     # Where clients look for the ports.
-    port = '{{"port": {}}}'.format(server.settings["port"])
-    await answer(pipe, 200, f'{{"config": {{"websocket": {port}, "http": {port}}}}}', _JSON)
+    port = {"port": server.settings["port"]}
+    await answer(pipe, 200, {"config": {"websocket": port, "http": port}})
 
 
-async def _get_log(server, pipe, request: Request):
+async def _get_log(server, pipe, request):
     if not _allow(server, request, USER):
         await answer(pipe, 403, "token needed")
         return
     await answer(pipe, 200, "\n".join(server.ports.tail.lines()) + "\n")
 
 
-async def _download(server, pipe, request: Request):
+async def _download(server, pipe, request):
     if not _allow(server, request, USER):
         await answer(pipe, 403, "token needed")
         return
@@ -267,7 +245,8 @@ async def _download(server, pipe, request: Request):
         await answer(pipe, 500, "the list is damaged: " + damage)
         return
     size, pieces = cards.export()
-    await answer(pipe, 200, (size, _with_deadline(server, pipe, pieces)), _LIST)
+    headers = {_TYPE: "application/octet-stream"}
+    await answer(pipe, 200, _with_deadline(server, pipe, pieces), headers, size)
 
 
 def _with_deadline(server, pipe, pieces):
@@ -280,38 +259,33 @@ def _with_deadline(server, pipe, pieces):
         pieces.close()
 
 
-async def _upload(server, pipe, request: Request):
+async def _upload(server, pipe, request):
     if not _allow(server, request, ADMIN):
         await answer(pipe, 403, "token of an admin needed")
     elif not server.ports.cards:
         await answer(pipe, 404, "no card store")
-    elif request.size > _MAX_UPLOAD:
+    elif request.content_length > _MAX_UPLOAD:
         await answer(pipe, 413, "too large")
-    elif request.size <= 0:
+    elif request.content_length <= 0:
         await answer(pipe, 411, "Content-Length needed")
     else:
-        return "/cards", (request.size, request.token)
+        return "/cards", (request.content_length, _token(request))
     return None
 
 
-async def answer(pipe, status: int, body, headers: str = _TEXT) -> None:
-    """Send a response. `body` is text, or (bytes in all, generator of pieces)."""
-    if isinstance(body, str):
-        data = body.encode()
-        body = len(data), None
-    size, pieces = body
-    head = f"HTTP/1.0 {status} \r\nContent-Length: {size}\r\n"
+async def answer(pipe, status: int, body, headers=None, size: int = 0) -> None:
+    """Send a response. `body` is text, a dict for JSON, or a generator of `size` bytes in all."""
+    response = Response(body, status, _HEADERS, "")
+    if headers:
+        response.headers.update(headers)
+    if size:
+        response.headers["Content-Length"] = size
     try:
-        await pipe.awrite((head + _HEADERS + headers + "\r\n").encode())
-        if not pieces:
-            await pipe.awrite(data)
-            return
-        for piece in pieces:
-            await pipe.awrite(piece)
+        await response.write(pipe)
     finally:
         # However it ends: a card list that is being read is locked meanwhile.
-        if pieces:
-            pieces.close()
+        if size:
+            body.close()
 
 
 _SOCKETS = ("/api", "/rpc")

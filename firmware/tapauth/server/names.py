@@ -37,7 +37,7 @@ def meet():
             __import__(name)
         except MemoryError:
             pass
-        for module in list(sys.modules):
-            if module.startswith("tapauth.") and module not in known:
+        for module in sorted(sys.modules, reverse=True):  # parts before their package
+            if module.startswith(("tapauth.", "microdot")) and module not in known:
                 unload(module)
         yield

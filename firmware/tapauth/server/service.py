@@ -8,6 +8,7 @@ half of the time has gone, so who only listens stays.
 
 import asyncio
 import json
+import sys
 
 from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
@@ -24,7 +25,7 @@ _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # frames at once, of any kind
 _REFILL_MS = const(50)  # one more frame each; who sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
-_HTTP = "tapauth.server.http"
+_HTTP = ("microdot", "microdot.microdot", "microdot.websocket", "tapauth.server.http")
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 
 
@@ -236,8 +237,7 @@ class Server:
             return None
         self._asking += 1
         try:
-            from tapauth.server import http
-
+            http = await load_http()
             if is_scarce():
                 raise MemoryError
             return await http.begin(self, pipe)
@@ -259,8 +259,7 @@ class Server:
         status, text = await upload.take(self, pipe, size, token)
         self._asking += 1
         try:
-            from tapauth.server import http
-
+            http = await load_http()
             await http.answer(pipe, status, text)
         finally:
             self._asking -= 1
@@ -333,6 +332,15 @@ class Server:
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
 
 
+async def load_http():
+    """The module http, loaded in steps. Only while _asking: unload_http() is not called then."""
+    for name in _HTTP:
+        __import__(name)
+        await sleep_ms(0)
+    return sys.modules[_HTTP[-1]]
+
+
 def unload_http() -> None:
     """Forget what only requests need; it comes back with the next one."""
-    unload(_HTTP)
+    for name in reversed(_HTTP):
+        unload(name)

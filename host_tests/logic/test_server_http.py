@@ -1,0 +1,55 @@
+"""What is taken from an HTTP request, as far as it needs no network."""
+
+from tapauth import local
+from tapauth.local import Local
+from tapauth.server.http import is_own
+
+
+class Named:
+    """An App, as far as its local interface asks for names."""
+
+    def __init__(self, names, hostname):
+        self.settings = {"server": {"names": names}, "network": {"hostname": hostname}}
+        self.clock = self.log = None
+
+
+def test_a_board_is_found_under_its_addresses_and_its_own_names_only():
+    app = Named("Depot-7.example gate", "Charger7")
+    door, local.Door = local.Door, lambda *arguments: None
+    try:
+        Local(app, None, None)
+    finally:
+        local.Door = door
+    names = app.settings["server"]["names"]
+    for host in (
+        "charger7",
+        "charger7.local",
+        "charger7.local.:8080",
+        "depot-7.example:80",
+        "gate",
+        "localhost",
+        "192.0.2.1",
+        "192.0.2.1:8080",
+        "[2001:db8::1]",
+        "[::ffff:192.0.2.1]:80",
+    ):
+        assert is_own(host, names), host
+    for host in (
+        "",
+        ":80",
+        ".",
+        "charger",
+        "charger7.example",
+        "charger7.local.example",
+        "192.0.2.1.example",
+        "1.2.3.4.5",
+        "gate depot-7.example",
+        "[::1]80",
+        "[::1",
+        "[gate]",
+        "[gate]:80",
+        "gate:80:80",
+        "gate:http",
+    ):
+        assert not is_own(host, names), host
+    assert not is_own("gate", "") and not is_own("", "")
