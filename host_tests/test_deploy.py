@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 
 from tools.board_port import BoardError, BoardPort
 from tools.broker import free_port
-from tools.charger import HEAP
+from tools.charger import HEAP_WITH_SERVER
 from tools.deploy import Deployment, roll_back, show_logs, show_status
 from tools.firmware import (
     Image,
@@ -424,7 +424,7 @@ def test_the_console_page_is_served_from_a_slot(tmp_path):
     own = {**OWN, "config.json": json.dumps({**CONFIG, "server": local}).encode()}
     page = (FIRMWARE / "tapauth" / "server" / "console.html").read_bytes()
     flash = flash_image(tmp_path / "flash.img", own)
-    with PtyBoard(flash, heap=HEAP) as board:
+    with PtyBoard(flash, heap=HEAP_WITH_SERVER) as board:
         deploy(board, build("desktop"), wait=0)
         board.wait_for(f"http on port {port}")
         for _ in range(2):

@@ -351,8 +351,9 @@ def test_the_first_pin_opens_the_board_and_is_nowhere_to_be_read(tmp_path):
 
 def test_a_first_password_is_derived_anew_by_the_board(tmp_path):
     image = flash_image(tmp_path / "flash.img", {"conn": state_with(SECRET)})
-    with DesktopCharger(flash=image, server=True) as charger:
-        charger.wait_until_up()
+    lines: list[str] = []
+    with DesktopCharger(flash=image, server=True, on_board_line=lines.append) as charger:
+        charger.wait_for(lambda: any("http on port" in line for line in lines), 20)
         client = Client(charger.config["server"]["port"])
         assert client.login(SECRET.upper())["resultCode"] == 8
         assert client.login(SECRET)["previleges"] == 2
