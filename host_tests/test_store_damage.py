@@ -273,7 +273,7 @@ def test_a_store_of_older_firmware_gets_its_witness(store):
     folder = store.folder
     truth = answers(store)
     group, timeout = b"MASTERS", 0
-    seed, cleared = store._settings[:2]
+    seed, cleared = store.settings[:2]
     store.close()
     os.remove(folder + ".witness")
     data = struct.pack("<IIH", seed, cleared, timeout) + group

@@ -25,6 +25,7 @@ from pathlib import Path
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store import finish
 from tapauth.store.cards import Cards
+from tapauth.store.cards_file import open_cards, verify_cards
 from tapauth.store.codec import (
     BODY,
     DAY,
@@ -149,8 +150,8 @@ def open_image(path: str) -> Cards:
         with open(path, "rb") as file:
             head = file.read(BODY)
         found = struct.unpack_from(PLATE, head)[4] if len(head) == BODY else 0
-        cards = Cards(_LocalFiles, path, found)
-        finish(cards.verify())
+        cards = open_cards(_LocalFiles, path, found)
+        finish(verify_cards(cards))
         return cards
     except StoreError as error:
         raise SystemExit(f"{path}: damaged or no cards file: {error}") from error

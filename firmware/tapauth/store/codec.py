@@ -34,13 +34,13 @@ MAGIC = b"TapCards"
 # magic, format, "H"ead or "T"rail, day, key id, seed, seq, version,
 # list, cache, run terms, run records, tail terms, delta records
 PLATE = "<8sBBHIIIIHHHHHH"
-_SEGMENT = "<IIIIHH"
+SEGMENT = "<IIIIHH"
 SEGMENT_HEAD = const(20)
-_SETTINGS = "<IIIH"
-_SETTINGS_HEAD = const(14)
-_COUNTED = const(16)  # the head of settings that say how often they were written
-_WITNESS = "<IIIH"
-_WITNESS_SIZE = const(14)
+SETTINGS = "<IIIH"
+SETTINGS_HEAD = const(14)
+COUNTED = const(16)  # the head of settings that say how often they were written
+WITNESS = "<IIIH"
+WITNESS_SIZE = const(14)
 
 STATUSES = (
     "Accepted",
@@ -76,6 +76,7 @@ DAYS_AHEAD = const(15)
 NO_DAY = const(1)
 _LAST_DAY = const(0xFFFF)
 _MARK = b"\0\0\0\0\0\0\0\x0f"
+_HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
 
 
 class StoreError(Exception):
@@ -180,6 +181,11 @@ def pack_record(name: bytes, status: int, terms: int, expiry: int | None, used: 
         if expiry is not None:
             time |= min(max((expiry - _EPOCH) // _SIX_HOURS, 1), 0xFFFF)
     return name + struct.pack("<HBH", status | terms << 5, time & 0xFF, time >> 8)
+
+
+def hiding(record) -> bytes:
+    """The record that hides all older ones of the same hash."""
+    return record[:HASH] + _HIDE
 
 
 def status_of(record) -> int:
@@ -294,20 +300,8 @@ def is_intact(page, seed: int, number: int) -> bool:
 
 def pack_segment(seed: int, first: int, version: int, counts: tuple, records: bytes) -> bytes:
     """A piece of the journal: records `first`, `first`+1, ... and what held after the last."""
-    data = struct.pack(_SEGMENT, 0, seed, first, version, counts[0], counts[1])[4:] + records
+    data = struct.pack(SEGMENT, 0, seed, first, version, counts[0], counts[1])[4:] + records
     return struct.pack("<I", crc32(data, SEGMENT_HEAD)) + data
-
-
-def unpack_segment(data: bytes) -> tuple:
-    """(seed, first, version, (list, cache), records). Raises Damaged."""
-    if (
-        len(data) < SEGMENT_HEAD
-        or (len(data) - SEGMENT_HEAD) % RECORD
-        or crc32(data[4:], SEGMENT_HEAD) != struct.unpack_from("<I", data)[0]
-    ):
-        raise Damaged("journal")
-    _, seed, first, version, cards, cache = struct.unpack_from(_SEGMENT, data)
-    return seed, first, version, (cards, cache), data[SEGMENT_HEAD:]
 
 
 def pack_settings(saved: int, settings: tuple) -> bytes:
@@ -317,37 +311,13 @@ def pack_settings(saved: int, settings: tuple) -> bytes:
     "never set".
     """
     seed, cleared, timeout, group = settings
-    data = struct.pack(_SETTINGS + "H", 0, seed, cleared, timeout, saved)[4:]
+    data = struct.pack(SETTINGS + "H", 0, seed, cleared, timeout, saved)[4:]
     if group is not None:
         data += group.encode() or b"\0"
-    return struct.pack("<I", crc32(data, _COUNTED)) + data
-
-
-def unpack_settings(data: bytes) -> tuple:
-    """(saved, settings), as pack_settings has them. Raises Damaged.
-
-    Older firmware did not count: its files are those of the time 0.
-    """
-    for head in (_COUNTED, _SETTINGS_HEAD):
-        if len(data) >= head and crc32(data[4:], head) == struct.unpack_from("<I", data)[0]:
-            _, seed, cleared, timeout = struct.unpack_from(_SETTINGS, data)
-            saved = struct.unpack_from("<H", data, 14)[0] if head == _COUNTED else 0
-            group = data[head:].decode()
-            return saved, (seed, cleared, timeout, None if not group else group.strip("\0"))
-    raise Damaged("settings")
+    return struct.pack("<I", crc32(data, COUNTED)) + data
 
 
 def pack_witness(seq: int, version: int, saved: int) -> bytes:
     """The witness file: a change's number, list version, how often settings were written."""
-    data = struct.pack(_WITNESS, 0, seq, version, saved)[4:]
-    return struct.pack("<I", crc32(data, _WITNESS_SIZE)) + data
-
-
-def unpack_witness(data: bytes) -> tuple:
-    """(seq, version, saved). Raises Damaged."""
-    if (
-        len(data) != _WITNESS_SIZE
-        or crc32(data[4:], _WITNESS_SIZE) != struct.unpack_from("<I", data)[0]
-    ):
-        raise Damaged("witness")
-    return struct.unpack_from(_WITNESS, data)[1:]
+    data = struct.pack(WITNESS, 0, seq, version, saved)[4:]
+    return struct.pack("<I", crc32(data, WITNESS_SIZE)) + data

@@ -11,7 +11,7 @@ from tapauth.store.codec import (
     is_cache,
     status_of,
 )
-from tapauth.store.writer import Writer, merged
+from tapauth.store.writer import Writer, merged, sources
 
 
 class _Pages:
@@ -58,7 +58,7 @@ def _pieces(store, terms: int):
     for _ in writer.terms(cards.terms_data(number) for number in range(1, terms + 1)):
         if len(out.pages) * TERM >= PAGE:
             yield from sent(out.pages)
-    for record in merged(*store.sources()):
+    for record in merged(*sources(store)):
         if not is_cache(record) and status_of(record) != DELETED:
             writer.add(record)
         if out.pages:

@@ -31,8 +31,8 @@ from tapauth.store.codec import (
     unpack_terms,
     with_terms,
 )
-from tapauth.store.merge import STEP, put_in_place, rank
-from tapauth.store.writer import Writer, merged
+from tapauth.store.merge import STEP, dated, put_in_place, rank
+from tapauth.store.writer import Writer, merged, sources
 
 _CACHE_TERMS = const(64)  # different terms among the cache entries that are kept
 _UNUSED = const(253)  # see merge.rank
@@ -166,7 +166,7 @@ class Load:
         if store.damage or not store.cards:
             return
         try:
-            for passed, record in enumerate(merged(*store.sources())):
+            for passed, record in enumerate(merged(*sources(store))):
                 if passed % STEP == 0:
                     yield b""
                 if is_cache(record) and rank(store, record, self._today) != _UNUSED:
@@ -175,7 +175,7 @@ class Load:
                         number = self._new_number(number)
                         if not number:
                             continue
-                    yield store.dated(with_terms(record, number), self._today)
+                    yield dated(store, with_terms(record, number), self._today)
         except (Damaged, OSError) as error:
             store.say(error)
 
@@ -218,7 +218,7 @@ class Load:
             self._file.close()  # type: ignore
             self._file = None
             yield from put_in_place(store)
-            yield from store.mended()
+            yield from _mended(store)
         finally:
             self.abort()
 
@@ -234,3 +234,16 @@ class Load:
                 self._store.remove_new()
             self._store.busy = False
             self._store = None
+
+
+def _mended(store):
+    """A full list is in place: leave no damage. A generator. Raises OSError."""
+    if store.damage:
+        from tapauth.store.opening import mend_journal
+
+        yield from mend_journal(store.journal)
+        store.save(*store.settings)
+        store.hidden = False
+        store.damage = ""
+        yield
+    store.witness()

@@ -4,7 +4,7 @@ Every function here is a generator to be run step by step; a step is less than a
 """
 
 from tapauth.compat import const
-from tapauth.store.cards import Cards
+from tapauth.store.cards_file import open_cards, verify_cards
 from tapauth.store.codec import (
     ACCEPTED,
     DAY,
@@ -17,7 +17,7 @@ from tapauth.store.codec import (
     is_cache,
     status_of,
 )
-from tapauth.store.writer import Writer, merged
+from tapauth.store.writer import Writer, merged, sources
 
 STEP = const(21)  # records between two steps of a merge: less than half a flash block
 _TAIL_PAGES = const(320)  # deltas appended before a merge takes their space back
@@ -51,7 +51,7 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
             yield
             writer = Writer(file, cards.seed, page, False)
             yield from writer.terms(_slots(cards, cards.run_terms, new_terms))
-            for record in merged(iter(extra), *store.sources()[:2]):
+            for record in merged(iter(extra), *sources(store)[:2]):
                 writer.add(record)
                 if writer.count % STEP == 0:
                     yield
@@ -63,7 +63,7 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
     finally:
         file.close()
     if append:
-        store.reopen()
+        _reopen(store)
         yield
     else:
         yield from merge(store, extra, new_terms, version)
@@ -84,11 +84,11 @@ def merge(store, extra, new_terms, version: int):
         head = (0, 0, terms, 0, 0, 0)
         writer.plate("H", today, store.key_id, seq, version, head)
         yield from writer.terms(_slots(cards, 0, new_terms) if cards else ())
-        records = merged(iter(extra), *(store.sources() if cards else ()))
+        records = merged(iter(extra), *(sources(store) if cards else ()))
         for passed, record in enumerate(records):
             if is_cache(record):
                 if not evicts(record):
-                    writer.add(store.dated(record, today))
+                    writer.add(dated(store, record, today))
             elif status_of(record) != DELETED:
                 writer.add(record)
             if passed % STEP == 0:
@@ -113,9 +113,9 @@ def put_in_place(store):
     good = False
     try:
         yield
-        fresh = Cards(store.fs, new, store.key_id)
+        fresh = open_cards(store.fs, new, store.key_id)
         try:
-            yield from fresh.verify()
+            yield from verify_cards(fresh)
             good = True
         finally:
             fresh.close()
@@ -128,8 +128,23 @@ def put_in_place(store):
     try:
         store.fs.rename(new, store.path)
     finally:
-        store.reopen()
+        _reopen(store)
     yield
+
+
+def _reopen(store) -> None:
+    """Open the cards file as it now is. Raises StoreError, OSError, and says so."""
+    store.close()
+    try:
+        store.cards = cards = open_cards(store.fs, store.path, store.key_id)
+    except (StoreError, OSError) as error:
+        store.say(error)
+        raise
+    if store.journal.seq > cards.seq:
+        return  # the new one did not come into place
+    store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
+    store.note(cards.day)
+    store.journal.reset(cards.seq)
 
 
 def _slots(cards, after: int, new_terms):
@@ -137,6 +152,11 @@ def _slots(cards, after: int, new_terms):
         cards.terms(number)
         yield cards.terms_data(number)
     yield from new_terms
+
+
+def dated(store, record, today: int) -> bytes:
+    """An entry of the cache as it is to be in a cards file with `today` in its head."""
+    return record[:-1] + bytes((today - store.age(record, today) & 0xFF,))
 
 
 def rank(store, record, today: int) -> int:
@@ -163,7 +183,7 @@ def _eviction(store, today: int):
         return lambda record: rank(store, record, today) == _UNUSED
     over += store.capacity // 16
     tally = bytearray(2 * (_UNUSED + 1))
-    for passed, record in enumerate(merged(*store.sources())):
+    for passed, record in enumerate(merged(*sources(store))):
         if is_cache(record):
             at = 2 * rank(store, record, today)
             count = (tally[at] | tally[at + 1] << 8) + 1

@@ -12,8 +12,6 @@ from tapauth.store.codec import (
     STATUSES,
     Busy,
     Damaged,
-    StoreError,
-    day_marked,
     day_of,
     digest,
     expiry_of,
@@ -26,12 +24,8 @@ from tapauth.store.codec import (
     pack_witness,
     status_of,
     terms_of,
-    unpack_settings,
-    unpack_witness,
 )
-from tapauth.store.journal import Journal, read_file, write_file
-
-_HIDE = b"\x0f\0\0\0\0"  # what follows the hash in a record that hides an older one
+from tapauth.store.journal import Journal, write_file
 
 
 def finish(steps):
@@ -45,7 +39,7 @@ def finish(steps):
 
 def unload_writers() -> None:
     """Forget the modules that only large changes need; what is under way lives until its end."""
-    for name in ("load", "merge", "writer"):
+    for name in ("load", "merge", "writer", "opening", "cards_file"):
         unload("tapauth.store." + name)
 
 
@@ -81,103 +75,21 @@ class Shelf:
         self.touched: bytes | None = None  # a cache entry whose day of use is to be renewed
         self.damage = ""
         self.busy = False
-        self._hidden = False  # changes are missing, so nothing older than the rest is certain
+        self.hidden = False  # changes are missing, so nothing older than the rest is certain
         self.version = self.listed = self.cached = 0
-        self._settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
-        self._saved = 0  # how often settings were written, modulo 65536
-        self._witness: tuple | None = None  # what the witness file says
+        self.settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
+        self.saved = 0  # how often settings were written, modulo 65536
+        self.witnessed: tuple | None = None  # what the witness file says
         self.owes_witness = False  # whether a change is to be witnessed before it is acknowledged
-        self._open()
-
-    # Opening
-
-    def _open(self) -> None:
-        try:
-            self.fs.mkdir(self.folder)
-            self.fs.remove(self._witness_path())  # the folder is new: it was that of another one
-        except OSError:
-            pass
-        self.remove_new()
-        self.remove_new("settings.new")  # a journal file's is replaced: that file is missing then
-        try:
-            data = read_file(self.fs, self._witness_path())
-            if data:
-                self._witness = unpack_witness(data)
-                self.journal.reset(self._witness[0])  # a mended store counts on from there
-        except (Damaged, OSError) as error:
-            self.say(error)
-        all_cleared = False
-        try:
-            data = read_file(self.fs, self.folder + "/settings")
-            if data:  # it is empty when the power went while it was made
-                self._saved, self._settings = unpack_settings(data)
-            if self._witness and (self._saved - self._witness[2]) & 0x8000:
-                raise Damaged("settings have gone back")
-        except (Damaged, OSError) as error:
-            self.say(error)
-            all_cleared = True
-            self._saved = self._witness[2] if self._witness else 0
-        try:
-            try:
-                self.cards = Cards(self.fs, self.path, self.key_id)
-            except OSError as error:
-                if error.args[0] != 2:  # ENOENT
-                    raise
-                self._create()
-        except (StoreError, OSError) as error:
-            self.say(error)
-            return
-        assert self.cards is not None
-        self._load_journal(self.cards)
-        if all_cleared:
-            self._settings = (self.cards.seed, self.journal.seq, 0, None)
-        if self._cleared() >= self.journal.seq:
-            self.cached = 0
-        if not self.damage:
-            try:
-                self.witness()
-            except OSError:
-                pass  # flash is full; the next change tries again
-
-    def _create(self) -> None:
-        if self._witness or not self.journal.is_unused():
-            raise Damaged("the cards file is missing")
         # Imported late, as in store.py: a board that only looks cards up needs no more.
-        from tapauth.store.merge import merge
+        from tapauth.store.opening import open_store
 
+        open_store(self)
         unload_writers()
-        finish(merge(self, (), (), 0))
-
-    def _load_journal(self, cards: Cards) -> None:
-        self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
-        damage: Exception | None = None
-        try:
-            newest = self.journal.load(cards.seed, cards.seq)
-            if newest:
-                self.version, (self.listed, self.cached) = newest
-        except (Damaged, OSError) as error:
-            damage = error
-        witness = self._witness
-        seq = self.journal.seq
-        if witness and (seq, self.version) < witness[:2]:
-            seq = witness[0]
-            damage = damage or Damaged("changes have gone back")
-            self.journal.reset(seq)
-        elif damage and not witness:
-            self.journal.reset(seq)  # what cannot be read may be the newest
-        if damage:
-            self._hidden = True
-            self.say(damage)
-        self._note(cards.day)
-        self._note(cards.written)
-        for record, _ in self.journal.in_order():
-            self._note(day_marked(record))
-            if is_cache(record) and cards.written:
-                self._note(day_of(record, cards.written))
 
     # The witness
 
-    def _witness_path(self) -> str:
+    def witness_path(self) -> str:
         return self.folder + ".witness"
 
     def witness(self) -> None:
@@ -190,13 +102,13 @@ class Shelf:
         so it is never newer than an intact store, wherever the power is cut. It may be older: by
         what a cut left unacknowledged, and by changes whose loss takes a permission away.
         """
-        found = (self.journal.seq, self.version, self._saved)
-        if found != self._witness:
-            write_file(self.fs, self._witness_path(), pack_witness(*found))
-            self._witness = found
+        found = (self.journal.seq, self.version, self.saved)
+        if found != self.witnessed:
+            write_file(self.fs, self.witness_path(), pack_witness(*found))
+            self.witnessed = found
         self.owes_witness = False
 
-    def _note(self, day: int) -> None:
+    def note(self, day: int) -> None:
         """This day is on flash."""
         self.noted = max(self.noted, day)
         self.today = max(self.today, day)
@@ -218,42 +130,18 @@ class Shelf:
             self.cards.close()
             self.cards = None
 
-    def reopen(self) -> None:
-        """Open the cards file as it now is. Raises StoreError, OSError, and says so."""
-        self.close()
-        try:
-            self.cards = cards = Cards(self.fs, self.path, self.key_id)
-        except (StoreError, OSError) as error:
-            self.say(error)
-            raise
-        if self.journal.seq > cards.seq:
-            return  # the new one did not come into place
-        self.version, self.listed, self.cached = cards.version, cards.listed, cards.cached
-        self._note(cards.day)
-        self.journal.reset(cards.seq)
-
     def say(self, error: Exception) -> None:
         """Keep the first thing found damaged."""
         self.damage = self.damage or str(error) or "unreadable"
 
-    def mended(self):
-        """A full list is in place: leave no damage. A generator. Raises OSError."""
-        if self.damage:
-            yield from self.journal.mend()
-            self._save(*self._settings)
-            self._hidden = False
-            self.damage = ""
-            yield
-        self.witness()
-
     # Records
 
-    def _cleared(self) -> int:
+    def cleared(self) -> int:
         """Cache entries of changes up to this one do not count."""
         if self.cards and not self.cards.written:
             return self.journal.seq  # see "Days" in codec.py
-        if self.cards and self._settings[0] == self.cards.seed:
-            return self._settings[1]
+        if self.cards and self.settings[0] == self.cards.seed:
+            return self.settings[1]
         return -1
 
     def find(self, name: bytes) -> bytes | None:
@@ -265,7 +153,7 @@ class Shelf:
         if found:
             record, number = found
         else:
-            if self._hidden:
+            if self.hidden:
                 raise Damaged(self.damage)
             record = cards.find_delta(name)
             number = cards.seq
@@ -274,27 +162,9 @@ class Shelf:
                 number = cards.run_seq
             if record is None:
                 return None
-        if status_of(record) == DELETED or is_cache(record) and number <= self._cleared():
+        if status_of(record) == DELETED or is_cache(record) and number <= self.cleared():
             return None
         return record
-
-    def sources(self) -> list:
-        """All records as sorted sources, the newest first.
-
-        Those of a cleared cache are replaced by ones that hide what is older.
-        """
-        cards = self.cards
-        assert cards is not None
-        return [
-            self._live(self.journal.in_order()),
-            self._live((record, cards.seq) for record in cards.delta()),
-            self._live((record, cards.run_seq) for record in cards.run()),
-        ]
-
-    def _live(self, numbered):
-        cleared = self._cleared()
-        for record, number in numbered:
-            yield hiding(record) if number <= cleared and is_cache(record) else record
 
     # Lookup
 
@@ -307,10 +177,6 @@ class Shelf:
         """For how many days an entry of the cache was not used; 0 while no day was known."""
         day = day_of(record, self.cards.written)  # type: ignore
         return 0 if day == NO_DAY else max(today - day, 0)
-
-    def dated(self, record, today: int) -> bytes:
-        """An entry of the cache as it is to be in a cards file with `today` in its head."""
-        return record[:-1] + bytes((today - self.age(record, today) & 0xFF,))
 
     def lookup(self, id_token: dict, now: int | None) -> tuple:
         """What the store knows: (ValidationResult or None, whether that settles the question).
@@ -369,30 +235,10 @@ class Shelf:
 
     def verify(self):
         """Look for damage through the whole store, a page per step. A generator."""
-        cards = self.cards
-        try:
-            if cards and not self.damage:
-                yield from self.journal.check(cards.seed)
-                self._check_small()
-                yield
-            if cards:
-                for _ in cards.verify():
-                    yield
-                    if cards is not self.cards:  # replaced, and checked then
-                        return
-        except (Damaged, OSError) as error:
-            self.say(error)
+        from tapauth.store.opening import verify
 
-    def _check_small(self) -> None:
-        data = read_file(self.fs, self._witness_path())
-        if self._witness and unpack_witness(data or b"") != self._witness:
-            raise Damaged("witness")
-        data = read_file(self.fs, self.folder + "/settings")
-        if (unpack_settings(data) if data else (0, (0, 0, 0, None))) != (
-            self._saved,
-            self._settings,
-        ):
-            raise Damaged("settings")
+        unload_writers()
+        return verify(self)
 
     def status(self) -> dict:
         """What a status message tells: counts, list version, fill in percent, damage or ""."""
@@ -411,46 +257,46 @@ class Shelf:
 
     # Settings, kept over power cuts
 
-    def _save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
+    def save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
         settings = (seed, cleared, timeout, group)
-        saved = (self._saved + 1) & 0xFFFF
+        saved = (self.saved + 1) & 0xFFFF
         data = pack_settings(saved, settings)
         write_file(self.fs, self.folder + "/settings", data)
-        self._settings = settings
-        self._saved = saved
+        self.settings = settings
+        self.saved = saved
         if not self.damage:
             self.witness()
 
     @property
     def master_pass_group_id(self) -> str | None:
         """The group whose cards stop every transaction; "" for none, None if never set here."""
-        return self._settings[3]
+        return self.settings[3]
 
     def set_master_pass_group_id(self, group: str) -> None:
         """Keep the group id, at most 36 characters. Raises ValueError, OSError."""
         if len(group) > 36:
             raise ValueError("a group id has at most 36 characters")
-        seed, cleared, timeout, _ = self._settings
-        self._save(seed, cleared, timeout, group)
+        seed, cleared, timeout, _ = self.settings
+        self.save(seed, cleared, timeout, group)
 
     @property
     def connection_timeout(self) -> int | None:
         """Seconds to plug in after a tap; None if it was never set here."""
-        return self._settings[2] or None
+        return self.settings[2] or None
 
     def set_connection_timeout(self, seconds: int) -> None:
         """Keep the timeout, 10 to 300 seconds. Raises ValueError, OSError."""
         if not 10 <= seconds <= 300:
             raise ValueError("10 to 300 seconds")
-        seed, cleared, _, group = self._settings
-        self._save(seed, cleared, seconds, group)
+        seed, cleared, _, group = self.settings
+        self.save(seed, cleared, seconds, group)
 
     def clear_cache(self) -> None:
         """Forget everything learned; the space comes back with the next merge."""
         if self.busy:
             raise Busy("another change is under way")
         if self.cards:
-            self._save(self.cards.seed, self.journal.seq, *self._settings[2:])
+            self.save(self.cards.seed, self.journal.seq, *self.settings[2:])
             self.cached = 0
 
 
@@ -462,8 +308,3 @@ def _strictness(answer: tuple) -> tuple:
     accepts = result["authorization_status"] == "Accepted"
     evse_ids = result.get("evse_ids")
     return accepts, not settled, len(evse_ids) if evse_ids else 33, result.get("expiry_time", "~")
-
-
-def hiding(record) -> bytes:
-    """The record that hides all older ones of the same hash."""
-    return record[:HASH] + _HIDE

@@ -22,6 +22,7 @@ from tapauth.store.codec import (
     check_listed,
     digest,
     former_name,
+    hiding,
     is_cache,
     is_refused,
     pack_mark,
@@ -31,7 +32,7 @@ from tapauth.store.codec import (
     status_of,
 )
 from tapauth.store.journal import SEGMENTS
-from tapauth.store.shelf import Shelf, finish, hiding, unload_writers
+from tapauth.store.shelf import Shelf, finish, unload_writers
 
 __all__ = ["MAX_UPDATE", "Store", "finish"]
 

@@ -20,6 +20,8 @@ from tapauth.store.codec import (
     RECORD,
     Damaged,
     Full,
+    hiding,
+    is_cache,
     seal,
 )
 
@@ -149,6 +151,40 @@ class Writer:
             below += self._fences[i]
             if at == 2 * (_PER_FENCE_PAGE - 1):
                 self._seal()
+
+
+def sources(store) -> list:
+    """All records of a store as sorted sources, the newest first.
+
+    Those of a cleared cache are replaced by ones that hide what is older.
+    """
+    cards = store.cards
+    cleared = store.cleared()
+    return [
+        _live(_in_order(store.journal), cleared),
+        _live(((record, cards.seq) for record in cards.delta()), cleared),
+        _live(((record, cards.run_seq) for record in cards.run()), cleared),
+    ]
+
+
+def _live(numbered, cleared: int):
+    for record, number in numbered:
+        yield hiding(record) if number <= cleared and is_cache(record) else record
+
+
+def _in_order(journal):
+    """(record, number) of the newest change of each hash, in order of the hashes."""
+    records = journal.records
+
+    def place(i):
+        return bytes(records[i * RECORD : i * RECORD + HASH]) + bytes((255 - i,))
+
+    last = b""
+    for i in sorted(range(len(journal)), key=place):
+        record = bytes(records[i * RECORD : (i + 1) * RECORD])
+        if record[:HASH] != last:
+            last = record[:HASH]
+            yield record, journal.after + 1 + i
 
 
 def merged(*sources):

@@ -1,0 +1,287 @@
+"""Opening a store, and looking whether its flash still holds what it should. Needed at the start,
+and to mend a damaged store; shelf.py forgets it in between.
+"""
+
+import struct
+from binascii import crc32
+
+from tapauth.store.cards_file import open_cards, verify_cards
+from tapauth.store.codec import (
+    COUNTED,
+    RECORD,
+    SEGMENT,
+    SEGMENT_HEAD,
+    SETTINGS,
+    SETTINGS_HEAD,
+    WITNESS,
+    WITNESS_SIZE,
+    Damaged,
+    StoreError,
+    day_marked,
+    day_of,
+    is_cache,
+    pack_segment,
+)
+from tapauth.store.journal import SEGMENTS, write_file
+
+_NO_SETTINGS = (0, (0, 0, 0, None))
+
+
+def _read_file(fs, path: str) -> bytes | None:
+    """All of a small file; None if there is none."""
+    try:
+        file = fs.open(path, "rb")
+    except OSError as error:
+        if error.args[0] == 2:  # ENOENT
+            return None
+        raise
+    try:
+        return file.read()
+    finally:
+        file.close()
+
+
+def _unpack_segment(data: bytes) -> tuple:
+    """(seed, first, version, (list, cache), records). Raises Damaged."""
+    if (
+        len(data) < SEGMENT_HEAD
+        or (len(data) - SEGMENT_HEAD) % RECORD
+        or crc32(data[4:], SEGMENT_HEAD) != struct.unpack_from("<I", data)[0]
+    ):
+        raise Damaged("journal")
+    _, seed, first, version, cards, cache = struct.unpack_from(SEGMENT, data)
+    return seed, first, version, (cards, cache), data[SEGMENT_HEAD:]
+
+
+def _unpack_settings(data: bytes | None) -> tuple:
+    """(saved, settings), as pack_settings has them. Raises Damaged.
+
+    Older firmware did not count: its files are those of the time 0. The file is empty when the
+    power went while it was made.
+    """
+    if not data:
+        return _NO_SETTINGS
+    for head in (COUNTED, SETTINGS_HEAD):
+        if len(data) >= head and crc32(data[4:], head) == struct.unpack_from("<I", data)[0]:
+            _, seed, cleared, timeout = struct.unpack_from(SETTINGS, data)
+            saved = struct.unpack_from("<H", data, 14)[0] if head == COUNTED else 0
+            group = data[head:].decode()
+            return saved, (seed, cleared, timeout, None if not group else group.strip("\0"))
+    raise Damaged("settings")
+
+
+def _unpack_witness(data: bytes) -> tuple:
+    """(seq, version, saved). Raises Damaged."""
+    if (
+        len(data) != WITNESS_SIZE
+        or crc32(data[4:], WITNESS_SIZE) != struct.unpack_from("<I", data)[0]
+    ):
+        raise Damaged("witness")
+    return struct.unpack_from(WITNESS, data)[1:]
+
+
+def open_store(store) -> None:
+    """Fill a new Shelf in with what is on flash. What is wrong there it says in `damage`."""
+    try:
+        store.fs.mkdir(store.folder)
+        store.fs.remove(store.witness_path())  # the folder is new: it was that of another one
+    except OSError:
+        pass
+    store.remove_new()
+    store.remove_new("settings.new")  # a journal file's is replaced: that file is missing then
+    try:
+        data = _read_file(store.fs, store.witness_path())
+        if data:
+            store.witnessed = _unpack_witness(data)
+            store.journal.reset(store.witnessed[0])  # a mended store counts on from there
+    except (Damaged, OSError) as error:
+        store.say(error)
+    all_cleared = False
+    witnessed = store.witnessed
+    try:
+        data = _read_file(store.fs, store.folder + "/settings")
+        store.saved, store.settings = _unpack_settings(data)
+        if witnessed and (store.saved - witnessed[2]) & 0x8000:
+            raise Damaged("settings have gone back")
+    except (Damaged, OSError) as error:
+        store.say(error)
+        all_cleared = True
+        store.saved = witnessed[2] if witnessed else 0
+    try:
+        try:
+            store.cards = open_cards(store.fs, store.path, store.key_id)
+        except OSError as error:
+            if error.args[0] != 2:  # ENOENT
+                raise
+            _create(store)
+    except (StoreError, OSError) as error:
+        store.say(error)
+        return
+    _open_journal(store)
+    if all_cleared:
+        store.settings = (store.cards.seed, store.journal.seq, 0, None)
+    if store.cleared() >= store.journal.seq:
+        store.cached = 0
+    if not store.damage:
+        try:
+            store.witness()
+        except OSError:
+            pass  # flash is full; the next change tries again
+
+
+def _create(store) -> None:
+    if store.witnessed or not _is_unused(store.journal):
+        raise Damaged("the cards file is missing")
+    from tapauth.store.merge import merge
+
+    for _ in merge(store, (), (), 0):
+        pass
+
+
+def _open_journal(store) -> None:
+    cards, journal = store.cards, store.journal
+    store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
+    damage: Exception | None = None
+    try:
+        newest = _load_journal(journal, cards.seed, cards.seq)
+        if newest:
+            store.version, (store.listed, store.cached) = newest
+    except (Damaged, OSError) as error:
+        damage = error
+    witnessed = store.witnessed
+    seq = journal.seq
+    if witnessed and (seq, store.version) < witnessed[:2]:
+        seq = witnessed[0]
+        damage = damage or Damaged("changes have gone back")
+        journal.reset(seq)
+    elif damage and not witnessed:
+        journal.reset(seq)  # what cannot be read may be the newest
+    if damage:
+        store.hidden = True
+        store.say(damage)
+    store.note(cards.day)
+    store.note(cards.written)
+    for at in range(0, len(journal) * RECORD, RECORD):
+        record = bytes(journal.records[at : at + RECORD])
+        store.note(day_marked(record))
+        if is_cache(record) and cards.written:
+            store.note(day_of(record, cards.written))
+
+
+def verify(store):
+    """Shelf.verify."""
+    cards = store.cards
+    try:
+        if cards and not store.damage:
+            yield from _check_journal(store.journal, cards.seed)
+            _check_small(store)
+            yield
+        if cards:
+            for _ in verify_cards(cards):
+                yield
+                if cards is not store.cards:  # replaced, and checked then
+                    return
+    except (Damaged, OSError) as error:
+        store.say(error)
+
+
+def _check_small(store) -> None:
+    data = _read_file(store.fs, store.witness_path())
+    if store.witnessed and _unpack_witness(data or b"") != store.witnessed:
+        raise Damaged("witness")
+    data = _read_file(store.fs, store.folder + "/settings")
+    if _unpack_settings(data) != (store.saved, store.settings):
+        raise Damaged("settings")
+
+
+# The journal's files
+
+
+def _put_empty(journal, slot: int) -> None:
+    """Make segment `slot` one that holds nothing, in one step, so that no file is ever empty.
+
+    Its temporary name is its own: a setting may be kept while a cards file is being written.
+    """
+    path = journal.path(slot)
+    # As no seed is 0, it is of no cards file.
+    write_file(journal.fs, path + ".new", pack_segment(0, 0, 0, (0, 0), b""))
+    journal.fs.rename(path + ".new", path)
+
+
+def _is_unused(journal) -> bool:
+    """Whether no segment was ever written."""
+    for slot in range(SEGMENTS):
+        data = _read_file(journal.fs, journal.path(slot))
+        if data is not None and data[4:8] != bytes(4):
+            return False
+    return True
+
+
+def _load_journal(journal, seed: int, after: int):
+    """Read the changes that follow `after` in the cards file with this seed.
+
+    Returns (version, (list, cache)) as of the newest, or None if there is none. Raises
+    Damaged if one is missing; those after the gap are kept then, as nothing is newer.
+    """
+    journal.reset(after)
+    damaged = False
+    segments = []
+    for slot in range(SEGMENTS):
+        try:
+            data = _read_file(journal.fs, journal.path(slot))
+            if data is None:  # at the first start, or missing: then there is a gap
+                _put_empty(journal, slot)
+                continue
+            segment = _unpack_segment(data)
+            if segment[0] == seed:
+                segments.append((segment[1], slot, segment))
+        except Damaged:
+            damaged = True
+    segments.sort(key=lambda item: item[:2])
+    newest = None
+    for first, slot, (_, _, version, counts, records) in segments:
+        last = first + len(records) // RECORD - 1
+        if last < after or (last == after and records):
+            continue
+        if first != journal.seq + 1:
+            damaged = True
+            journal.reset(first - 1)
+        at = (first - journal.after - 1) * RECORD
+        journal.records[at : at + len(records)] = records
+        journal.slot = slot
+        journal.start = first - 1
+        journal.seq = last
+        journal.used += 1
+        newest = (version, counts)
+    if damaged:
+        raise Damaged("journal")
+    return newest
+
+
+def _check_journal(journal, seed: int):
+    """Raises Damaged if the flash does not hold the changes that are in RAM. A generator;
+    it gives up when a change comes in between."""
+    held, seq, after = 0, journal.seq, journal.after
+    for slot in range(SEGMENTS):
+        data = _read_file(journal.fs, journal.path(slot))
+        found, first, _, _, records = _unpack_segment(data or b"")
+        at = (first - journal.after - 1) * RECORD
+        if found == seed and at >= 0:
+            if journal.records[at : at + len(records)] != records:
+                raise Damaged("journal")
+            held += len(records) // RECORD
+        yield
+        if journal.seq != seq or journal.after != after:
+            return
+    if held != len(journal):
+        raise Damaged("journal")
+
+
+def mend_journal(journal):
+    """Replace the segments that cannot be read, one per step. A generator. Raises OSError."""
+    for slot in range(SEGMENTS):
+        try:
+            _unpack_segment(_read_file(journal.fs, journal.path(slot)) or b"")
+        except (Damaged, OSError):
+            _put_empty(journal, slot)
+        yield
