@@ -166,7 +166,7 @@ class Vault:
     async def run(self, beat) -> None:
         """Look through the store once, then write what is to be written, for ever."""
         if self.store:
-            await self._do(self.store.verify(), beat)
+            await self._do(beat, self.store.verify)
         quiet = 0
         while True:
             beat()
@@ -174,12 +174,11 @@ class Vault:
             store = self.store
             if self._jobs and store and not store.busy:  # with a list, which can take minutes
                 _, id_token, result = self._jobs.pop(0)
-                steps = store.learn(id_token, result, self._wallclock.unix())
-                if not await self._do(steps, beat):
+                if not await self._do(beat, store.learn, id_token, result, self._wallclock.unix()):
                     self.skipped += 1
                 quiet = 0
             elif quiet >= _TIDY and store:
-                await self._do(store.tidy(self._wallclock.unix()), beat)
+                await self._do(beat, store.tidy, self._wallclock.unix())
                 quiet = 0
             await sleep_ms(_TICK_MS)
             quiet += 1
@@ -191,7 +190,10 @@ class Vault:
             await sleep_ms(0)  # apart from what else has been written
             self._save_one()
 
-    async def _do(self, steps, beat) -> bool:
+    async def _do(self, beat, work, *arguments) -> bool:
+        # The steps are made here: a frame that lives on would keep them, and with them the
+        # modules that were loaded for them.
+        steps = work(*arguments)
         done = False
         try:
             for _ in steps:
