@@ -13,7 +13,7 @@ from tools.paths import FIRMWARE, LIBS, micropython
 INTERRUPTED = """
 import sys
 sys.modules["board"] = type("Board", (), {})()
-from tapauth import app, config
+from tapauth import app, config, start
 class App:
     closed = 0
     def start(self):
@@ -23,7 +23,7 @@ class App:
         if App.closed < 3:
             raise KeyboardInterrupt
 config.load = lambda: config.parse('{"board_id": "b", "mqtt": {"host": "h"}}')
-app.make = lambda *_: App()
+start.make = lambda *_: App()
 try:
     app.main()
 except KeyboardInterrupt:

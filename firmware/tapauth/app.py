@@ -5,21 +5,18 @@ App has what every board needs; the two roles (tapauth.roles) add theirs.
 """
 
 import asyncio
-import os
 
 import tapauth_slot
 
-from tapauth import __version__
-from tapauth.compat import Clock, const, sleep_ms, unix_time, unload
+from tapauth.compat import const, sleep_ms, unload
 from tapauth.console import Console
 from tapauth.core import taps
-from tapauth.errors import COMMUNICATION_FAULT, VENDOR_ERROR, VENDOR_WARNING, Errors
+from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
 from tapauth.feedback import ACCEPTED, FAULT, OFFLINE, READING, REFUSED, Feedback
 from tapauth.feedback import run as run_feedback
 from tapauth.health import Health
 from tapauth.json_in import load
 from tapauth.link.mqtt import Link
-from tapauth.log import LEVELS, Log
 from tapauth.network import Network
 from tapauth.reader import scanner, service
 from tapauth.supervisor import Backoff, Supervisor
@@ -63,11 +60,11 @@ class App:
         self.apis: list = []
         self.refused = 0
         self.retained = 0
-        self._time_topic = base + "/time"
+        self.time_topic = base + "/time"
         self.trial = trial
         self.tail = tail
         self.local = _none_yet()
-        self._rpc = _none_yet()
+        self.rpc = _none_yet()
         self.console = Console(self._console_status, log)
         self._restarts = 0
         self.reader_stall = service.Stall()
@@ -99,25 +96,9 @@ class App:
 
     def start(self) -> None:
         """Subscribe, and hand the tasks to the supervisor."""
-        if self.settings["rpc"]["address"]:
-            self._serve_rpc()
-        for api in self.apis:
-            for name in api.subscriptions:
-                self.link.subscribe(name)
-        self._start_clock(self.settings["clock"])
-        add = self.supervisor.add
-        add("network", self.network.run, 30_000)
-        add("reader", self._scan)
-        add("mqtt", self.link.run, 15_000)
-        add("apis", self._tick)
-        add("cards", self.vault.run)
-        add("health", self.health.run)
-        add("feedback", self._show_feedback)
-        add("console", self.console.run)
-        if self.trial:
-            add("trial", self._watch_trial)
-        if tapauth_slot.on_trial():
-            add("update", self._try_firmware)
+        from tapauth import start
+
+        start.add_tasks(self)
 
     def close(self) -> None:
         """However the firmware ends: nothing charges any more that only it would stop."""
@@ -164,7 +145,8 @@ class App:
 
     # A new firmware on trial.
 
-    async def _try_firmware(self, beat) -> None:
+    async def try_firmware(self, beat) -> None:
+        """The task of a firmware on trial."""
         from tapauth import update
 
         trial = update.Trial(
@@ -187,7 +169,8 @@ class App:
 
     # The reader.
 
-    async def _scan(self, beat) -> None:
+    async def scan(self, beat) -> None:
+        """The task of the reader."""
         await service.run(self.scanner, self.clock, beat, self.reader_stall)
 
     def _card(self, event: str, value, now: int) -> None:
@@ -215,14 +198,15 @@ class App:
         if status == "UsedToStart":
             self.taps.started(token["id_token"]["value"], now)
 
-    async def _show_feedback(self, beat) -> None:
+    async def show_feedback(self, beat) -> None:
+        """The task of the lamps."""
         await run_feedback(self.feedback, self.clock, beat)
 
     # The link.
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         try:
-            if topic == self._time_topic:
+            if topic == self.time_topic:
                 self._take_time(payload, retained)
             elif retained:
                 # Whoever said it did not say it now: a broker repeats it at each connect.
@@ -243,7 +227,8 @@ class App:
         for api in self.apis:
             api.link_up()
 
-    async def _tick(self, beat) -> None:
+    async def tick(self, beat) -> None:
+        """The task of the APIs and of what comes due."""
         while True:
             beat()
             now = self.clock.now()
@@ -257,53 +242,14 @@ class App:
                 api.tick(now)
             await sleep_ms(_TICK_MS)
 
-    def _serve_rpc(self) -> None:
-        """The cloud auth service; it is not loaded when it is not configured."""
-        from tapauth.rpc.mqtt import MqttRpc
-        from tapauth.rpc.setup import Flash, open_service
-
-        settings = self.settings["rpc"]
-        try:
-            rpc = open_service(settings, Flash(), self.clock, unix_time, os.urandom, self.log)
-        except (ValueError, OSError) as error:
-            text = "the auth service is not started: " + str(error)
-            self.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)
-        else:
-            self._rpc = rpc
-            if rpc.problem:
-                self.errors.set(True, VENDOR_ERROR, "Auth service data lost", "rpc", rpc.problem)
-            self.apis.append(MqttRpc(rpc, self.link, self.settings["base_topic"]))
-        del open_service, Flash
-        unload("tapauth.rpc.setup")
-
-    def serve_locally(self, commands) -> None:
-        """The console page and its commands, where they are configured; see tapauth.local."""
-        if not self.settings["server"]["enabled"]:
-            return
-        from tapauth.local import Local
-
-        self.local = Local(self, commands, self._rpc)
-        self.console.obey = self.local.door.obey
-        self.errors.on_change = self.local.errors_changed
-        self.supervisor.add("local server", self.local.door.run, 15_000)
-
-    async def _watch_trial(self, beat) -> None:
+    async def watch_trial(self, beat) -> None:
+        """The task of a configuration on trial."""
         await self.trial.watch(board.reset, self.busy, beat)
 
     # The time of day.
 
-    def _start_clock(self, settings: dict) -> None:
-        source = settings["source"]
-        if source == "system":
-            self.wallclock.set(unix_time())
-        if source != "none" and self.wallclock.unix() is None:
-            self._clock_unset(True)
-        if source == "mqtt":
-            self.link.subscribe(self._time_topic)
-        elif source == "ntp":
-            self.supervisor.add("clock", self._keep_time)
-
-    async def _keep_time(self, beat) -> None:
+    async def keep_time(self, beat) -> None:
+        """The task that asks NTP."""
         from tapauth import ntp
 
         await ntp.keep_time(self.settings["clock"]["ntp_host"], self.wallclock, self.log, beat)
@@ -344,78 +290,26 @@ class App:
         except OSError as error:
             self.log.error("clock", "the day could not be kept ({})", error)
 
-    def _clock_unset(self, active: bool) -> None:
-        text = "the time of day is not known: cards with an expiry are refused"
-        self.errors.set(active, VENDOR_WARNING, "Clock not set", "clock", text)
-
     def _time_known(self, unix_seconds: int, now: int) -> None:
-        self._clock_unset(False)
+        self.errors.set(False, VENDOR_WARNING, "Clock not set", "clock", "")
         self._time_set = now
         self.errors.set(False, VENDOR_WARNING, "Time refused", "clock", "")
         board.set_clock(unix_seconds)
         self.time_known(unix_seconds, now)
 
 
-def make(settings: dict, clock, log, trial=None, tail=None) -> App:
-    """The board in its role; the other role's code is not loaded."""
-    if settings["role"] == "standalone":
-        from tapauth.roles.standalone import Standalone
-
-        return Standalone(settings, clock, log, trial, tail)
-    from tapauth.roles.attached import AttachedBoard
-
-    return AttachedBoard(settings, clock, log, trial, tail)
-
-
-def _begin_trial(log):
-    """A configuration that nobody confirmed goes before it is read; see tapauth.trial."""
-    from tapauth.trial import Trial
-
-    trial = Trial()
-    try:
-        state = trial.begin()
-        if state:
-            log.warning("config", "new configuration: {}", state)
-    except OSError as error:
-        log.error("config", "the trial of a configuration failed ({})", error)
-    return trial
-
-
 def main() -> None:
     """Start the firmware; returns only when its configuration is refused."""
-    clock = Clock()
-    log = Log(clock, os.urandom(16))
-    trial = _begin_trial(log)
-    # Needed once, and its tables are large.
-    from tapauth import config
+    from tapauth import start
 
-    try:
-        settings = config.load()
-    except config.ConfigError as error:
-        log.error("config", "{}", str(error))
-        log.error("config", "nothing is started: mend /config.json and restart")
+    begun = start.begin()
+    if not begun:
         return
-    if settings["evse_io"] == "lines" and not board.evse_lines(
-        len(settings["evses"]), settings["lines"]
-    ):
-        log.error("config", "evses: this board has no lines for so many; nothing is started")
-        return
-    tail = None
-    if settings["server"]["enabled"]:
-        from tapauth.server.tail import Tail
-
-        tail = Tail()
-        log.write_to(tail)
-    if not trial.on:
-        unload("tapauth.trial")
-        trial = None
-    unload("tapauth.config")
-    del config
-    log.level = LEVELS.index(settings["log_level"])
-    log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
-    app = make(settings, clock, log, trial, tail)
+    app = start.make(*begun)
     try:
         app.start()
+        unload("tapauth.start")
+        del start
         asyncio.run(app.supervisor.run())
     finally:
         while True:

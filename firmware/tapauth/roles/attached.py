@@ -21,8 +21,10 @@ class AttachedBoard(App):
         self.apis = [self._everest]
 
     def start(self) -> None:
+        from tapauth import start
+
         super().start()
-        self.serve_locally(self)
+        start.serve_locally(self, self)
 
     # What the local interface may ask; EVSEs and authorizations are EVerest's here.
 

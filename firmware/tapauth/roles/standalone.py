@@ -56,11 +56,13 @@ class Standalone(App):
         return self._lines
 
     def start(self) -> None:
+        from tapauth import start
+
         super().start()
         if self._lines:
             self.supervisor.add("evse lines", self._lines.run, 1000)
         self.supervisor.add("auth timers", self.station.timers)
-        self.serve_locally(self.station)
+        start.serve_locally(self, self.station)
 
     def close(self) -> None:
         if self._lines:

@@ -1,0 +1,139 @@
+"""What the firmware does once, before its tasks run; app.py forgets this afterwards."""
+
+import os
+
+import tapauth_slot
+
+from tapauth import __version__
+from tapauth.compat import Clock, unix_time, unload
+from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
+from tapauth.log import LEVELS, Log
+
+import board
+
+
+def _begin_trial(log):
+    """A configuration that nobody confirmed goes before it is read; see tapauth.trial."""
+    from tapauth.trial import Trial
+
+    trial = Trial()
+    try:
+        state = trial.begin()
+        if state:
+            log.warning("config", "new configuration: {}", state)
+    except OSError as error:
+        log.error("config", "the trial of a configuration failed ({})", error)
+    return trial
+
+
+def begin() -> tuple | None:
+    """(settings, clock, log, trial or None, tail or None) for an App; None when the
+    configuration is refused, and the log says why.
+    """
+    clock = Clock()
+    log = Log(clock, os.urandom(16))
+    trial = _begin_trial(log)
+    # Needed once, and its tables are large.
+    from tapauth import config
+
+    unload("tapauth.config")
+    try:
+        settings = config.load()
+    except config.ConfigError as error:
+        log.error("config", "{}", str(error))
+        log.error("config", "nothing is started: mend /config.json and restart")
+        return None
+    if settings["evse_io"] == "lines" and not board.evse_lines(
+        len(settings["evses"]), settings["lines"]
+    ):
+        log.error("config", "evses: this board has no lines for so many; nothing is started")
+        return None
+    tail = None
+    if settings["server"]["enabled"]:
+        from tapauth.server.tail import Tail
+
+        tail = Tail()
+        log.write_to(tail)
+    if not trial.on:
+        unload("tapauth.trial")
+        trial = None
+    log.level = LEVELS.index(settings["log_level"])
+    log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
+    return settings, clock, log, trial, tail
+
+
+def make(settings: dict, clock, log, trial=None, tail=None):
+    """The board in its role, an App; the other role's code is not loaded."""
+    if settings["role"] == "standalone":
+        from tapauth.roles.standalone import Standalone
+
+        return Standalone(settings, clock, log, trial, tail)
+    from tapauth.roles.attached import AttachedBoard
+
+    return AttachedBoard(settings, clock, log, trial, tail)
+
+
+def add_tasks(app) -> None:
+    """Subscribe, and hand the tasks that every board has to the supervisor."""
+    if app.settings["rpc"]["address"]:
+        _serve_rpc(app)
+    for api in app.apis:
+        for name in api.subscriptions:
+            app.link.subscribe(name)
+    _start_clock(app, app.settings["clock"]["source"])
+    add = app.supervisor.add
+    add("network", app.network.run, 30_000)
+    add("reader", app.scan)
+    add("mqtt", app.link.run, 15_000)
+    add("apis", app.tick)
+    add("cards", app.vault.run)
+    add("health", app.health.run)
+    add("feedback", app.show_feedback)
+    add("console", app.console.run)
+    if app.trial:
+        add("trial", app.watch_trial)
+    if tapauth_slot.on_trial():
+        add("update", app.try_firmware)
+
+
+def _serve_rpc(app) -> None:
+    """The cloud auth service; it is not loaded when it is not configured."""
+    from tapauth.rpc.mqtt import MqttRpc
+    from tapauth.rpc.setup import Flash, open_service
+
+    unload("tapauth.rpc.setup")
+    settings = app.settings
+    try:
+        rpc = open_service(settings["rpc"], Flash(), app.clock, unix_time, os.urandom, app.log)
+    except (ValueError, OSError) as error:
+        text = "the auth service is not started: " + str(error)
+        app.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)
+    else:
+        app.rpc = rpc
+        if rpc.problem:
+            app.errors.set(True, VENDOR_ERROR, "Auth service data lost", "rpc", rpc.problem)
+        app.apis.append(MqttRpc(rpc, app.link, settings["base_topic"]))
+
+
+def _start_clock(app, source: str) -> None:
+    if source == "system":
+        app.wallclock.set(unix_time())
+    if source != "none" and app.wallclock.unix() is None:
+        text = "the time of day is not known: cards with an expiry are refused"
+        app.errors.set(True, VENDOR_WARNING, "Clock not set", "clock", text)
+    if source == "mqtt":
+        app.link.subscribe(app.time_topic)
+    elif source == "ntp":
+        app.supervisor.add("clock", app.keep_time)
+
+
+def serve_locally(app, commands) -> None:
+    """The console page and its commands, where they are configured; see tapauth.local."""
+    if not app.settings["server"]["enabled"]:
+        return
+    from tapauth.local import Local
+
+    app.local = Local(app, commands, app.rpc)
+    app.console.obey = app.local.door.obey
+    app.errors.on_change = app.local.errors_changed
+    app.supervisor.add("local server", app.local.door.run, 15_000)
