@@ -1,14 +1,14 @@
-"""The composition root: makes every part, joins them, and starts the tasks. Nothing else knows
-more than its own room.
+"""The composition root: joins the parts and runs them. Nothing else knows more than its own room.
 
-App has what every board needs; the two roles (tapauth.roles) add theirs.
+App has what every board needs; the two roles (tapauth.roles) add theirs. What makes the parts is
+in start.py, which is forgotten once they run.
 """
 
 import asyncio
 
 import tapauth_slot
 
-from tapauth.compat import const, sleep_ms, unload
+from tapauth.compat import Clock, const, sleep_ms, unload
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -17,11 +17,12 @@ from tapauth.feedback import run as run_feedback
 from tapauth.health import Health
 from tapauth.json_in import load
 from tapauth.link.mqtt import Link
+from tapauth.log import Log
 from tapauth.network import Network
 from tapauth.reader import scanner, service
-from tapauth.supervisor import Backoff, Supervisor
+from tapauth.supervisor import Supervisor
 from tapauth.vault import Vault
-from tapauth.wallclock import WallClock, load_day, save_day
+from tapauth.wallclock import WallClock, save_day
 
 import board
 
@@ -40,7 +41,7 @@ _SHOWN = {
 }
 
 
-def _none_yet():
+def none_yet():
     """None, where something of a module that is loaded late comes in."""
     return
 
@@ -52,47 +53,38 @@ class App:
     `provide_token(token)`: what becomes of a token of the reader; `time_known(unix, now)`.
     """
 
-    def __init__(self, settings: dict, clock, log, trial=None, tail=None):
-        base = settings["base_topic"]
-        self.settings = settings
-        self.clock = clock
-        self.log = log
+    settings: dict
+    clock: Clock
+    log: Log
+    trial = none_yet()  # a configuration on trial, or None
+    tail = none_yet()  # the newest lines of the log, where somebody may ask for them
+    console: Console
+    feedback: Feedback
+    supervisor: Supervisor
+    network: Network
+    link: Link
+    errors: Errors
+    wallclock: WallClock
+    vault: Vault
+    health: Health
+    scanner: scanner.Scanner
+    taps: taps.Taps
+    reader_stall: service.Stall
+    time_topic: str
+
+    def __init__(self):
+        # start.py makes the parts.
         self.apis: list = []
         self.refused = 0
         self.retained = 0
-        self.time_topic = base + "/time"
-        self.trial = trial
-        self.tail = tail
-        self.local = _none_yet()
-        self.rpc = _none_yet()
-        self.console = Console(self._console_status, log)
+        self.local = none_yet()
+        self.rpc = none_yet()
         self._restarts = 0
-        self.reader_stall = service.Stall()
-        self.feedback = Feedback(board.lamp)
-        self.feedback.condition(OFFLINE, True, clock.now())
-        self.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
-        self.network = Network(board, settings["network"], log, Backoff())
-        status = base + "/status"
-        self.link = Link(settings["mqtt"], clock, log, self._message, self._link_up, status)
-        self.errors = Errors(base + "/errors", log, self.link)
         self._day_due = self._refusal_due = self._time_set = 0
-        self.wallclock = WallClock(clock, self._time_known, self._time_refused, load_day())
-        self.vault = Vault(
-            settings["cards"],
-            settings["auth"]["accept_expiry_without_clock"],
-            self.wallclock,
-            self.errors,
-            log,
-        )
-        self.health = Health(
-            base + "/health",
-            settings["health_interval_s"],
-            clock,
-            self.supervisor,
-            self.link,
-            self.counters,
-        )
-        self.scanner, self.taps = service.open_reader(board, settings["reader"], self._card)
+
+    def join(self) -> None:
+        """Make the role's own parts, when the common ones are there."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Subscribe, and hand the tasks to the supervisor."""
@@ -118,7 +110,8 @@ class App:
     def time_known(self, unix_seconds: int, now: int) -> None:
         """The time of day was set."""
 
-    def _console_status(self) -> dict:
+    def console_status(self) -> dict:
+        """What `status` on the serial console tells."""
         from tapauth import board_status
 
         unload("tapauth.board_status")  # what is under way lives as long as it runs
@@ -173,7 +166,8 @@ class App:
         """The task of the reader."""
         await service.run(self.scanner, self.clock, beat, self.reader_stall)
 
-    def _card(self, event: str, value, now: int) -> None:
+    def card(self, event: str, value, now: int) -> None:
+        """The reader has something: see reader/scanner.py."""
         if event == taps.TOKEN:
             self.feedback.show(READING, now)
             if not (self.local and self.local.tap(value)):
@@ -204,7 +198,8 @@ class App:
 
     # The link.
 
-    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
+    def message(self, topic: str, payload: bytes, retained: bool) -> None:
+        """The link has a message."""
         try:
             if topic == self.time_topic:
                 self._take_time(payload, retained)
@@ -221,7 +216,8 @@ class App:
             self.log.error("app", "a message could not be handled: {}", error)
             self.log.trace(error)
 
-    def _link_up(self) -> None:
+    def link_up(self) -> None:
+        """The link is there, again or for the first time."""
         self.errors.publish()
         self.health.publish()
         for api in self.apis:
@@ -266,7 +262,7 @@ class App:
             if self.wallclock.refused == before:
                 self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
 
-    def _time_refused(self) -> None:
+    def time_refused(self) -> None:
         """A time of day cannot be right. As whoever sends it may do so often, this is told now
         and then, and an error only while no other source sets the clock.
         """
@@ -290,7 +286,8 @@ class App:
         except OSError as error:
             self.log.error("clock", "the day could not be kept ({})", error)
 
-    def _time_known(self, unix_seconds: int, now: int) -> None:
+    def clock_set(self, unix_seconds: int, now: int) -> None:
+        """The time of day was set."""
         self.errors.set(False, VENDOR_WARNING, "Clock not set", "clock", "")
         self._time_set = now
         self.errors.set(False, VENDOR_WARNING, "Time refused", "clock", "")

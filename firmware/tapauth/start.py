@@ -5,9 +5,19 @@ import os
 import tapauth_slot
 
 from tapauth import __version__
+from tapauth.app import App
 from tapauth.compat import Clock, unix_time, unload
-from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
+from tapauth.console import Console
+from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING, Errors
+from tapauth.feedback import OFFLINE, Feedback
+from tapauth.health import Health
+from tapauth.link.mqtt import Link
 from tapauth.log import LEVELS, Log
+from tapauth.network import Network
+from tapauth.reader import service
+from tapauth.supervisor import Backoff, Supervisor
+from tapauth.vault import Vault
+from tapauth.wallclock import WallClock, load_day
 
 import board
 
@@ -63,14 +73,56 @@ def begin() -> tuple | None:
 
 
 def make(settings: dict, clock, log, trial=None, tail=None):
-    """The board in its role, an App; the other role's code is not loaded."""
+    """The board in its role, an App with all its parts; the other role's code is not loaded."""
+    app: App
     if settings["role"] == "standalone":
         from tapauth.roles.standalone import Standalone
 
-        return Standalone(settings, clock, log, trial, tail)
-    from tapauth.roles.attached import AttachedBoard
+        app = Standalone()
+    else:
+        from tapauth.roles.attached import AttachedBoard
 
-    return AttachedBoard(settings, clock, log, trial, tail)
+        app = AttachedBoard()
+    _make_parts(app, settings, clock, log)
+    app.trial = trial
+    app.tail = tail
+    app.join()
+    return app
+
+
+def _make_parts(app: App, settings: dict, clock, log) -> None:
+    base = settings["base_topic"]
+    app.settings = settings
+    app.clock = clock
+    app.log = log
+    app.time_topic = base + "/time"
+    app.console = Console(app.console_status, log)
+    app.reader_stall = service.Stall()
+    app.feedback = Feedback(board.lamp)
+    app.feedback.condition(OFFLINE, True, clock.now())
+    app.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
+    app.network = Network(board, settings["network"], log, Backoff())
+    app.link = link = Link(
+        settings["mqtt"], clock, log, app.message, app.link_up, base + "/status"
+    )
+    app.errors = Errors(base + "/errors", log, link)
+    app.wallclock = WallClock(clock, app.clock_set, app.time_refused, load_day())
+    app.vault = Vault(
+        settings["cards"],
+        settings["auth"]["accept_expiry_without_clock"],
+        app.wallclock,
+        app.errors,
+        log,
+    )
+    app.health = Health(
+        base + "/health",
+        settings["health_interval_s"],
+        clock,
+        app.supervisor,
+        link,
+        app.counters,
+    )
+    app.scanner, app.taps = service.open_reader(board, settings["reader"], app.card)
 
 
 def add_tasks(app) -> None:

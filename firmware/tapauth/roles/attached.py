@@ -7,14 +7,13 @@ from tapauth.app import App
 class AttachedBoard(App):
     """Reader and cards at the other end of EVerest's APIs."""
 
-    def __init__(self, settings: dict, clock, log, trial=None, tail=None):
-        super().__init__(settings, clock, log, trial, tail)
+    def join(self) -> None:
         self._everest = Attached(
-            settings["everest"],
-            clock,
+            self.settings["everest"],
+            self.clock,
             self.link,
             self.errors,
-            log,
+            self.log,
             self.vault.validate,
             self._show,
         )
