@@ -1,15 +1,6 @@
 """Settings of the authorization core."""
 
-from tapauth.core.tokens import check_master_pass_group_id
-
 ALGORITHMS = ("FindFirst", "PlugEvents", "PlugEventsLIFO")
-_SWITCHES = (
-    "prioritize_authorization_over_stopping_transaction",
-    "ignore_connector_faults",
-    "plug_in_timeout_enabled",
-    "stop_transaction_on_reswipe",
-    "accept_expiry_without_clock",
-)
 
 
 class AuthSettings:
@@ -48,18 +39,7 @@ class AuthSettings:
 
     def check(self) -> None:
         """Raises ValueError naming the first setting of a value that cannot be."""
-        if self.selection_algorithm not in ALGORITHMS:
-            raise ValueError("selection_algorithm: must be one of " + ", ".join(ALGORITHMS))
-        if check_master_pass_group_id(self.master_pass_group_id):
-            raise ValueError("master_pass_group_id: at most 36 printable ASCII characters")
-        for key, low, high in (
-            ("connection_timeout", 1, 300),
-            ("max_tokens_in_process", 1, 32),
-            ("validator_timeout_ms", 100, 300_000),
-        ):
-            value = getattr(self, key)
-            if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"{key}: must be an integer of {low}..{high}")
-        for key in _SWITCHES:
-            if type(getattr(self, key)) is not bool:
-                raise ValueError(key + ": must be true or false")
+        # Imported when needed: once, at the start.
+        from tapauth.core.settings_check import check
+
+        check(self)

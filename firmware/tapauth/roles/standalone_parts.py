@@ -3,6 +3,7 @@
 from tapauth.api.consumer import AuthConsumer
 from tapauth.api.discovery import Discovery
 from tapauth.api.provider import AuthTokenProvider
+from tapauth.compat import unload
 from tapauth.core.auth import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.station import Station
@@ -20,6 +21,7 @@ def join(app) -> None:
     # The API's own timeout comes first; this one is for a request that was lost inside.
     auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
     core = Authorizer(auth, settings["evses"], 2 if remote else 1)
+    unload("tapauth.core.settings_check")
     app.station = station = Station(core, clock, log)
     # EVSEs on MQTT may be authorized from before this start; the board's own lines are off.
     core.unreached = settings["evse_io"] == "mqtt"
