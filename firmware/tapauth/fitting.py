@@ -2,28 +2,12 @@
 
 import json
 
-from tapauth.compat import const
+from tapauth.compat import const, unload
 
-_LONG_CERTIFICATE = const(512)
-_ENOUGH = const(1024)
-
-
-def _only(value: dict, names: tuple) -> dict:
-    return {name: value[name] for name in names if name in value}
+LONG_CERTIFICATE = const(512)
 
 
-def _bare(token: dict) -> dict:
-    """A ProvidedIdToken with what an EVSE or a client must know of it."""
-    bare = _only(token, ("authorization_type", "request_id", "prevalidated"))
-    for name in ("id_token", "parent_id_token"):
-        if name in token:
-            bare[name] = _only(token[name], ("value", "type"))
-    if "connectors" in token:
-        bare["connectors"] = token["connectors"][:8]
-    return bare
-
-
-def _dumped(message: dict, most: int) -> bytes:
+def dumped(message: dict, most: int) -> bytes:
     """The JSON, or b"" where that is more than `most` bytes or than the heap has room for."""
     try:
         data = json.dumps(message).encode()
@@ -37,29 +21,20 @@ def fitting(message: dict, key: str, most: int) -> bytes:
 
     Better a message without its largest members than none: a long certificate is left out, in
     more than 1 KB the hash data of certificates too, and in more than `most` bytes all that is
-    not needed to act on it. The message itself is not changed.
+    not needed to act on it. The message itself is not changed. Raises MemoryError.
     """
     token = message.get(key)
     if token is None:
         return json.dumps(message).encode()
-    message = dict(message)
-    if len(token.get("certificate", "")) > _LONG_CERTIFICATE:
-        message[key] = token = dict(token)
-        del token["certificate"]
-    if "iso15118CertificateHashData" in token:
-        data = _dumped(message, min(_ENOUGH, most))
+    if (
+        "iso15118CertificateHashData" not in token
+        and len(token.get("certificate", "")) <= LONG_CERTIFICATE
+    ):
+        data = dumped(message, most)
         if data:
             return data
-        message[key] = token = dict(token)
-        del token["iso15118CertificateHashData"]
-    data = _dumped(message, most)
-    if data:
-        return data
-    message[key] = _bare(token)
-    if "messages" in message:
-        message["messages"] = []
-    if "result" in message:
-        result = _only(message["result"], ("authorization_status", "expiry_time"))
-        result["tariff_messages"] = []
-        message["result"] = result
-    return json.dumps(message).encode()
+    # Imported when needed: a card's messages fit.
+    from tapauth import cutting
+
+    unload("tapauth.cutting")
+    return cutting.cut(message, key, most)

@@ -1,11 +1,13 @@
 """Commands to EVSEs over a broker that is away, slow or mute: what is taken back stays so."""
 
 import json
+import sys
 
 from auth_fixture import result, token
 from recording_link import EVEREST, RecordingLink, quiet_log
 from scripted_broker import id_of, payload_of, play
 
+import tapauth
 from tapauth.api.consumer import AuthConsumer
 from tapauth.core.auth import Authorizer
 from tapauth.core.effects import LASTING, REFUSAL, STOP
@@ -231,6 +233,23 @@ HASH = {
     "serialNumber": "c" * 40,
     "responderURL": "d" * 512,
 }
+
+
+class NoMemory:
+    """A module that there is no memory for."""
+
+    @staticmethod
+    def cut(*_):
+        raise MemoryError
+
+
+def test_a_charge_is_stopped_when_there_is_no_memory_to_say_whose_card_stops_it():
+    link = RecordingLink()
+    evses = MqttEvses("b", quiet_log(MovedClock()), link, None, None)
+    stop = {"command": "stop_transaction", "reason": "Local"}
+    sys.modules["tapauth.cutting"] = tapauth.cutting = NoMemory
+    evses.command(1, dict(stop, id_tag=token("card", certificate="x" * 2000)))
+    assert link.sent[-1][1] == stop, "the stop goes out, without its card"
 
 
 def test_a_driver_with_a_long_certificate_loses_no_status_and_no_command():

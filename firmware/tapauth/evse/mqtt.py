@@ -8,6 +8,8 @@ said to them may wait long in the outbox: the station is told when they are reac
 commands wait.
 """
 
+import json
+
 from tapauth.core.effects import (
     AUTHORIZE_RESPONSE,
     LASTING,
@@ -90,7 +92,11 @@ class MqttEvses:
             self._link.enqueue(topic, _WITHDRAW, WITHDRAWAL)
         elif kind == STOP_TRANSACTION:
             # Stops are kept without regard to room, so they are short.
-            self._link.enqueue(topic, fitting(command, "id_tag", 512), STOP)
+            try:
+                data = fitting(command, "id_tag", 512)
+            except MemoryError:  # that it stops matters more than whose card stops it
+                data = json.dumps({"command": kind, "reason": command["reason"]}).encode()
+            self._link.enqueue(topic, data, STOP)
         elif kind == AUTHORIZE_RESPONSE:
             data = fitting(command, "token", self._link.fitting)
             if command["result"]["authorization_status"] == "Accepted":
