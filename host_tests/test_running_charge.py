@@ -138,6 +138,7 @@ def test_now_ends_the_charge_because_somebody_said_so(site):
     with pytest.raises(BoardError, match="nothing to go back to"):
         roll_back(site.port, site.say, now=True)
     site.board.wait_for("boot: interrupted")
+    site.board.wait_for("I app: TapAuth")  # it was restarted
     assert site.board.starts == starts + 1 and not site.said
 
 

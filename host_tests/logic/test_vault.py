@@ -64,6 +64,7 @@ def new_vault(name):
     vault_module.FOLDER = store.folder
     from tapauth import sitekey  # anew each time: the vault forgets it
 
+    own = sitekey.KEY, sitekey.COPY
     sitekey.KEY, sitekey.COPY = store.folder + ".key", store.folder + ".key2"
     for path, data in sitekey.key_copies(KEY):
         with open(path, "wb") as file:
@@ -71,6 +72,8 @@ def new_vault(name):
     parts = Parts()
     vault_module.files = Flash()
     vault = Vault(SETTINGS, False, parts, parts, parts)
+    # The tools have the module too, when they run in this process.
+    sitekey.KEY, sitekey.COPY = own
     return vault, parts
 
 
