@@ -8,21 +8,27 @@ from tapauth.compat import const, sleep_ms
 from tapauth.core import effects
 from tapauth.core.evse import STATES
 
-_LONGEST_SLEEP_MS = const(200)
+_LONGEST_SLEEP_MS = const(100)
+
+# What an EVSE is owed.
+_WITHDRAWAL = const(1)
+_STOP = const(2)
 
 
 class Station:
     """`core` is an Authorizer.
 
     The edges come with connect(): `on_status(token, status, messages)` publishes,
-    `on_command(evse_id, command)` reaches an EVSE, `on_save(key, value)` keeps a setting, and
-    `validators` are functions of (request_id, token) that lead to answer(), now or later.
+    `on_command(evse_id, command)` reaches an EVSE or raises MemoryError,
+    `on_save(key, value)` keeps a setting, and `validators` are functions of (request_id, token)
+    that lead to answer(), now or later.
     """
 
     def __init__(self, core, clock, log):
         self._core = core
         self._clock = clock
         self._log = log
+        self._owed = bytearray(len(core.evses) + 1)  # by EVSE id
         self._in_force = {
             "connection_timeout": core.settings.connection_timeout,
             "master_pass_group_id": core.settings.master_pass_group_id,
@@ -140,6 +146,10 @@ class Station:
                     self._carry(effect[0], effect)
                 except MemoryError as error:
                     # The effects behind it may stop somebody's charging: they come all the same.
+                    if effect[0] == effects.WITHDRAW_AUTHORIZATION:
+                        self._owed[effect[1]] |= _WITHDRAWAL
+                    elif effect[0] == effects.STOP_TRANSACTION:
+                        self._owed[effect[1]] |= _STOP
                     self._log.error("auth", "{}: an effect was lost, {}", effect[0], error)
 
     def _carry(self, kind: str, effect: tuple) -> None:
@@ -155,7 +165,30 @@ class Station:
         else:
             self._command(kind, effect)
 
+    # Withdrawals and stops for which there was no memory are owed: they come before whatever else
+    # is said to their EVSE, and are tried again until they go.
+
+    def _pay(self) -> None:
+        for evse in self._core.evses:
+            if self._owed[evse.id]:
+                try:
+                    self._pay_to(evse)
+                except MemoryError:
+                    pass  # next time
+
+    def _pay_to(self, evse) -> None:
+        owed = self._owed[evse.id]
+        if owed & _WITHDRAWAL:
+            self._on_command(evse.id, {"command": effects.WITHDRAW_AUTHORIZATION})
+            self._owed[evse.id] &= _STOP
+        if owed & _STOP:
+            if evse.transaction_active:  # else it has ended meanwhile
+                command = {"command": effects.STOP_TRANSACTION, "reason": "DeAuthorized"}
+                self._on_command(evse.id, command)
+            self._owed[evse.id] = 0
+
     def _command(self, kind: str, effect: tuple) -> None:
+        self._pay_to(self._core.evses[effect[1] - 1])
         command = {"command": kind}
         if kind == effects.AUTHORIZE_RESPONSE:
             command["token"] = effect[2]
@@ -166,17 +199,19 @@ class Station:
                 command["id_tag"] = effect[3]
         self._on_command(effect[1], command)
 
+    def wake(self) -> None:
+        """Say what is owed and what an input left when it found no memory, and do what is due."""
+        self._pay()
+        self._core.poll(self._clock.now())
+        self._carry_out()
+
     async def timers(self, beat) -> None:
-        """Wake the core when one of its deadlines is due, for ever."""
+        """Wake up when one of the core's deadlines is due, for ever."""
         while True:
             beat()
-            now = self._clock.now()
+            self.wake()
             due = self._core.next_deadline()
-            if due is not None and due <= now:
-                self._core.poll(now)
-                self._carry_out()
-                await sleep_ms(0)
-                continue
             # An input may set an earlier deadline meanwhile; the shortest is 100 ms, and nobody
             # notices being late by as much.
-            await sleep_ms(min(due - now if due is not None else _LONGEST_SLEEP_MS, 100))
+            wait = _LONGEST_SLEEP_MS if due is None else due - self._clock.now()
+            await sleep_ms(min(max(wait, 0), _LONGEST_SLEEP_MS))

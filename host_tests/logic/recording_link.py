@@ -14,6 +14,7 @@ class RecordingLink:
         self.connected = True
         self.fitting = 3072
         self.room = True
+        self.full_heap = False
         self.sent = []
         self.ranks = []
         self.expired = []
@@ -36,6 +37,8 @@ class RecordingLink:
         return self.connected and self.room
 
     def enqueue(self, topic, payload, keep=0, wait_ms=None, instead=b""):
+        if self.full_heap:
+            return False
         self.sent.append((topic, json.loads(payload)))
         self.ranks.append((keep, wait_ms))
         return True

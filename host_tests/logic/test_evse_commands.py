@@ -53,8 +53,7 @@ class Charger:
         self.station.provide_token(token(card, [1], **members))
 
     def wake(self):
-        """What the station's timer does."""
-        self.station.set_clock(None, self.clock.now())
+        self.station.wake()
 
 
 def told(body) -> str:
@@ -332,6 +331,79 @@ def test_a_status_that_finds_no_memory_takes_no_stop_along():
     charger.event(1, "SessionFinished")
     charger.tap("other")
     assert len(link.take()) == 4
+
+
+def said(link):
+    return [value["command"] for _, value in link.take() if "command" in value]
+
+
+def test_a_withdrawal_that_found_no_memory_goes_when_there_is_some():
+    link, charger = rig()
+    charger.tap("card")
+    link.take()
+    link.full_heap = True
+    assert charger.station.withdraw({}) == "Accepted"
+    charger.wake()
+    assert said(link) == []
+    link.full_heap = False
+    charger.wake()
+    assert said(link) == ["withdraw_authorization"], "once"
+
+
+def test_a_grant_that_timed_out_in_a_full_heap_is_taken_back_before_the_next_one():
+    link, charger = rig()
+    charger.tap("card")
+    link.take()
+    link.full_heap = True
+    charger.clock.advance(TIMEOUT_S * 1000)
+    charger.wake()
+    charger.tap("second")
+    link.full_heap = False
+    charger.clock.advance(TIMEOUT_S * 1000)
+    charger.wake()
+    charger.tap("third")
+    assert said(link) == ["withdraw_authorization"] * 2 + ["authorize_response"]
+
+
+def test_a_stop_that_found_no_memory_goes_when_there_is_some_if_the_car_still_charges():
+    for goes_on in (True, False):
+        link, charger = rig()
+        charger.tap("card")
+        charger.event(1, "TransactionStarted")
+        link.take()
+        link.full_heap = True
+        charger.tap("card")
+        if not goes_on:
+            charger.event(1, "TransactionFinished")
+        link.full_heap = False
+        charger.wake()
+        assert ("stop_transaction" in said(link)) == goes_on
+
+
+class FullHeap:
+    """Effects for which there is no memory."""
+
+    def append(self, effect):
+        raise MemoryError
+
+    def __bool__(self):
+        return False
+
+
+def test_a_grant_is_not_forgotten_before_its_withdrawal_found_memory():
+    link, charger = rig()
+    charger.tap("card")
+    link.take()
+    charger.core.effects = FullHeap()
+    charger.clock.advance(TIMEOUT_S * 1000)
+    try:
+        charger.wake()
+        raise AssertionError("the memory was there")
+    except MemoryError:
+        pass
+    charger.core.effects = []
+    charger.wake()
+    assert said(link) == ["withdraw_authorization"]
 
 
 def test_a_shorter_connection_timeout_holds_for_the_next_command():

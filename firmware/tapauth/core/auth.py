@@ -289,6 +289,8 @@ class Authorizer(TokenPath):
                 return
 
     def _evse_timed_out(self, evse: Evse, now: int) -> None:
+        # First, and when there is no memory for it, again: what is due is due until it was done.
+        self._withdraw_at(evse, now)
         grant = evse.grant
         evse.end_grant()
         if grant:
@@ -296,7 +298,6 @@ class Authorizer(TokenPath):
         else:
             evse.plug_in_timeout = True
             self._leave_queue(evse)
-        self._withdraw_at(evse, now)
         if grant and not grant.withdrawn:
             self._publish(grant.token, "TimedOut")
 

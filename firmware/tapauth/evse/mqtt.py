@@ -84,22 +84,26 @@ class MqttEvses:
         """Send a command object to an EVSE.
 
         It is kept while the link is down: an EVSE that misses a command goes its own way. But an
-        authorization that the EVSE did not get in time is over, and it gets a withdrawal.
+        authorization that the EVSE did not get in time is over, and it gets a withdrawal. Raises
+        MemoryError when there is no memory for a withdrawal or a stop, which must not be lost.
         """
         topic = self._topic(evse_id)
         kind = command["command"]
+        added = True
         if kind == WITHDRAW_AUTHORIZATION:
-            self._link.enqueue(topic, _WITHDRAW, WITHDRAWAL)
+            added = self._link.enqueue(topic, _WITHDRAW, WITHDRAWAL)
         elif kind == STOP_TRANSACTION:
             # Stops are kept without regard to room, so they are short.
             try:
                 data = fitting(command, "id_tag", 512)
             except MemoryError:  # that it stops matters more than whose card stops it
                 data = json.dumps({"command": kind, "reason": command["reason"]}).encode()
-            self._link.enqueue(topic, data, STOP)
+            added = self._link.enqueue(topic, data, STOP)
         elif kind == AUTHORIZE_RESPONSE:
             data = fitting(command, "token", self._link.fitting)
             if command["result"]["authorization_status"] == "Accepted":
                 self._link.enqueue(topic, data, LASTING, self._station.grant_ms(), _WITHDRAW)
             else:
                 self._link.enqueue(topic, data, REFUSAL)
+        if not added:
+            raise MemoryError("for a command")
