@@ -17,7 +17,7 @@ from store_kit import (
 )
 
 from tapauth.core.timestamps import format_rfc3339
-from tapauth.store import finish
+from tapauth.store import files, finish
 from tapauth.store import store as store_module
 from tapauth.store.codec import Busy, Full, StoreError, parse_time, seal, spelling_hash
 from tapauth.store.merge import merge
@@ -411,6 +411,38 @@ def test_a_store_whose_file_cannot_be_opened_any_more_knows_no_card_and_says_so(
     for i in (1, 2, 3, 4):
         assert store.lookup(token(i), NOW) == (None, False)
     assert store.damage
+
+
+class _Short:
+    """The file system of a board on which opening or writing some file fails."""
+
+    def __init__(self, ending, error):
+        self.rename, self.remove = files.rename, files.remove
+        self.mkdir, self.urandom = files.mkdir, files.urandom
+        self.ending, self.error = ending, error
+
+    def open(self, path, mode):
+        if self.ending and (path.rsplit("/")[-1] + " " + mode).endswith(self.ending):
+            raise self.error
+        return files.open(path, mode)
+
+
+def test_a_store_goes_on_when_memory_was_short_for_its_new_cards_file():
+    for first in ("look up", "change"):
+        store = new_store("short")
+        for i in range(45):
+            finish(store.put(token(i), accepted()))
+        assert not store.journal.has_room(1)
+        store.fs = _Short("cards rb", MemoryError())
+        assert refuses(MemoryError, store.put(token(1), BLOCKED))
+        assert not store.busy
+        store.fs.ending = ""
+        if first == "look up":
+            assert status_of(store, token(1)) == status_of(store, token(2)) == "Accepted"
+        finish(store.put(token(1), BLOCKED))
+        store = again(store)
+        assert not store.damage and store.listed == 45
+        assert status_of(store, token(1)) == "Blocked" and status_of(store, token(2)) == "Accepted"
 
 
 def test_a_card_that_a_merge_leaves_out_is_not_counted_twice():

@@ -48,7 +48,6 @@ class Load:
     def __init__(self, store):
         if store.busy:
             raise Busy("another change is under way")
-        store.busy = True
         self._store = store
         self._file = None
         self._writer: Writer | None = None
@@ -63,6 +62,7 @@ class Load:
         self._slots: list = []
         self._ended = False
         self.version = 0
+        store.busy = True  # at last: there may be no memory for this object
 
     def write(self, data):
         """Take the next piece, of any length. A generator."""

@@ -63,7 +63,7 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
     finally:
         file.close()
     if append:
-        _reopen(store)
+        reopen(store)
         yield
     else:
         yield from merge(store, extra, new_terms, version)
@@ -128,18 +128,23 @@ def put_in_place(store):
     try:
         store.fs.rename(new, store.path)
     finally:
-        _reopen(store)
+        reopen(store)
     yield
 
 
-def _reopen(store) -> None:
-    """Open the cards file as it now is. Raises StoreError, OSError, and says so."""
+def reopen(store) -> None:
+    """Open the cards file as it now is. Raises StoreError, OSError, and says so; MemoryError, and
+    is to be called again (Shelf.opened).
+    """
     store.close()
+    store.due = True
     try:
         store.cards = cards = open_cards(store.fs, store.path, store.key_id)
     except (StoreError, OSError) as error:
+        store.due = False
         store.say(error)
         raise
+    store.due = False
     if store.journal.seq > cards.seq:
         return  # the new one did not come into place
     store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached

@@ -75,6 +75,7 @@ class Shelf:
         self.touched: bytes | None = None  # a cache entry whose day of use is to be renewed
         self.damage = ""
         self.busy = False
+        self.due = False  # whether there was no memory to open the cards file again
         self.hidden = False  # changes are missing, so nothing older than the rest is certain
         self.version = self.listed = self.cached = 0
         self.settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
@@ -144,11 +145,23 @@ class Shelf:
             return self.settings[1]
         return -1
 
-    def find(self, name: bytes) -> bytes | None:
-        """The newest record of this hash. Raises Damaged when that is in doubt."""
-        cards = self.cards
-        if not cards:
+    def opened(self) -> Cards:
+        """The open cards file; opened now, if memory was short when it was to be opened again.
+
+        Raises StoreError, OSError, MemoryError.
+        """
+        if self.due:
+            from tapauth.store.merge import reopen
+
+            unload_writers()
+            reopen(self)
+        if not self.cards:
             raise Damaged(self.damage)
+        return self.cards
+
+    def find(self, name: bytes) -> bytes | None:
+        """The newest record of this hash. Raises StoreError, OSError when that is in doubt."""
+        cards = self.opened()
         found = self.journal.find(name)
         if found:
             record, number = found
@@ -198,12 +211,12 @@ class Shelf:
             if former:
                 answer = min(answer, self._answer(former, now), key=_strictness)
             return answer
-        except (Damaged, OSError, IndexError) as error:
+        except (StoreError, OSError, IndexError) as error:
             self.say(error)
             return None, False
 
     def _answer(self, name: bytes, now: int | None) -> tuple:
-        """What the record of this hash answers. Raises Damaged, OSError, IndexError."""
+        """What the record of this hash answers. Raises StoreError, OSError, IndexError."""
         record = self.find(name)
         if record is None:
             return None, False
@@ -295,9 +308,8 @@ class Shelf:
         """Forget everything learned; the space comes back with the next merge."""
         if self.busy:
             raise Busy("another change is under way")
-        if self.cards:
-            self.save(self.cards.seed, self.journal.seq, *self.settings[2:])
-            self.cached = 0
+        self.save(self.opened().seed, self.journal.seq, *self.settings[2:])
+        self.cached = 0
 
 
 def _strictness(answer: tuple) -> tuple:

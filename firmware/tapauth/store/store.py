@@ -56,8 +56,9 @@ class _Turn:
     def __init__(self, store):
         if store.busy:
             raise Busy("another change is under way")
-        if store.damage or not store.cards:
+        if store.damage:
             raise Damaged(store.damage)
+        store.opened()
         self._store = store
 
     def __enter__(self):
