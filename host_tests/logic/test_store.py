@@ -4,6 +4,7 @@ import os
 
 from store_kit import (
     DAY,
+    KEY,
     NOW,
     accepted,
     again,
@@ -17,7 +18,7 @@ from store_kit import (
 )
 
 from tapauth.core.timestamps import format_rfc3339
-from tapauth.store import files, finish
+from tapauth.store import Store, files, finish
 from tapauth.store import store as store_module
 from tapauth.store.codec import Busy, Full, StoreError, parse_time, seal, spelling_hash
 from tapauth.store.merge import merge
@@ -443,6 +444,40 @@ def test_a_store_goes_on_when_memory_was_short_for_its_new_cards_file():
         store = again(store)
         assert not store.damage and store.listed == 45
         assert status_of(store, token(1)) == "Blocked" and status_of(store, token(2)) == "Accepted"
+
+
+def test_what_was_cut_or_failed_is_acknowledged_with_a_witness_only():
+    """Also when it is asked for again, and there is nothing more to do."""
+
+    def full_list(store):
+        take_list(store, (2,))
+
+    def delete(store):
+        finish(store.delete(token(1)))
+
+    for change, restarts in (
+        (delete, True),
+        (delete, False),
+        (full_list, True),
+        (full_list, False),
+    ):
+        store = new_store("unwitnessed")
+        finish(store.put(token(1), accepted()))
+        store.fs = _Short(".witness wb", OSError(28))
+        for _ in range(2):
+            try:
+                change(store)
+                raise AssertionError("acknowledged")
+            except OSError:
+                pass
+        if restarts:
+            store.close()
+            store = Store(_Short(".witness wb", OSError(28)), store.folder, KEY)
+        assert status_of(store, token(1)) is None
+        assert refuses(OSError, store.delete(token(1)))
+        store.fs.ending = ""
+        assert finish(store.delete(token(1))) is False
+        assert not store.owes_witness and again(store).damage == ""
 
 
 def test_a_card_that_a_merge_leaves_out_is_not_counted_twice():

@@ -123,6 +123,7 @@ def open_store(store) -> None:
     if store.cleared() >= store.journal.seq:
         store.cached = 0
     if not store.damage:
+        store.owes_witness = True
         try:
             store.witness()
         except OSError:
