@@ -12,6 +12,7 @@ from tapauth.store.codec import (
     STATUSES,
     Busy,
     Damaged,
+    StoreError,
     day_of,
     digest,
     expiry_of,
