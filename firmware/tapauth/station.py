@@ -43,8 +43,11 @@ class Station:
         return [evse.id for evse in self._core.evses if evse.transaction_active]
 
     def authorized(self, evse_id: int) -> bool:
-        """Whether an EVSE, one that there is, holds an authorization."""
-        return self._core.evses[evse_id - 1].grant is not None
+        """Whether there is an EVSE of that number, and it holds an authorization."""
+        for evse in self._core.evses:
+            if evse.id == evse_id:
+                return evse.grant is not None
+        return False
 
     def grant_ms(self) -> int:
         """How long an authorization is good for without a transaction, milliseconds."""
@@ -89,6 +92,11 @@ class Station:
         """The EVSEs get what is said to them from now on, and what waited for them."""
         self._core.evses_reached(self._clock.now())
         self._carry_out()
+
+    def take_back(self, evse_id: int) -> None:
+        """An EVSE must not keep what it may have been authorized for."""
+        self._owed[evse_id] |= _WITHDRAWAL
+        self._pay()
 
     def commands_wait(self) -> None:
         """Commands may be on their way to the EVSEs still."""

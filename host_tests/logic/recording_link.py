@@ -17,7 +17,6 @@ class RecordingLink:
         self.full_heap = False
         self.sent = []
         self.ranks = []
-        self.expired = []
         self.names = []
         self.replies_refused = 0
 
@@ -42,9 +41,6 @@ class RecordingLink:
         self.sent.append((topic, json.loads(payload)))
         self.ranks.append((keep, wait_ms))
         return True
-
-    def expire(self, topic):
-        self.expired.append(topic)
 
     def take(self):
         """What was sent since the last call."""

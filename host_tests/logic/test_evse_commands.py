@@ -197,6 +197,26 @@ def test_a_grant_of_a_session_that_is_over_does_not_open_the_next_one():
     play(script)
 
 
+def test_a_copy_of_a_used_grant_that_came_late_is_taken_back_when_its_session_ends():
+    async def script(scene):
+        stream = await scene.connect()
+        charger = Charger(scene.link, scene.clock)
+        charger.event(1, PLUGGED)
+        charger.tap("card")
+        await scene.pass_ms()
+        scene.greetings = stream.take()
+        await drained(scene, stream)
+        # Whatever copies of the grant the broker brought to the EVSE meanwhile.
+        charger.event(1, "TransactionStarted")
+        for end in ("TransactionFinished", "SessionFinished", "SessionFinished"):
+            charger.event(1, end)
+        await scene.pass_ms()
+        scene.greetings = stream.take()
+        assert await drained(scene, stream) == ["withdraw_authorization"]
+
+    play(script)
+
+
 def test_a_stop_gets_through_a_full_outbox():
     async def script(scene):
         scene.refusing = True
@@ -329,6 +349,7 @@ def test_a_status_that_finds_no_memory_takes_no_stop_along():
     assert [value["command"] for _, value in link.take()] == ["stop_transaction"]
     charger.station.connect(real, charger.evses.command, None, [charger._validate])
     charger.event(1, "SessionFinished")
+    link.take()
     charger.tap("other")
     assert len(link.take()) == 4
 
@@ -378,6 +399,18 @@ def test_a_stop_that_found_no_memory_goes_when_there_is_some_if_the_car_still_ch
         link.full_heap = False
         charger.wake()
         assert ("stop_transaction" in said(link)) == goes_on
+
+
+def test_the_end_of_a_session_in_a_full_heap_still_takes_its_grant_back():
+    link, charger = rig()
+    charger.tap("card")
+    charger.event(1, "TransactionStarted")
+    link.take()
+    link.full_heap = True
+    charger.event(1, "SessionFinished")
+    link.full_heap = False
+    charger.wake()
+    assert said(link) == ["withdraw_authorization"]
 
 
 class FullHeap:

@@ -29,7 +29,8 @@ class MqttEvses:
     """`base` is the board's base topic, `link` the way to the broker, and
     `on_event(evse_id, event)` gets what the EVSEs report and returns why it is refused, or None.
     `station.authorized(evse_id)` says what an EVSE may hold, and `station.grant_ms()` for how
-    long; it has evses_reached() and commands_wait() too. `refused` counts refused messages.
+    long; it has evses_reached(), commands_wait() and take_back() too. `refused` counts refused
+    messages.
     """
 
     def __init__(self, base: str, log, link, on_event, station):
@@ -68,10 +69,12 @@ class MqttEvses:
                 refusal = "not JSON"
             else:
                 evse_id = int(number)
+                held = self._station.authorized(evse_id)
                 refusal = self._on_event(evse_id, event)
-                if not refusal and not self._station.authorized(evse_id):
-                    # Its session is over: what was granted in it must not open the next one.
-                    self._link.expire(self._topic(evse_id))
+                if held and not self._station.authorized(evse_id):
+                    # What was granted must not open the next session: neither what waits, nor a
+                    # copy that reached the EVSE when its transaction had begun, or had ended.
+                    self._station.take_back(evse_id)
         if refusal:
             self.refused += 1
             self._log.warning("evse", "session event refused: {}", refusal)

@@ -219,12 +219,6 @@ class Link:
         self._pump(now)
         return added
 
-    def expire(self, topic) -> None:
-        """What waits for `topic` with an end, as wait_ms gave it one, is not sent any more."""
-        now = self._clock.now()
-        self.outbox.expire(_bytes(topic), now)
-        self._pump(now)
-
     def may_reply(self, topic: str, replies: str = "") -> bool:
         """Whether a reply may go where somebody wants it, by topics.takes_reply. False, and
         counted: it may not. `replies` is what EVerest's topics for replies to us begin with.

@@ -89,12 +89,6 @@ class Outbox:
                     entry[3:] = 0, b""
                 index += 1
 
-    def expire(self, topic: bytes, now: int) -> None:
-        """What waits for `topic` with an end has waited long enough."""
-        for entry in self._entries:
-            if entry[0] == topic and entry[3] is not None:
-                entry[3] = min(entry[3], now)
-
     def shed(self, keep: int) -> bool:
         """Make room: drop the oldest of what matters least, and no more than `keep`.
 
