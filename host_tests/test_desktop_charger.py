@@ -63,8 +63,10 @@ def test_the_demo_passes_and_an_independent_client_sees_the_same(broker, tmp_pat
             ("tapauth/desktop/evse/2/command", "withdraw_authorization", None),
             ("tapauth/desktop/evse/1/command", "authorize_response", None),
             ("tapauth/desktop/evse/1/command", "stop_transaction", "Local"),
+            ("tapauth/desktop/evse/1/command", "withdraw_authorization", None),
             ("tapauth/desktop/evse/2/command", "authorize_response", None),
             ("tapauth/desktop/evse/2/command", "stop_transaction", "MasterPass"),
+            ("tapauth/desktop/evse/2/command", "withdraw_authorization", None),
         ]
         beats = listener.payloads("auth_consumer/auth_api/e2m/heartbeat")
         assert beats[:2] == [0, 1]

@@ -45,12 +45,15 @@ STEPS = (
     ("the car leaves", ("lift", "unplug 2"), ()),
 )
 
-# What the board commands: EVSE, command, and the member that tells most about it.
+# What the board commands: EVSE, command, and the member that tells most about it, if any. After
+# a charge an EVSE loses what a repeated message may have brought it.
 COMMANDS = (
     (1, "authorize_response", "Accepted"),
     (1, "stop_transaction", "Local"),
+    (1, "withdraw_authorization", None),
     (2, "authorize_response", "Accepted"),
     (2, "stop_transaction", "MasterPass"),
+    (2, "withdraw_authorization", None),
 )
 
 # What a board that drives its EVSEs itself does with their enable lines instead. Such an EVSE
@@ -68,7 +71,7 @@ class Watch:
 
     def __init__(self, base: str):
         self.statuses: list[tuple[str, str]] = []
-        self.commands: list[tuple[int, str, str]] = []
+        self.commands: list[tuple[int, str, str | None]] = []
         self._base = base + "/evse/"
         self._news: queue.Queue = queue.Queue()
 
