@@ -136,7 +136,7 @@ class Vault:
             self._save_one()
 
     def _save_one(self) -> None:
-        error: OSError | None = None
+        error: Exception | None = None
         key = next(iter(self._unkept))
         try:
             if not self.store:
@@ -144,7 +144,7 @@ class Vault:
             getattr(self.store, "set_" + key)(self._unkept[key])
             del self._unkept[key]
             self._log.info("cards", "{} is kept", key)
-        except OSError as found:
+        except (OSError, MemoryError) as found:
             error = found
             self._pause = _RETRY
         except ValueError:  # such as half a character: what cannot be written is not tried again
@@ -201,7 +201,7 @@ class Vault:
                 await sleep_ms(0)
                 await self._save_due()
             done = True
-        except (StoreError, OSError, ValueError) as error:
+        except (StoreError, OSError, ValueError, MemoryError) as error:
             self._log.warning("cards", "a change was not made: {}", str(error))
         finally:
             steps.close()

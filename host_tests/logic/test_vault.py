@@ -41,12 +41,13 @@ class Flash:
 
     def __init__(self):
         self.full = False
+        self.error: Exception = OSError(28)
         self.rename, self.remove = files.rename, files.remove
         self.mkdir, self.urandom = files.mkdir, files.urandom
 
     def open(self, path, mode):
         if self.full and mode != "rb":
-            raise OSError(28)
+            raise self.error
         return files.open(path, mode)
 
 
@@ -216,6 +217,18 @@ def test_a_setting_that_cannot_be_written_is_told_and_tried_again():
     run(vault, lambda: not parts.active)
     store = again(vault.store)
     assert (store.connection_timeout, store.master_pass_group_id) == (40, "M")
+
+
+def test_what_could_not_be_written_for_want_of_memory_is_told_and_ends_no_task():
+    vault, parts = new_vault("memory")
+    vault.store.fs.full, vault.store.fs.error = True, MemoryError()
+    vault.keep("connection_timeout", 40)
+    learn(vault, 1)
+    run(vault, lambda: "Setting not kept" in parts.active, lambda: vault.skipped == 1)
+    vault.save()  # a restart would be now
+    vault.store.fs.full = False
+    run(vault, lambda: not parts.active)
+    assert again(vault.store).connection_timeout == 40
 
 
 def test_a_restart_by_command_waits_for_the_settings():

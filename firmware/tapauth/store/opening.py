@@ -89,14 +89,14 @@ def open_store(store) -> None:
         pass
     store.remove_new()
     store.remove_new("settings.new")  # a journal file's is replaced: that file is missing then
-    is_new = False
+    told = True  # what is missing: by the witness, or there was none yet
     try:
         data = _read_file(store.fs, store.witness_path())
-        is_new = data is None
         if data:
             store.witnessed = _unpack_witness(data)
             store.journal.reset(store.witnessed[0])  # a mended store counts on from there
     except (Damaged, OSError) as error:
+        told = False
         store.say(error)
     all_cleared = False
     witnessed = store.witnessed
@@ -119,7 +119,7 @@ def open_store(store) -> None:
     except (StoreError, OSError) as error:
         store.say(error)
         return
-    _open_journal(store, is_new)
+    _open_journal(store, told)
     if all_cleared:
         store.settings = (store.cards.seed, store.journal.seq, 0, None)
     if store.cleared() >= store.journal.seq:
@@ -141,12 +141,12 @@ def _create(store) -> None:
         pass
 
 
-def _open_journal(store, is_new: bool) -> None:
+def _open_journal(store, told: bool) -> None:
     cards, journal = store.cards, store.journal
     store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
     damage: Exception | None = None
     try:
-        newest = _load_journal(journal, cards.seed, cards.seq, is_new)
+        newest = _load_journal(journal, cards.seed, cards.seq, told)
         if newest:
             store.version, (store.listed, store.cached) = newest
     except (Damaged, OSError) as error:
@@ -220,10 +220,10 @@ def _is_unused(journal) -> bool:
     return True
 
 
-def _load_journal(journal, seed: int, after: int, is_new: bool):
+def _load_journal(journal, seed: int, after: int, told: bool):
     """Read the changes that follow `after` in the cards file with this seed.
 
-    `is_new`: it may be the first start, before there is a witness, which makes the segments.
+    `told`: a segment may be missing, as at the first start; else that is a gap.
     Returns (version, (list, cache)) as of the newest, or None if there is none. Raises
     Damaged if one is missing; those after the gap are kept then, as nothing is newer.
     """
@@ -233,7 +233,7 @@ def _load_journal(journal, seed: int, after: int, is_new: bool):
     for slot in range(SEGMENTS):
         try:
             data = _read_file(journal.fs, journal.path(slot))
-            if data is None and is_new:  # or missing: then there is a gap
+            if data is None and told:  # or missing: then there is a gap
                 _put_empty(journal, slot)
                 continue
             segment = _unpack_segment(data or b"")
