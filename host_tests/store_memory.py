@@ -9,6 +9,7 @@ a restart what it was before. What was withdrawn and acknowledged stays so, witn
 
 import gc
 import os
+import struct
 import sys
 
 sys.path.append("host_tests/logic")
@@ -16,7 +17,7 @@ sys.path.append("host_tests/logic")
 from store_kit import DAY, KEY, NOW, accepted, list_file, parent, status_of, token, upload
 
 from tapauth.store import Store, files, finish
-from tapauth.store.codec import StoreError, unpack_witness
+from tapauth.store.codec import WITNESS, StoreError
 
 BLOCKED = {"authorization_status": "Blocked"}
 CARDS = 24
@@ -167,7 +168,8 @@ def release():
 
 
 def witnessed(store):
-    return unpack_witness(read(store.folder + ".witness")) >= (store.journal.seq, store.version)
+    told = struct.unpack(WITNESS, read(store.folder + ".witness"))[1:]
+    return told >= (store.journal.seq, store.version)
 
 
 def attempt(folder, prepare, change, left, whole):

@@ -16,6 +16,7 @@ def test_100_000_lookups_in_a_heap_of_64k(tmp_path, tell):
     known, unknown, growth, held = (int(n) for n in found.groups())
     assert known + unknown == 100_000 and known > 40_000 and unknown > 40_000
     assert growth == 0
-    # 64-bit: a board's objects are half that size, its buffers the same.
-    assert held <= 3000
+    # 64-bit: a board's objects are half that size, its buffers the same. What opens the store is
+    # forgotten, but for the names that it brought.
+    assert held <= 3072
     tell(f"{done.stdout.splitlines()[0]}")
