@@ -8,7 +8,6 @@ half of the time has gone, so who only listens stays.
 
 import asyncio
 import json
-import sys
 
 from tapauth.compat import const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
@@ -337,7 +336,9 @@ async def load_http():
     for name in _HTTP:
         __import__(name)
         await sleep_ms(0)
-    return sys.modules[_HTTP[-1]]
+    from tapauth.server import http
+
+    return http
 
 
 def unload_http() -> None:
