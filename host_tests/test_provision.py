@@ -339,8 +339,11 @@ def test_the_first_pin_opens_the_board_and_is_nowhere_to_be_read(tmp_path):
     assert now["site.key"] == (site / "site.key").read_bytes()
 
     local = {"address": "127.0.0.1"}
-    with DesktopCharger(flash=image, overrides={"server": local}, server=True) as charger:
-        charger.wait_until_up()
+    lines: list[str] = []
+    with DesktopCharger(
+        flash=image, overrides={"server": local}, server=True, on_board_line=lines.append
+    ) as charger:
+        charger.wait_for(lambda: any("http on port" in line for line in lines), 20)
         client = Client(charger.config["server"]["port"])
         assert client.login("blue43")["resultCode"] == 8
         assert client.login(PIN.upper())["previleges"] == 2

@@ -25,8 +25,8 @@ from tools.rows import row, write_rows
 
 CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 BASE = "tapauth/pico-w"
-START_S = 240
-TAP_S = 90
+START_S = 900
+TAP_S = 300
 HEAP = ("heap_free", "heap_used_after_gc", "heap_largest_block", "heap_min_free")
 # At the end of the board's boot.py: the firmware removes its modules when it is interrupted, so
 # they are counted while it runs.
