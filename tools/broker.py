@@ -3,19 +3,26 @@
 import asyncio
 import contextlib
 import logging
+import random
 import socket
 import threading
 
 from amqtt.broker import Broker
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+"""Below those from which outgoing connections are made: none of them can have taken one of these
+when its owner comes to listen on it, or listens again.
+"""
 
 
 def free_port() -> int:
     """A TCP port of the loopback interface that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 class EmbeddedBroker:

@@ -27,6 +27,7 @@ CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 BASE = "tapauth/pico-w"
 START_S = 900
 TAP_S = 300
+SETTLED_S = 4
 HEAP = ("heap_free", "heap_used_after_gc", "heap_largest_block", "heap_min_free")
 # At the end of the board's boot.py: the firmware removes its modules when it is interrupted, so
 # they are counted while it runs.
@@ -110,12 +111,17 @@ class Bench:
         files = {"/site.key": self.key.read_bytes(), "/config.json": config.encode()}
         install(self.board.port, print, limits_of(BOARD), files, now=True)
 
-    def health(self, count: int = 2) -> dict:
-        """A health report of the board as it is now, some after it has connected."""
+    def health(self) -> dict:
+        """A health report of the board as it is now, some collections of its heap after it has
+        connected.
+        """
         start = len(self.listener.payloads(BASE + "/health"))
-        self.listener.wait_for(
-            lambda it: len(it.payloads(BASE + "/health")) >= start + count, START_S
-        )
+
+        def has_settled(listener) -> bool:
+            seen = listener.payloads(BASE + "/health")[start:]
+            return bool(seen) and seen[-1]["uptime_s"] >= seen[0]["uptime_s"] + SETTLED_S
+
+        self.listener.wait_for(has_settled, START_S)
         return self.listener.payloads(BASE + "/health")[-1]
 
     def measured(self, case: str, report: dict) -> None:
