@@ -143,6 +143,8 @@ class Folder:
 
 
 HOGS = [None] * 400
+# Made here: when it is needed there is no memory for it.
+REFUSALS = (MemoryError, StoreError, OSError)
 
 
 def squeeze(left):
@@ -183,7 +185,7 @@ def attempt(folder, prepare, change, left, whole):
     try:
         change(store)
         done = True
-    except (MemoryError, StoreError, OSError):
+    except REFUSALS:
         pass
     release()
     after = state(store)

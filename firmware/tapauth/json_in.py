@@ -22,6 +22,8 @@ _MEMBER = const(1)
 _END = const(2)  # of what is open, or a comma
 _COLON = const(3)
 _TEXT = const(2)
+# Made here: with no memory left there is none for a tuple either.
+_REFUSED = (ValueError, IndexError, RuntimeError, MemoryError)  # RuntimeError: too deep
 
 
 def decode(data: bytes) -> str:
@@ -171,6 +173,6 @@ def load(data):
     """
     try:
         return read_json(_checked(data.encode() if isinstance(data, str) else data))
-    except (ValueError, IndexError, RuntimeError, MemoryError):  # RuntimeError: too deep
+    except _REFUSED:
         pass
     raise ValueError("not JSON")

@@ -17,6 +17,9 @@ _TICK_MS = const(200)
 _TIDY = const(300)  # ticks of quiet
 _RETRY = const(50)  # ticks until a setting is tried again
 _NEARLY_FULL = const(90)
+# Made here: with no memory left there is none for a tuple either.
+_NOT_KEPT = (OSError, MemoryError)
+_NOT_MADE = (StoreError, OSError, ValueError, MemoryError)
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
 
@@ -144,7 +147,7 @@ class Vault:
             getattr(self.store, "set_" + key)(self._unkept[key])
             del self._unkept[key]
             self._log.info("cards", "{} is kept", key)
-        except (OSError, MemoryError) as found:
+        except _NOT_KEPT as found:
             error = found
             self._pause = _RETRY
         except ValueError:  # such as half a character: what cannot be written is not tried again
@@ -201,7 +204,7 @@ class Vault:
                 await sleep_ms(0)
                 await self._save_due()
             done = True
-        except (StoreError, OSError, ValueError, MemoryError) as error:
+        except _NOT_MADE as error:
             self._log.warning("cards", "a change was not made: {}", str(error))
         finally:
             steps.close()

@@ -13,6 +13,8 @@ _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
 _CONNECTION = const(640)  # words of heap that one holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+# Made here: with no memory left there is none for a tuple either.
+_TURNED_AWAY = (MemoryError, OSError)
 # One at a time, so that the loop goes on between them.
 _PARTS = (
     "tapauth.mac",
@@ -134,7 +136,7 @@ class Door:
                 raise OSError
             await self._open()
             await self.server.accept(reader, writer)  # type: ignore
-        except (MemoryError, OSError) as error:
+        except _TURNED_AWAY as error:
             self._log.warning("server", "a connection was turned away: {}", error)
             self.counts["server_refused"] += 1
             await turn_away(writer)

@@ -25,6 +25,9 @@ _BURST = const(30)  # frames at once, of any kind
 _REFILL_MS = const(50)  # one more frame each; who sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
 _HTTP = ("microdot", "microdot.microdot", "microdot.websocket", "tapauth.server.http")
+# Made here: with no memory left there is none for a tuple either.
+_NOT_SENT = (OSError, MemoryError)
+_ENDED = (MemoryError, ValueError)
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 
 
@@ -69,7 +72,7 @@ class Peer:
             while self._queue and not self.gone:
                 text = self._queue.pop(0)
                 await (self._socket.send(text) if text else self._socket.ping())
-        except (OSError, MemoryError):
+        except _NOT_SENT:
             pass  # its own task finds out too; one event may be lost, but not all from now on
         self._sending = False
 
@@ -185,7 +188,7 @@ class Server:
             if self._context:
                 await pipe.secure(self._context)
             await self._serve(pipe)
-        except (MemoryError, ValueError) as error:
+        except _ENDED as error:
             self.log.warning("server", "connection ended: {}", error)
         except (OSError, asyncio.CancelledError) as error:
             self.log.debug("server", "connection ended: {}", error)
