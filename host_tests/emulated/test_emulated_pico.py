@@ -236,7 +236,7 @@ def test_with_the_local_server(bench):
     """A Pico W may be too small for it: then the figures say by how much it is missed."""
     since = len(bench.lines)
     bench.configure(server={"enabled": True})
-    up = "mqtt: connected to"
+    up = "server: http on port"
     fits = bench.printed(up, START_S, since, "MemoryError") == up
     bench.rows.append(row("emu", "local server", "fits", int(fits), "1 or 0"))
     if fits:
