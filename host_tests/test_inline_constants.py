@@ -32,8 +32,7 @@ TEXTS = {"definer": DEFINER, "user": USER, "other": OTHER}
 
 def of_board(module):
     constants = shared_constants(TEXTS)
-    strangers = [(text, set(text.split())) for text in ("from definer import KNOWN", "SIZE")]
-    return with_literals(TEXTS[module], module, constants, strangers)
+    return with_literals(TEXTS[module], module, constants, ["from definer import KNOWN", "SIZE"])
 
 
 def test_what_is_always_the_same_integer_needs_no_name():

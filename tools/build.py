@@ -184,11 +184,10 @@ def constants() -> dict[str, dict[str, int]]:
 
 
 @cache
-def uncompiled_texts() -> list[tuple[str, set[str]]]:
-    """(text, its words) of what may know a constant by its name on a board."""
+def uncompiled_texts() -> list[str]:
+    """What may know a constant by its name on a board."""
     paths = [*desk_sources(), *[sources()[name] for name in AS_SOURCE]]
-    texts = [path.read_text() for path in paths]
-    return [(text, set(re.findall(r"\w+", text))) for text in texts]
+    return [path.read_text() for path in paths]
 
 
 def used_text(name: str, source: Path) -> str:
@@ -263,11 +262,11 @@ def text_for_board(name: str, source: Path) -> str:
         return kept.read_text()
     with _parsing:
         text = _text_for_board(name, source)
-    # Put in place whole: two may build at once.
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=TEXTS, delete=False) as file:
-        file.write(text)
-    with contextlib.suppress(FileNotFoundError):  # other sources are built now
+    # Put in place whole: two may build at once, also other sources, which remove the folder.
+    with contextlib.suppress(FileNotFoundError):
+        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
+            file.write(text)
         Path(file.name).replace(kept)
     return text
 

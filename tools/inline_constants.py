@@ -6,6 +6,13 @@ look-ups. Lines stay where they are.
 """
 
 import ast
+import re
+from functools import cache
+
+
+@cache
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text))
 
 
 def _constant(node: ast.stmt) -> tuple[str, int] | None:
@@ -61,15 +68,12 @@ def shared_constants(texts: dict[str, str]) -> dict[str, dict[str, int]]:
 
 
 def with_literals(
-    text: str,
-    module: str,
-    constants: dict[str, dict[str, int]],
-    strangers: list[tuple[str, set[str]]],
+    text: str, module: str, constants: dict[str, dict[str, int]], strangers: list[str]
 ) -> str:
     """The source of `module` with literals in the place of constants.
 
-    `strangers` are (text, its words) of what is not compiled so: a name that one of them mentions,
-    beside its module, stays in that module.
+    `strangers` are the texts of what is not compiled so: a name that one of them mentions, beside
+    its module, stays in that module.
     """
     tree = ast.parse(text)
     own = constants.get(module, {})
@@ -100,9 +104,9 @@ def with_literals(
         lines[node.lineno : node.end_lineno] = [b""] * (node.end_lineno - node.lineno)
     known = module.rpartition(".")[2]
     mentioned: set[str] = set()
-    for stranger, words in strangers:
+    for stranger in strangers:
         if known in stranger:
-            mentioned |= words
+            mentioned |= _words(stranger)
     for statement in tree.body:
         pair = _constant(statement)
         if pair and pair[0] in own and pair[0] not in mentioned:
