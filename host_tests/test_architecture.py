@@ -58,3 +58,11 @@ def test_implementations_differ_in_compat_only(path):
     assert "sys.implementation" not in text
     assert "sys.platform" not in text
     assert "ImportError" not in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_memory_is_needed_to_see_that_there_is_none(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Tuple):
+            names = [ast.unparse(one) for one in node.type.elts]
+            assert "MemoryError" not in names, f"line {node.lineno}: see compat.SYSTEM_ERRORS"

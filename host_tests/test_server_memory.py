@@ -67,13 +67,13 @@ def test_the_heap_is_given_back(tell):
         assert after - opened < NAMES
         # What is met for the first time stays, once.
         a_visit(board, board.pins["admin"])
-        first = before + left_behind(board, before, NAMES)
+        left = left_behind(board, before, NAMES)
         for _ in range(3):
             a_visit(board, board.pins["admin"])
-        again = first + left_behind(board, first, 1000)
-        tell(f"visits leave {first - before} bytes, more of them {again - first}")
-        assert first - before < NAMES  # their names were met at the start
-        assert again - first < 1000
+        more = left_behind(board, before + left, 1000)
+        tell(f"visits leave {left} bytes, more of them {more}")
+        assert left < NAMES  # their names were met at the start
+        assert more < 1000
         assert board.worst_lag() < 100
 
 

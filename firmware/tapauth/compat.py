@@ -71,6 +71,11 @@ def implementation() -> str:
     return f"{name}, MicroPython {version}" if name else "CPython " + version
 
 
+SYSTEM_ERRORS = (OSError, MemoryError)
+"""What is raised when the system has not what is asked of it. Made once, as is any such tuple with
+MemoryError: an `except` clause that makes its own fails when no memory is left for it.
+"""
+
 _WORD = 8 if sys.maxsize >> 32 else 4
 _RESERVE = const(2048)  # words of heap that the firmware keeps to go on working
 

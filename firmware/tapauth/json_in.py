@@ -22,8 +22,8 @@ _MEMBER = const(1)
 _END = const(2)  # of what is open, or a comma
 _COLON = const(3)
 _TEXT = const(2)
-# Made here: with no memory left there is none for a tuple either.
-_REFUSED = (ValueError, IndexError, RuntimeError, MemoryError)  # RuntimeError: too deep
+# RuntimeError: too deep. Made once: see compat.SYSTEM_ERRORS.
+_REFUSED = (ValueError, IndexError, RuntimeError, MemoryError)
 
 
 def decode(data: bytes) -> str:

@@ -6,7 +6,7 @@ of its own, so that reader and link go on meanwhile.
 
 import tapauth_slot
 
-from tapauth.compat import const, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, const, sleep_ms, unload
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 from tapauth.store import Store, files
 from tapauth.store.codec import NO_DAY, StoreError, digest
@@ -17,9 +17,7 @@ _TICK_MS = const(200)
 _TIDY = const(300)  # ticks of quiet
 _RETRY = const(50)  # ticks until a setting is tried again
 _NEARLY_FULL = const(90)
-# Made here: with no memory left there is none for a tuple either.
-_NOT_KEPT = (OSError, MemoryError)
-_NOT_MADE = (StoreError, OSError, ValueError, MemoryError)
+_NOT_MADE = (StoreError, OSError, ValueError, MemoryError)  # made once: see SYSTEM_ERRORS
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
 
@@ -147,7 +145,7 @@ class Vault:
             getattr(self.store, "set_" + key)(self._unkept[key])
             del self._unkept[key]
             self._log.info("cards", "{} is kept", key)
-        except _NOT_KEPT as found:
+        except SYSTEM_ERRORS as found:
             error = found
             self._pause = _RETRY
         except ValueError:  # such as half a character: what cannot be written is not tried again

@@ -7,14 +7,12 @@ there is what connection auth must remember, in plain values.
 import asyncio
 import sys
 
-from tapauth.compat import const, is_scarce, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, const, is_scarce, sleep_ms, unload
 
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
 _CONNECTION = const(640)  # words of heap that one holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
-# Made here: with no memory left there is none for a tuple either.
-_TURNED_AWAY = (MemoryError, OSError)
 # One at a time, so that the loop goes on between them.
 _PARTS = (
     "tapauth.mac",
@@ -136,7 +134,7 @@ class Door:
                 raise OSError
             await self._open()
             await self.server.accept(reader, writer)  # type: ignore
-        except _TURNED_AWAY as error:
+        except SYSTEM_ERRORS as error:
             self._log.warning("server", "a connection was turned away: {}", error)
             self.counts["server_refused"] += 1
             await turn_away(writer)

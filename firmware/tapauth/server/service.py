@@ -9,7 +9,7 @@ half of the time has gone, so who only listens stays.
 import asyncio
 import json
 
-from tapauth.compat import const, is_scarce, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, const, is_scarce, sleep_ms, unload
 from tapauth.conn.sessions import ADMIN
 from tapauth.json_in import load
 from tapauth.server.commands import Commands
@@ -25,10 +25,8 @@ _BURST = const(30)  # frames at once, of any kind
 _REFILL_MS = const(50)  # one more frame each; who sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
 _HTTP = ("microdot", "microdot.microdot", "microdot.websocket", "tapauth.server.http")
-# Made here: with no memory left there is none for a tuple either.
-_NOT_SENT = (OSError, MemoryError)
-_ENDED = (MemoryError, ValueError)
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
+_ENDED = (MemoryError, ValueError)  # made once: see SYSTEM_ERRORS
 
 
 class Peer:
@@ -72,7 +70,7 @@ class Peer:
             while self._queue and not self.gone:
                 text = self._queue.pop(0)
                 await (self._socket.send(text) if text else self._socket.ping())
-        except _NOT_SENT:
+        except SYSTEM_ERRORS:
             pass  # its own task finds out too; one event may be lost, but not all from now on
         self._sending = False
 
