@@ -66,6 +66,12 @@ def test_a_date_lasts_to_its_end():
     assert info["expiry_time"] == "2027-07-01T00:00:00Z"
 
 
+def test_a_card_for_no_evse_is_not_put_on_the_list_for_all():
+    with pytest.raises(BadCard, match="empty list"):
+        card({"uid": "9c3a5501", "evse_ids": []})
+    assert "evse_ids" not in card({"uid": "9c3a5501", "evse_ids": ""})[1]
+
+
 def test_a_dry_run_names_bad_rows_and_duplicates(tmp_path, capsys):
     table = tmp_path / "t.csv"
     table.write_text(TABLE)

@@ -75,7 +75,10 @@ def card(fields: dict) -> tuple[dict, dict]:
     unknown = set(fields) - set(COLUMNS)
     if unknown:
         raise BadCard(f"unknown column {sorted(map(str, unknown))[0]!r}")
-    given = {name: value for name, value in fields.items() if value not in (None, "", [])}
+    if fields.get("evse_ids") == []:
+        # In EVerest's answers an empty list permits no EVSE, in a table an empty cell all.
+        raise BadCard("evse_ids is an empty list: leave it out for every EVSE, or block the card")
+    given = {name: value for name, value in fields.items() if value not in (None, "")}
     for name, value in given.items():
         if name != "evse_ids" and not isinstance(value, str):
             raise BadCard(f"{name} is not text")

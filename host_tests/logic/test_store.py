@@ -189,6 +189,15 @@ def test_the_cache_holds_what_the_list_does_not():
     assert (store.listed, store.cached) == (2, 1)
 
 
+def test_a_card_that_is_accepted_nowhere_is_not_remembered_as_accepted_everywhere():
+    store = new_store("nowhere")
+    for more in ({}, {"parent_id_token": parent("P")}):
+        assert not finish(store.learn(token(1), accepted(evse_ids=[], **more), NOW))
+        store = again(store)
+        assert store.lookup(token(1), NOW) == (None, False)
+    assert finish(store.learn(token(1), accepted(evse_ids=[1]), NOW))
+
+
 def test_a_cached_card_goes_when_unused_and_stays_when_used():
     store = new_store("unused", cache_days=40)
     finish(store.learn(token(1), accepted(), NOW))

@@ -81,7 +81,7 @@ class Store(Shelf):
         """Put one card on the list, or another status on a card. A generator.
 
         `info` is shaped like a ValidationResult: authorization_status, and what it needs of
-        parent_id_token, evse_ids (1 to 32) and expiry_time. Raises ValueError, StoreError,
+        parent_id_token, evse_ids (1 to 32; empty: all) and expiry_time. Raises ValueError, StoreError,
         OSError.
         """
         yield from self._change(((id_token, info),), None)
@@ -185,11 +185,13 @@ class Store(Shelf):
     def learn(self, id_token: dict, result: dict, now: int | None):
         """Remember a validator's answer in the cache. A generator; returns whether it did.
 
-        Not remembered: what the list knows, random UIDs, types Central and NoAuthorization, and
-        statuses that hold for a moment only. A repeated answer writes nothing.
+        Not remembered: what the list knows, random UIDs, types Central and NoAuthorization,
+        statuses that hold for a moment only, and an empty list of EVSEs, which in an answer
+        permits none and in the store would permit all. A repeated answer writes nothing.
         """
         if (
             result["authorization_status"] in _NOT_CACHED
+            or result.get("evse_ids") == []
             or id_token["type"] in ("Central", "NoAuthorization")
             or is_refused(id_token)
         ):
