@@ -489,6 +489,48 @@ def test_what_was_cut_or_failed_is_acknowledged_with_a_witness_only():
         assert not store.owes_witness and again(store).damage == ""
 
 
+def test_a_setting_that_is_saved_amid_a_change_does_not_stand_for_its_witness():
+    def delete(store):
+        return store.delete(token(1))
+
+    def block(store):  # with a parent id that the cards file does not have
+        return store.put(token(1), dict(BLOCKED, parent_id_token=parent("P")))
+
+    def list_without(store):
+        return upload(store, list_file(store, 9, (2,)))
+
+    for change in (delete, block, list_without):
+        at = 0
+        passed = False
+        while not passed:
+            store = new_store("amid")
+            for i in range(45):
+                finish(store.put(token(i), accepted()))
+            assert not store.journal.has_room(1)
+            passed = True
+            for step, _ in enumerate(change(store)):
+                if step == at:
+                    store.set_connection_timeout(20 + at % 200)
+                    passed = False
+            told = store.witnessed
+            assert told == (store.journal.seq, store.version, store.saved), (change, at)
+            assert status_of(again(store), token(1)) != "Accepted"
+            at += 1
+
+
+def test_a_change_that_is_asked_for_again_when_memory_is_back_has_its_witness():
+    store = new_store("asked again")
+    for i in range(45):
+        finish(store.put(token(i), accepted()))
+    blocked = dict(BLOCKED, parent_id_token=parent("P"))  # flushed with the rest of the journal
+    store.fs = _Short("cards rb", MemoryError())
+    assert refuses(MemoryError, store.put(token(1), blocked))
+    store.set_connection_timeout(20)
+    store.fs.ending = ""
+    finish(store.put(token(1), blocked))
+    assert store.witnessed == (store.journal.seq, store.version, store.saved)
+
+
 def test_a_card_that_a_merge_leaves_out_is_not_counted_twice():
     store = new_store("counts", cache_days=40, capacity=1000)
     for days in (0, 50):

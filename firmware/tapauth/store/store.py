@@ -279,14 +279,14 @@ class Store(Shelf):
         which would not be accepted with it.
         """
         assert self.cards is not None
-        if not harmless:
-            self.owes_witness = True
         if version is None:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
         if new_terms or len(records) > SEGMENT_RECORDS:
             yield from _flush(self, records, new_terms, version, counts)
             return
+        if not harmless:
+            self.owes_witness = True
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
         self.version = version
         self.listed, self.cached = counts
