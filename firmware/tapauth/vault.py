@@ -84,6 +84,17 @@ class Vault:
         result, settled = self.look_up(token["id_token"])
         return result or UNKNOWN, settled
 
+    def is_unknown(self, id_token: dict) -> bool:
+        """Whether there is certainly nothing about a card, on the list, learned or to be learned.
+
+        A store that is damaged, or none, may have forgotten that it is blocked.
+        """
+        result, _ = self.look_up(id_token)
+        if result or not self.store or self.store.damage:
+            return False
+        name = digest(self.store.key, id_token)
+        return name not in [job[0] for job in self._jobs]
+
     def learn(self, token: dict, result: dict) -> None:
         """Remember another validator's answer, soon; of two for one card the newer."""
         if not self.store:

@@ -34,6 +34,11 @@ class Rig:
         self.wallclock = WallClock(self.clock, lambda unix, now: None)
         self.answers = []
         self.learned = []
+        self.unknown = True
+
+    def is_unknown(self, id_token):
+        assert id_token == TOKEN["id_token"]
+        return self.unknown
 
     def learn(self, token, result):
         self.learned.append((token, result["authorization_status"]))
@@ -212,7 +217,7 @@ def test_a_long_token_is_refused_while_memory_is_scarce_and_a_short_one_is_not()
 
 def make_validator(rig, **changed):
     changed["communication_check_s"] = 0
-    module = AuthTokenValidator("local_list", *rig.common(**changed), rig.learn)
+    module = AuthTokenValidator("local_list", *rig.common(**changed), rig)
     module.link_up()
     return module
 
@@ -263,6 +268,20 @@ def test_a_driver_may_be_accepted_when_the_network_is_gone():
     module.validate(7, TOKEN)
     module.tick(rig.clock.advance(2000))
     assert rig.answers[0][1]["authorization_status"] == "Accepted"
+
+
+def test_only_a_driver_who_is_unknown_is_accepted_when_the_network_is_gone():
+    for connected in (False, True):
+        for unknown, answer in ((True, "Accepted"), (False, None)):
+            rig = Rig()
+            rig.unknown = unknown
+            rig.link.connected = connected
+            module = make_validator(rig, accept_unknown_offline=True)
+            module.validate(7, TOKEN)
+            module.tick(rig.clock.advance(2000))
+            assert len(rig.answers) == 1
+            result = rig.answers[0][1]
+            assert (result and result["authorization_status"]) == answer, (connected, unknown)
 
 
 def test_requests_end_by_their_own_replies_only():

@@ -136,6 +136,26 @@ def test_an_answer_that_could_not_be_learned_is_counted():
     assert vault.skipped == 1
 
 
+def test_a_card_about_which_something_is_or_was_known_is_not_unknown():
+    vault, parts = new_vault("unknown")
+    assert vault.is_unknown(token(1))
+    learn(vault, 1, BLOCKED)
+    assert not vault.is_unknown(token(1)), "to be learned"
+    run(vault, lambda: vault.store.cached == 1)
+    assert not vault.is_unknown(token(1)) and vault.is_unknown(token(2))
+    learn(vault, 2, dict(ACCEPTED, expiry_time="2026-09-21T00:00:00Z"))
+    run(vault, lambda: vault.store.cached == 2 and not vault.store.busy)
+    assert status(vault, 2) == "Expired" and not vault.is_unknown(token(2))
+    parts.now = None
+    assert status(vault, 2) == "NotAtThisTime" and not vault.is_unknown(token(2))
+    finish(vault.store.put(token(3), BLOCKED))
+    assert not vault.is_unknown(token(3))
+    vault.store.say(OSError("damaged"))
+    assert not vault.is_unknown(token(4)), "who knows"
+    vault.store = None
+    assert not vault.is_unknown(token(4))
+
+
 def test_the_newer_answer_for_a_card_is_the_one_that_is_learned():
     vault, _ = new_vault("newer")
     load = vault.store.load()

@@ -16,18 +16,19 @@ class AuthTokenValidator(ApiModule):
     """A validator at the other end of the link.
 
     `timeout_ms` is the longest wait for a reply; after it, and at once when the link is down, the
-    offline rule decides: nobody vouches for the token, unless `accept_offline` says that a
-    driver must not stand there because the network is gone. `station.answer(request_id, result)`
-    takes results to the core, `station.update(update)` a ValidationResultUpdate, and
-    `learn(token, result)` remembers what was answered.
+    offline rule decides: nobody vouches for the token, unless `accept_unknown_offline` says that
+    an unknown driver must not stand there because the network is gone.
+    `station.answer(request_id, result)` takes results to the core, `station.update(update)` a
+    ValidationResultUpdate; `vault.learn(token, result)` remembers what was answered, and
+    `vault.is_unknown(id_token)` says whether it remembers nothing.
     """
 
-    def __init__(self, module_id, settings, clock, link, errors, log, station, learn):
+    def __init__(self, module_id, settings, clock, link, errors, log, station, vault):
         super().__init__(KIND, module_id, settings, clock, link, errors, log)
         self._timeout_ms = settings["remote_timeout_ms"]
-        self._accept_offline = settings["accept_unknown_offline"]
+        self._accept_unknown = settings["accept_unknown_offline"]
         self._station = station
-        self._learn = learn
+        self._vault = vault
         self.pending: dict[str, list] = {}
         """Request by name: its id, deadline, token, and its bytes, 0 when it is sent."""
         self.operations["validate_result_update"] = self._update
@@ -42,7 +43,7 @@ class AuthTokenValidator(ApiModule):
     def validate(self, request_id: int, token: dict) -> None:
         """Ask for a token; `answer` is called now or later."""
         if not self._link.connected:
-            self._decide_offline(request_id)
+            self._decide_offline(request_id, token)
             return
         name = binascii.hexlify(os.urandom(16)).decode()
         deadline = self._clock.now() + self._timeout_ms
@@ -79,7 +80,7 @@ class AuthTokenValidator(ApiModule):
             # As in EVerest the request stays open for a valid reply.
             raise BadMessage(error)
         request_id, _, token, _ = self.pending.pop(name)
-        self._learn(token, result)
+        self._vault.learn(token, result)
         self._station.answer(request_id, result)
 
     def _update(self, payload: bytes) -> None:
@@ -87,11 +88,13 @@ class AuthTokenValidator(ApiModule):
         if refusal:
             raise BadMessage(refusal)
 
-    def _decide_offline(self, request_id: int) -> None:
-        self._station.answer(request_id, ACCEPTED if self._accept_offline else None)
+    def _decide_offline(self, request_id: int, token: dict) -> None:
+        accepts = self._accept_unknown and self._vault.is_unknown(token["id_token"])
+        self._station.answer(request_id, ACCEPTED if accepts else None)
 
     def _expire(self, name: str) -> None:
-        self._decide_offline(self.pending.pop(name)[0])
+        request_id, _, token, _ = self.pending.pop(name)
+        self._decide_offline(request_id, token)
 
     def tick(self, now: int) -> None:
         super().tick(now)

@@ -33,9 +33,7 @@ def join(app) -> None:
     if remote:
         from tapauth.api.validator import AuthTokenValidator
 
-        validator = AuthTokenValidator(
-            everest["auth_token_validator_id"], *common, app.vault.learn
-        )
+        validator = AuthTokenValidator(everest["auth_token_validator_id"], *common, app.vault)
         modules.append(validator)
         validators.append(validator.validate)
     app.apis = modules + [Discovery(everest, app.link, log, modules), evses]

@@ -81,8 +81,8 @@ class Store(Shelf):
         """Put one card on the list, or another status on a card. A generator.
 
         `info` is shaped like a ValidationResult: authorization_status, and what it needs of
-        parent_id_token, evse_ids (1 to 32; empty: all) and expiry_time. Raises ValueError, StoreError,
-        OSError.
+        parent_id_token, evse_ids (1 to 32; empty: all) and expiry_time. Raises ValueError,
+        StoreError, OSError.
         """
         yield from self._change(((id_token, info),), None)
 
