@@ -5,8 +5,10 @@ make expired cards good again; who could set it ahead for ever would make all ca
 
 * It is never before what the board has seen: the day of the firmware's build, the day it has kept
   on its flash, and since the start as much later as the board has run.
-* A clock that nothing contradicted for an hour is held. From then on a setting may correct it by
-  minutes, as much as a quartz can be wrong, whatever the source says.
+* A time that a broker has kept may be old: it moves the clock only forward, and is no more than a
+  lower bound until somebody says the time now.
+* A clock that nothing contradicted for an hour since then is held. From then on a setting may
+  correct it by minutes, as much as a quartz can be wrong, whatever the source says.
 * Only a held clock's day is kept, and only a month further than the board has seen and run. So a
   wrong time ends with the next start, and refuses the right one for a month at most.
 """
@@ -58,7 +60,8 @@ class WallClock:
             self._floor = kept_day * _DAY
         self._offset: int | None = None
         self._reference = 0  # what _offset was when it last jumped
-        self._jumped = 0  # when that was, ms
+        # When that was, ms; None while there is no time, or only one that may be old.
+        self._jumped: int | None = None
 
     def unix(self) -> int | None:
         """Seconds since 1970-01-01 UTC; None while the time is not known."""
@@ -76,44 +79,45 @@ class WallClock:
         return format_rfc3339(self._floor + self._clock.now() // 1000)
 
     def _is_held(self, now: int) -> bool:
-        return self._offset is not None and now - self._jumped >= _HELD_MS
+        return self._jumped is not None and now - self._jumped >= _HELD_MS
 
-    def set(self, unix_seconds: int) -> bool:
+    def set(self, unix_seconds: int, may_be_old: bool = False) -> bool:
         """Set the time. False when it cannot be right."""
         now = self._clock.now()
         offset = unix_seconds - now // 1000
         jump = abs(offset - self._reference)
-        wrong = jump > _SLACK + (now - self._jumped) // _DRIFT if self._is_held(now) else False
+        held = self._is_held(now)
+        wrong = held and jump > _SLACK + (now - self._jumped) // _DRIFT  # type: ignore
         if wrong or offset < self._floor or unix_seconds >= _LATEST:
             self.refused += 1
             if self._on_refused:
                 self._on_refused()
             return False
-        if self._offset is None or (jump > _SLACK and not self._is_held(now)):
+        if not held and (jump > _SLACK or self._jumped is None):
             self._reference = offset
-            self._jumped = now
+            self._jumped = None if may_be_old else now
         self._offset = offset
         self._on_set(unix_seconds, now)
         return True
 
-    def set_from(self, value, only_forward: bool = False) -> bool:
+    def set_from(self, value, may_be_old: bool = False) -> bool:
         """Set from a JSON value: Unix seconds, or RFC 3339 text. False when it is neither.
 
-        `only_forward` leaves the clock as it is when it is known and not behind.
+        One that `may_be_old` leaves the clock as it is when it is known and not behind.
         """
         if isinstance(value, str):
             value = parse_rfc3339(value)
         if type(value) is not int:
             return False
         now = self.unix()
-        if only_forward and now is not None and (parse_rfc3339(BUILT) or 0) <= value <= now:
+        if may_be_old and now is not None and (parse_rfc3339(BUILT) or 0) <= value <= now:
             return True
-        return self.set(value)
+        return self.set(value, may_be_old)
 
     def day_to_keep(self) -> int:
         """A day to keep in place of the one that is kept, or 0."""
         now = self._clock.now()
-        if not self._is_held(now) or self._offset is None:
+        if self._offset is None or not self._is_held(now):
             return 0
         ran = now // 1000
         day = min((ran + self._offset) // _DAY, (ran + self._floor) // _DAY + _MONTH)

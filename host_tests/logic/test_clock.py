@@ -130,6 +130,33 @@ def test_a_wrong_year_does_not_last():
     assert rig.wall.set(NOW + 32 * DAY), "a month later at most all is well"
 
 
+def test_an_old_time_that_a_broker_kept_does_not_keep_the_true_time_out():
+    for hours in (0, 1, 48):
+        rig = Rig(NOW // DAY - 30)
+        assert rig.wall.set_from(NOW - 10 * DAY, True)
+        rig.pass_s(3600 * hours)
+        assert rig.wall.unix() == NOW - 10 * DAY + 3600 * hours
+        assert rig.wall.day_to_keep() == 0, "it is the time of nobody who knows it"
+        assert rig.wall.set_from(NOW - 5 * DAY, True) and rig.wall.set(NOW)
+        rig.pass_s(3599)
+        assert rig.wall.set(NOW + 3599 - 400), "it is not held before an hour has passed"
+        rig.pass_s(3601)
+        assert not rig.wall.set(NOW - 10 * DAY) and rig.wall.day_to_keep() == NOW // DAY
+
+
+def test_an_old_time_that_moves_the_clock_forward_does_not_hold_it_there():
+    rig = Rig()
+    rig.wall.set(NOW)
+    rig.pass_s(1800)
+    assert rig.wall.set_from(NOW + 5 * DAY, True)
+    rig.pass_s(3600)
+    assert rig.wall.set(NOW + 5400), "who says it now is believed"
+    # Nor one a moment ahead does anything to a clock that is held.
+    rig.pass_s(3600)
+    assert rig.wall.set_from(NOW + 9100, True)
+    assert not rig.wall.set(NOW) and rig.wall.unix() == NOW + 9100
+
+
 def test_the_day_is_kept_once_and_only_when_the_clock_is_held():
     rig = Rig(NOW // DAY)
     assert rig.wall.day_to_keep() == 0
