@@ -31,6 +31,7 @@ class Vault:
 
     def __init__(self, settings: dict, without_clock: bool, wallclock, errors, log):
         self.skipped = 0
+        self._forgot = False  # whether one of them was a refusal
         self.store: Store | None = None
         self._wallclock = wallclock
         self._errors = errors
@@ -87,10 +88,11 @@ class Vault:
     def is_unknown(self, id_token: dict) -> bool:
         """Whether there is certainly nothing about a card, on the list, learned or to be learned.
 
-        A store that is damaged, or none, may have forgotten that it is blocked.
+        A store that is damaged, or none, may have forgotten that it is blocked; and so has this
+        one, if it could not learn a refusal since the start.
         """
         result, _ = self.look_up(id_token)
-        if result or not self.store or self.store.damage:
+        if result or self._forgot or not self.store or self.store.damage:
             return False
         name = digest(self.store.key, id_token)
         return name not in [job[0] for job in self._jobs]
@@ -100,15 +102,23 @@ class Vault:
         if not self.store:
             return
         id_token = token["id_token"]
-        name = digest(self.store.key, id_token)
-        for job in self._jobs:
-            if job[0] == name:
-                job[2] = result
+        try:
+            name = digest(self.store.key, id_token)
+            for job in self._jobs:
+                if job[0] == name:
+                    job[2] = result
+                    return
+            if len(self._jobs) < _QUEUE:
+                self._jobs.append([name, id_token, result])
                 return
-        if len(self._jobs) >= _QUEUE:
-            self.skipped += 1
-            return
-        self._jobs.append([name, id_token, result])
+        except MemoryError:
+            pass
+        self._skip(result)
+
+    def _skip(self, result: dict) -> None:
+        self.skipped += 1
+        if result["authorization_status"] != "Accepted":
+            self._forgot = True
 
     def delete(self, id_token: dict):
         """Store.delete, and an answer for the card that still waits goes with it. A generator."""
@@ -185,9 +195,14 @@ class Vault:
             await self._save_due()
             store = self.store
             if self._jobs and store and not store.busy:  # with a list, which can take minutes
-                _, id_token, result = self._jobs.pop(0)
+                job = self._jobs[0]
+                _, id_token, result = job
                 if not await self._do(beat, store.learn, id_token, result, self._wallclock.unix()):
-                    self.skipped += 1
+                    self._skip(result)
+                # It was there until now, so that nobody takes the card for unknown; meanwhile it
+                # may have been deleted, or a newer answer have come.
+                if job in self._jobs and job[2] is result:
+                    self._jobs.remove(job)
                 quiet = 0
             elif quiet >= _TIDY and store:
                 await self._do(beat, store.tidy, self._wallclock.unix())

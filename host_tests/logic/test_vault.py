@@ -156,6 +156,51 @@ def test_a_card_about_which_something_is_or_was_known_is_not_unknown():
     assert not vault.is_unknown(token(4))
 
 
+def test_a_card_is_not_unknown_while_its_refusal_is_being_learned():
+    vault, _ = new_vault("meanwhile")
+    learn(vault, 1, BLOCKED)
+    unknown = []
+
+    def learned():
+        unknown.append(vault.is_unknown(token(1)))
+        return vault.store.cached == 1 and not vault.store.busy
+
+    run(vault, learned)
+    run(vault, turns(20))
+    assert not any(unknown) and len(unknown) > 2 and not vault.is_unknown(token(1))
+    assert vault.is_unknown(token(2)) and vault.skipped == 0
+
+
+def test_nobody_is_unknown_to_a_store_that_could_not_learn_a_refusal():
+    for result in (ACCEPTED, BLOCKED):
+        vault, _ = new_vault("forgot")
+        vault.store.fs.full = True
+        learn(vault, 1, result)
+        run(vault, lambda vault=vault: vault.skipped == 1)
+        vault.store.fs.full = False
+        assert vault.is_unknown(token(2)) == (result is ACCEPTED)
+        vault, _ = new_vault("too many")
+        load = vault.store.load()
+        for i in range(9):
+            learn(vault, i, result)
+        load.abort()
+        assert vault.skipped == 1 and vault.is_unknown(token(20)) == (result is ACCEPTED)
+
+
+def test_a_newer_answer_that_comes_while_the_former_is_learned_is_learned_too():
+    vault, _ = new_vault("while")
+    learn(vault, 1)
+
+    def under_way():
+        if vault.store.busy:
+            learn(vault, 1, BLOCKED)
+            return True
+        return False
+
+    run(vault, under_way, lambda: status(vault, 1) == "Blocked" and not vault.store.busy)
+    assert vault.skipped == 0
+
+
 def test_the_newer_answer_for_a_card_is_the_one_that_is_learned():
     vault, _ = new_vault("newer")
     load = vault.store.load()
