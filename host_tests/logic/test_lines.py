@@ -1,9 +1,11 @@
 """EVSEs by lines: events and the enable output, with inputs that a test sets and a moved clock."""
 
+import asyncio
+
 from tapauth.core import effects
 from tapauth.core.auth import Authorizer
 from tapauth.core.settings import AuthSettings
-from tapauth.evse.lines import Debounced, LineEvse, LineEvses
+from tapauth.evse.lines import Debounced, LineEvse, LineEvses, session_event
 
 ACCEPTED = {"command": "authorize_response", "result": {"authorization_status": "Accepted"}}
 BLOCKED = {"command": "authorize_response", "result": {"authorization_status": "Blocked"}}
@@ -28,7 +30,7 @@ class Bench:
         return self.events()
 
     def events(self):
-        names = [event["event"] for event in self.evse.events]
+        names = [session_event(name)["event"] for name in self.evse.events]
         self.evse.events.clear()
         return names
 
@@ -75,7 +77,7 @@ def test_card_then_plug():
     bench = Bench()
     assert bench.run() == []
     bench.evse.command(ACCEPTED)
-    assert bench.evse.events[0]["session_started"] == {"reason": "Authorized"}
+    assert session_event(bench.evse.events[0])["session_started"] == {"reason": "Authorized"}
     assert bench.events() == ["SessionStarted"]
     assert bench.run(1000) == [] and not bench.evse.enable
     bench.plugged = True
@@ -88,7 +90,7 @@ def test_a_plug_in_says_so():
     while not bench.evse.events:
         bench.now += 10
         bench.evse.sense(True, False, bench.now)
-    assert bench.evse.events == [
+    assert [session_event(name) for name in bench.evse.events] == [
         {
             "event": "SessionStarted",
             "connector_id": 1,
@@ -223,6 +225,7 @@ def test_polarity_and_off():
             for now in range(0, 100, 10):
                 evses.poll(now)
             evses.command(1, ACCEPTED)
+            evses.poll(100)
             assert pins[1].level == on
             evses.command(7, ACCEPTED)
             evses.off()
@@ -248,6 +251,115 @@ def test_refused_events_are_counted():
     for now in range(0, 100, 10):
         evses.poll(now)
     assert evses.refused == 1
+
+
+def test_an_event_for_which_there_was_no_memory_is_told_again():
+    pins = (Line(0), Line(0), Line(0))
+    told = []
+    short = []
+
+    def report(number, event):
+        if short.pop() if short else False:
+            raise MemoryError
+        told.append(event["event"])
+
+    evses = LineEvses([pins], LINES, Quiet(), Quiet(), report)
+    for now in range(0, 100, 10):
+        evses.poll(now)
+    assert told == ["SessionStarted"]
+    short.extend([True, True])
+    evses.command(1, ACCEPTED)
+    for now in (100, 110):
+        evses.poll(now)
+        assert told == ["SessionStarted"] and pins[1].level == 1, "the charge goes on"
+    evses.poll(120)
+    evses.poll(130)
+    assert told == ["SessionStarted", "TransactionStarted"], "once"
+    short.extend([False, True, False, True])  # of the last two, told in order
+    pins[0].level = 1
+    for now in range(140, 240, 10):
+        evses.poll(now)
+    assert told[2:] == ["TransactionFinished", "SessionFinished"] and pins[1].level == 0
+
+
+class Ticks(Quiet):
+    def __init__(self):
+        self.ms = 0
+
+    def now(self):
+        return self.ms
+
+
+def test_no_line_is_switched_on_by_what_its_inputs_once_were():
+    pins = (Line(0), Line(0), Line(0))
+    told = []
+    clock = Ticks()
+    evses = LineEvses([pins], LINES, clock, Quiet(), lambda n, event: told.append(event["event"]))
+
+    class Dead(Exception):
+        pass
+
+    def beats(count, enabled):
+        """A heartbeat that ends the task, after so many polls 10 ms apart."""
+
+        def beat():
+            clock.ms += 10
+            enabled.append(pins[1].level)
+            if len(enabled) == count:
+                raise Dead
+
+        return beat
+
+    def live(count):
+        enabled = []
+
+        async def task():
+            try:
+                await evses.run(beats(count, enabled))
+            except Dead:
+                pass
+
+        asyncio.run(task())
+        return enabled
+
+    live(10)
+    assert told == ["SessionStarted"]
+    # The task is dead, and waits for its restart; the car leaves, and a wire breaks.
+    pins[0].level = pins[2].level = 1
+    evses.command(1, ACCEPTED)
+    assert pins[1].level == 0
+    assert live(20) == [0] * 20
+    assert "PermanentFault" in told and told[-1] == "SessionFinished"
+    # One that charged does not go on by itself.
+    pins[0].level = pins[2].level = 0
+    live(10)
+    evses.command(1, ACCEPTED)
+    assert live(10)[-1] == 0, "it was authorized before anybody looked"
+    del told[:]
+    evses.poll(clock.ms)
+    evses.command(1, ACCEPTED)
+    evses.poll(clock.ms)
+    assert pins[1].level == 1
+    evses.off()
+    assert live(20) == [0] * 20
+    assert told.count("TransactionStarted") == told.count("TransactionFinished") == 1
+
+
+def test_an_event_that_cannot_be_taken_is_not_told_for_ever():
+    pins = (Line(0), Line(0), Line(0))
+    told = []
+
+    def report(number, event):
+        told.append(event["event"])
+        raise KeyError("a fault elsewhere")
+
+    evses = LineEvses([pins], LINES, Quiet(), Quiet(), report)
+    for now in range(0, 100, 10):
+        try:
+            evses.poll(now)
+        except KeyError:
+            pass
+    assert told == ["SessionStarted"]
 
 
 def test_with_the_core_a_card_starts_and_stops_what_is_plugged():

@@ -8,6 +8,19 @@ with a car plugged in and no fault. A restart, a fault or an unplug ends the aut
 from tapauth.compat import const, sleep_ms
 
 _POLL_MS = const(10)
+_PLUGGED_IN = "EVConnected"
+_AUTHORIZED = "Authorized"
+
+
+def session_event(name: str) -> dict:
+    """The SessionEvent that LineEvse.events has by this name."""
+    if name in (_PLUGGED_IN, _AUTHORIZED):
+        return {
+            "event": "SessionStarted",
+            "connector_id": 1,
+            "session_started": {"reason": name},
+        }
+    return {"event": name, "connector_id": 1}
 
 
 class Debounced:
@@ -18,6 +31,10 @@ class Debounced:
         self._settle_ms = settle_ms
         self._seen: bool | None = None
         self._since = 0
+
+    def forget(self) -> None:
+        """The input was not sampled for a while."""
+        self.level = self._seen = None
 
     def feed(self, level: bool, now: int) -> bool:
         """Take a sample. True when `level` changed by it; `now` in milliseconds."""
@@ -33,18 +50,28 @@ class Debounced:
 class LineEvse:
     """The state machine of one EVSE. `enable` is what its enable line must be now.
 
-    What it has to report collects in `events`, SessionEvents as dicts, for the owner to take:
-    a command may come from within the report of another event.
+    What it has to report collects in `events`, by name, for the owner to tell and then take off:
+    a command may come from within the report of another event. Names, as the first of them need
+    no memory: what is not told is lost.
     """
 
     def __init__(self, settle_ms: int):
         self.enable = False
-        self.events: list[dict] = []
+        self.events: list[str] = []
+        """Of SessionEvents; of a SessionStarted it is the reason: see session_event()."""
         self._plugged = Debounced(settle_ms)
         self._fault = Debounced(settle_ms)
         self._was_faulty: bool | None = False
         self._authorized = False
         self._session = False
+
+    def unwatched(self) -> None:
+        """Nobody has looked at the inputs for a while: what they say now is not known."""
+        self._plugged.forget()
+        self._fault.forget()
+        self._end_transaction()
+        if self._authorized:
+            self._deauthorize()
 
     def sense(self, plugged: bool, fault: bool, now: int) -> None:
         """Take a sample of both inputs; `now` in milliseconds."""
@@ -52,7 +79,7 @@ class LineEvse:
             self._fault_changed()
         if self._plugged.feed(plugged, now):
             if plugged:
-                self._begin_session("EVConnected")
+                self._begin_session(_PLUGGED_IN)
             else:
                 self._end_transaction()
                 self._authorized = False
@@ -65,7 +92,7 @@ class LineEvse:
         if name == "authorize_response":
             if command["result"]["authorization_status"] == "Accepted":
                 self._authorized = True
-                self._begin_session("Authorized")
+                self._begin_session(_AUTHORIZED)
                 if self._fault.level:
                     self._deauthorize()
                 self._try_to_start()
@@ -75,33 +102,29 @@ class LineEvse:
         elif name == "stop_transaction":
             self._end_transaction()
 
-    def _report(self, event: str) -> None:
-        self.events.append({"event": event, "connector_id": 1})
-
     def _fault_changed(self) -> None:
         if self._fault.level:
             self._end_transaction()
-            self._report("PermanentFault")
+            self.events.append("PermanentFault")
             if self._authorized:
                 self._deauthorize()
         elif self._was_faulty:
-            self._report("PermanentFaultCleared")
+            self.events.append("PermanentFaultCleared")
         self._was_faulty = self._fault.level
 
     def _begin_session(self, reason: str) -> None:
         if not self._session:
             self._session = True
-            self._report("SessionStarted")
-            self.events[-1]["session_started"] = {"reason": reason}
+            self.events.append(reason)
 
     def _end_session(self) -> None:
         if self._session:
             self._session = False
-            self._report("SessionFinished")
+            self.events.append("SessionFinished")
 
     def _deauthorize(self) -> None:
         self._authorized = False
-        self._report("Deauthorized")
+        self.events.append("Deauthorized")
         if not self._plugged.level:
             self._end_session()
 
@@ -114,13 +137,13 @@ class LineEvse:
             and not self.enable
         ):
             self.enable = True
-            self._report("TransactionStarted")
+            self.events.append("TransactionStarted")
 
     def _end_transaction(self) -> None:
         if self.enable:
             self.enable = False
             self._authorized = False
-            self._report("TransactionFinished")
+            self.events.append("TransactionFinished")
 
 
 class LineEvses:
@@ -157,10 +180,13 @@ class LineEvses:
         return False
 
     def command(self, evse_id: int, command: dict) -> None:
-        """Carry out a command object at once; what it brings is reported at the next poll."""
+        """Carry out a command object: at once where it switches off, else at the next poll, which
+        looks at the inputs first, and reports what it brings."""
         if evse_id <= len(self._evses):
-            self._evses[evse_id - 1].command(command)
-            self._drive(evse_id - 1)
+            evse = self._evses[evse_id - 1]
+            evse.command(command)
+            if not evse.enable:
+                self._drive(evse_id - 1)
 
     def off(self) -> None:
         """Switch every enable line off, whatever was authorized."""
@@ -176,15 +202,29 @@ class LineEvses:
             plugged, _, fault = self._lines[i]
             evse.sense(plugged() != self._plugged_low, fault() != self._fault_low, now)
             self._drive(i)
-            while evse.events:
-                event = evse.events.pop(0)
-                refusal = self._on_event(i + 1, event)
-                if refusal:
-                    self.refused += 1
-                    self._log.warning("evse", "{} refused: {}", event["event"], refusal)
+            while evse.events and self._tell(i + 1, evse.events):
+                pass
+
+    def _tell(self, evse_id: int, events: list) -> bool:
+        """Report the first event, which is off the list then. False: there was no memory for it,
+        and it is to be told again."""
+        told = True
+        try:
+            refusal = self._on_event(evse_id, session_event(events[0]))
+        except MemoryError:
+            told = False
+        finally:
+            if told:
+                name = events.pop(0)
+        if told and refusal:
+            self.refused += 1
+            self._log.warning("evse", "{} refused: {}", name, refusal)
+        return told
 
     async def run(self, beat) -> None:
         """Poll for ever; however it ends, the enable lines are off."""
+        for evse in self._evses:
+            evse.unwatched()
         try:
             while True:
                 self.poll(self._clock.now())
