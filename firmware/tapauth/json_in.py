@@ -22,8 +22,7 @@ _MEMBER = const(1)
 _END = const(2)  # of what is open, or a comma
 _COLON = const(3)
 _TEXT = const(2)
-# RuntimeError: too deep. Made once: see compat.SYSTEM_ERRORS.
-_REFUSED = (ValueError, IndexError, RuntimeError, MemoryError)
+_REFUSED = (ValueError, IndexError, RuntimeError)  # the last: too deep
 
 
 def decode(data: bytes) -> str:
@@ -163,11 +162,11 @@ def _checked(data: bytes) -> str:
     return decode(data)
 
 
-def load(data):
+def load_or_fail(data):
     """The value of a JSON text in UTF-8, bytes or a string.
 
-    Raises ValueError, and nothing else, for what is no JSON or too much: MAX_DEPTH levels, 1024
-    values beside strings, and numbers of 40 characters are taken, if there is memory for them.
+    Raises ValueError for what is no JSON or too much: MAX_DEPTH levels, 1024 values beside
+    strings, and numbers of 40 characters are taken; MemoryError when there is no memory for it.
     Control characters in strings are taken as they are, but for NUL; of two members with one
     name the last counts.
     """
@@ -176,3 +175,12 @@ def load(data):
     except _REFUSED:
         pass
     raise ValueError("not JSON")
+
+
+def load(data):
+    """The same, where it is one whether a text is no JSON or too large: raises ValueError only."""
+    try:
+        return load_or_fail(data)
+    except MemoryError:
+        pass
+    raise ValueError("no memory")

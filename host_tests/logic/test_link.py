@@ -98,6 +98,23 @@ def test_a_subscription_that_is_never_answered_ends_the_session():
     play(script)
 
 
+def test_who_must_tell_a_lost_message_again_sees_the_board_go_and_come_back():
+    async def script(scene):
+        stream = await scene.connect()
+        scene.link.message_lost()
+        scene.link.message_lost()
+        await scene.pass_ms(500)
+        assert stream.closed
+        assert 0xE0 not in [kind for kind, _ in stream.take()], "no goodbye: the will is told"
+        assert "memory" in scene.lines[-1]
+        stream = await scene.connect()
+        assert any(b"online" in body for _, body in scene.greetings) and scene.ups == 2
+        await scene.pass_ms(5000)
+        assert not stream.closed, "once"
+
+    play(script)
+
+
 def test_the_status_is_announced_and_the_will_is_left():
     async def script(scene):
         await scene.pass_ms(100)

@@ -20,7 +20,7 @@ from tapauth.core.effects import (
     WITHDRAWAL,
 )
 from tapauth.fitting import fitting
-from tapauth.json_in import load
+from tapauth.json_in import load_or_fail
 
 _WITHDRAW = b'{"command": "withdraw_authorization"}'
 
@@ -52,6 +52,8 @@ class MqttEvses:
 
     def tick(self, now: int) -> None:
         """Tell while the outbox is not empty, as a command may be in it."""
+        if self._link.connected:
+            self._station.evses_reached()  # again, if there was no memory for it in link_up()
         if len(self._link.outbox):
             self._station.commands_wait()
 
@@ -60,25 +62,33 @@ class MqttEvses:
         if not (topic.startswith(self._start) and topic.endswith("/session_event")):
             return False
         number = topic[len(self._start) : -len("/session_event")]
-        if not number.encode().isdigit() or len(number) > 3:
-            refusal = "no EVSE number in the topic"
-        else:
-            try:
-                event = load(payload)
-            except ValueError:
-                refusal = "not JSON"
+        try:
+            if number.encode().isdigit() and len(number) <= 3:
+                refusal = self._heard(int(number), payload)
             else:
-                evse_id = int(number)
-                held = self._station.authorized(evse_id)
-                refusal = self._on_event(evse_id, event)
-                if held and not self._station.authorized(evse_id):
-                    # What was granted must not open the next session: neither what waits, nor a
-                    # copy that reached the EVSE when its transaction had begun, or had ended.
-                    self._station.take_back(evse_id)
+                refusal = "no EVSE number in the topic"
+        except MemoryError:
+            # The EVSE tells it again when the board comes back.
+            self._link.message_lost()
+            refusal = "no memory"
         if refusal:
             self.refused += 1
             self._log.warning("evse", "session event refused: {}", refusal)
         return True
+
+    def _heard(self, evse_id: int, payload: bytes) -> str | None:
+        try:
+            event = load_or_fail(payload)
+        except ValueError:
+            return "not JSON"
+        held = self._station.authorized(evse_id)
+        try:
+            return self._on_event(evse_id, event)
+        finally:
+            if held and not self._station.authorized(evse_id):
+                # What was granted must not open the next session: neither what waits, nor a copy
+                # that reached the EVSE when its transaction had begun, or had ended.
+                self._station.take_back(evse_id)
 
     def _topic(self, evse_id: int) -> str:
         return f"{self._start}{evse_id}/command"

@@ -50,6 +50,10 @@ _REFUSALS = (
 )
 
 
+# Made here: it is raised when there is no memory to make one.
+_MESSAGE_LOST = ProtocolError("a message was lost for want of memory")
+
+
 def _bytes(text) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
@@ -237,6 +241,15 @@ class Link:
         """Ask for no more messages of a topic filter."""
         self.subscriptions.remove(name)
         self._ask()
+
+    def message_lost(self) -> None:
+        """A message that just came was not taken in, and must come again: end the session.
+
+        The broker keeps nothing for a session that begins anew. But it publishes the last will,
+        and then who sees the board come back tells it what it must know.
+        """
+        if self._lost is None:
+            self._lost = _MESSAGE_LOST
 
     async def stop(self) -> None:
         """Empty the outbox as far as `timeout_ms` allows, say goodbye, and stay away."""
