@@ -147,6 +147,7 @@ class Model:
         self.unanswered: dict[int, list] = {n + 1: [] for n in range(self.evses)}
         # EVSEs whose grant ended unused, and that may not know yet: until when.
         self.lapsed: dict[int, int] = {}
+        self.stopping: dict[int, str] = {}  # EVSEs whose transaction was told to stop, and why
         self.op = ""
         self.resumed = False
 
@@ -231,6 +232,7 @@ class Model:
         connector = event.get("connector_id", 1)
         known = 1 <= evse_id <= self.evses and 1 <= connector <= self.connectors[evse_id - 1]
         crossed = withdrawn = asked = False
+        reason = self.stopping.get(evse_id)  # a transaction that is told of again has not heard it
         if known:
             grant = self.grants.get(evse_id)
             unused = None if evse_id in self.running else grant
@@ -240,11 +242,12 @@ class Model:
                     self.plug_ins.add(evse_id)
             elif name == "TransactionStarted":
                 lapsed = self.lapsed.get(evse_id, 0) > self.now
-                crossed = grant.withdrawn if grant else lapsed
-                if grant:
+                crossed = bool(reason or lapsed or grant and grant.withdrawn)
+                if grant or crossed:
                     self.plug_ins.discard(evse_id)
                 self.running.add(evse_id)
             elif name == "SessionResumed":
+                crossed = bool(reason)
                 self.plug_ins.discard(evse_id)
                 self.plugged.pop(evse_id, None)
                 if unused:
@@ -253,14 +256,16 @@ class Model:
                 self.running.add(evse_id)
             elif name in ("TransactionFinished", "SessionFinished"):
                 self.running.discard(evse_id)
+                self.stopping.pop(evse_id, None)
                 self.plug_ins.discard(evse_id)
                 self.grants.pop(evse_id, None)
                 if name == "SessionFinished":
                     self.plugged.pop(evse_id, None)
             elif name == "Deauthorized":
                 asked = self.deauthorized(evse_id)
-            if name.startswith(("Transaction", "SessionFinished", "SessionResumed")):
+            if name in ("TransactionStarted", "SessionResumed"):
                 self.lapsed.pop(evse_id, None)
+            if name.startswith(("Transaction", "SessionFinished", "SessionResumed")):
                 self.unanswered[evse_id].clear()
             if unused and evse_id not in self.grants and not unused.withdrawn and not asked:
                 # The EVSE may have said so before it was authorized.
@@ -271,7 +276,7 @@ class Model:
         if refused:
             assert self.auth.take_effects() == ()
             return
-        stop = (auth.STOP_TRANSACTION, evse_id, "DeAuthorized", None)
+        stop = (auth.STOP_TRANSACTION, evse_id, reason or "DeAuthorized", None)
         assert (stop in self.auth.effects) == crossed
         withdrawal = (auth.WITHDRAW_AUTHORIZATION, evse_id)
         if not self.unreached:  # else one may go before a grant
@@ -397,12 +402,14 @@ class Model:
                 self.watch_withdrawal(effect[1], after)
             elif kind == auth.STOP_TRANSACTION:
                 assert effect[1] in self.running
-                if effect[2] == "DeAuthorized":
-                    assert effect[3] is None and self.op in ("withdraw", "event")
+                if effect[3] is None:
+                    assert self.op in ("withdraw", "event")
+                    assert effect[2] in ("DeAuthorized", self.stopping.get(effect[1]))
                 else:
                     stopped.append(effect[1])
                     if effect[2] == "Local":
                         self.watch_stop(effect, card)
+                self.stopping[effect[1]] = effect[2]
             else:
                 assert kind == auth.SAVE
             before = effect
@@ -505,11 +512,13 @@ class Model:
         if evse_id in self.running:
             assert self.settings.selection_algorithm != "FindFirst"
             assert evse_id in self.plug_ins, "a stranger has a charge that runs"
+            assert evse_id not in self.stopping, "or that is being stopped"
         self.check_faulted_plug(evse_id, self.open[key].token)
         self.granted += 1
         self.grants[evse_id] = Granted(self.granted, key, result.get("parent_id_token"))
         self.plug_ins.discard(evse_id)
-        self.lapsed.pop(evse_id, None)
+        if all(until <= self.now for until, _ in self.unanswered[evse_id]):
+            self.lapsed.pop(evse_id, None)  # what starts now is of this grant
         assert after[:3] == (auth.STATUS, token, "UsedToStart")
         assert token["connectors"] == [evse_id]
         accepted = self.open[key].accepted()

@@ -29,10 +29,12 @@ class Station:
         self._clock = clock
         self._log = log
         self._owed = bytearray(len(core.evses) + 1)  # by EVSE id
+        self._carrying = False
         self._in_force = {
             "connection_timeout": core.settings.connection_timeout,
             "master_pass_group_id": core.settings.master_pass_group_id,
         }
+        self._saved = dict(self._in_force)
 
     def in_force(self) -> dict:
         """The settings that commands change, by their names in the configuration, as they are."""
@@ -83,9 +85,9 @@ class Station:
     def session_event(self, evse_id: int, event) -> str | None:
         """An EVSE reports a SessionEvent."""
         refusal = self._core.session_event(evse_id, event, self._clock.now())
+        self._carry_out()
         if not refusal:
             self._log.info("auth", "EVSE {}: {}", evse_id, event["event"])
-        self._carry_out()
         return refusal
 
     def evses_reached(self) -> None:
@@ -96,6 +98,7 @@ class Station:
     def take_back(self, evse_id: int) -> None:
         """An EVSE must not keep what it may have been authorized for."""
         self._owed[evse_id] |= _WITHDRAWAL
+        self._core.evses[evse_id - 1].lapse(self._clock.now())
         self._pay()
 
     def commands_wait(self) -> None:
@@ -105,8 +108,11 @@ class Station:
     def withdraw(self, request) -> str:
         """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult."""
         result = self._core.withdraw(request, self._clock.now())
-        self._log.info("auth", "withdraw authorization: {}", result)
         self._carry_out()
+        try:
+            self._log.info("auth", "withdraw authorization: {}", result)
+        except MemoryError:
+            pass  # it is done all the same
         return result
 
     def set_connection_timeout(self, seconds) -> bool:
@@ -145,20 +151,38 @@ class Station:
     # Effects.
 
     def _carry_out(self) -> None:
-        while True:
-            taken = self._core.take_effects()
-            if not taken:
-                return
-            for effect in taken:
-                try:
-                    self._carry(effect[0], effect)
-                except MemoryError as error:
-                    # The effects behind it may stop somebody's charging: they come all the same.
-                    if effect[0] == effects.WITHDRAW_AUTHORIZATION:
-                        self._owed[effect[1]] |= _WITHDRAWAL
-                    elif effect[0] == effects.STOP_TRANSACTION:
-                        self._owed[effect[1]] |= _STOP
-                    self._log.error("auth", "{}: an effect was lost, {}", effect[0], error)
+        if self._carrying:
+            return  # an effect had another input: what that brings comes behind what was before
+        self._carrying = True
+        try:
+            while True:
+                taken = self._core.take_effects()
+                if not taken:
+                    return
+                for effect in taken:
+                    try:
+                        self._carry(effect[0], effect)
+                    except Exception as error:
+                        # The effects behind it may stop somebody's charging: they come all the
+                        # same.
+                        self._lost(effect, error)
+        finally:
+            self._carrying = False
+
+    def _lost(self, effect: tuple, error: Exception) -> None:
+        kind = effect[0]
+        if kind == effects.WITHDRAW_AUTHORIZATION:
+            self._owed[effect[1]] |= _WITHDRAWAL
+        elif kind == effects.STOP_TRANSACTION:
+            self._owed[effect[1]] |= _STOP
+        elif kind == effects.VALIDATE:
+            self._core.validator_unreached(effect[1], self._clock.now())
+        try:
+            self._log.error("auth", "{}: an effect was lost, {}", kind, error)
+            if not isinstance(error, MemoryError):
+                self._log.trace(error)
+        except MemoryError:
+            pass
 
     def _carry(self, kind: str, effect: tuple) -> None:
         if kind == effects.STATUS:
@@ -169,12 +193,18 @@ class Station:
             self._validators[validator](request_id, token)
         elif kind == effects.SAVE:
             self._in_force[effect[1]] = effect[2]
-            self._on_save(effect[1], effect[2])
+            self._save(effect[1])
         else:
             self._command(kind, effect)
 
+    def _save(self, key: str) -> None:
+        value = self._in_force[key]
+        if self._saved[key] != value:
+            self._on_save(key, value)
+            self._saved[key] = value
+
     # Withdrawals and stops for which there was no memory are owed: they come before whatever else
-    # is said to their EVSE, and are tried again until they go.
+    # is said to their EVSE, and are tried again until they go. So are settings to be saved.
 
     def _pay(self) -> None:
         for evse in self._core.evses:
@@ -210,6 +240,8 @@ class Station:
     def wake(self) -> None:
         """Say what is owed and what an input left when it found no memory, and do what is due."""
         self._pay()
+        for key in self._saved:
+            self._save(key)
         self._core.poll(self._clock.now())
         self._carry_out()
 

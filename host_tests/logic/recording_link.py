@@ -19,6 +19,11 @@ class RecordingLink:
         self.ranks = []
         self.names = []
         self.replies_refused = 0
+        self.messages_lost = 0
+        self.outbox = ()
+
+    def message_lost(self):
+        self.messages_lost += 1
 
     def may_reply(self, topic, replies=""):
         if topics.takes_reply(topic, "tapauth/b/", self.names, replies):

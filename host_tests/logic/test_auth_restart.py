@@ -1,6 +1,6 @@
 """What a power loss or a restart leaves behind, and answers that come late."""
 
-from auth_fixture import PAR, T1, T2, T3, Charger, id_token, started, token
+from auth_fixture import PAR, T1, T2, T3, Charger, always, id_token, result, started, token
 from recording_link import RecordingLink
 
 from tapauth.core.auth import Authorizer
@@ -380,8 +380,6 @@ def test_a_transaction_that_nobody_here_authorized_is_left_alone():
     for step in (
         lambda charger: charger.event(1, "Deauthorized"),
         lambda charger: charger.wait(5000),
-        lambda charger: charger.swipe(T2, [1]),
-        lambda charger: charger.end(1),
     ):
         charger = Charger()
         charger.swipe(T1, [1])
@@ -398,3 +396,214 @@ def test_a_transaction_that_nobody_here_authorized_is_left_alone():
     charger.forget()
     charger.tx(1)
     assert charger.commands == []
+
+
+def test_a_start_that_crosses_the_end_of_a_session_is_stopped_however_often_that_is_told():
+    for ends in (("SessionFinished",) * 2, ("TransactionFinished", "SessionFinished")):
+        charger = Charger()
+        charger.swipe(T1, [1])
+        for name in ends:
+            charger.event(1, name)
+        charger.forget()
+        charger.tx(1)
+        assert charger.commands == [("stop_transaction", 1, "DeAuthorized", None)], ends
+
+
+def test_a_start_on_a_grant_that_timed_out_is_not_booked_to_the_next_driver():
+    for answered in (False, True):
+        charger = Charger()
+        charger.swipe(T1, [1])
+        charger.wait(1000)
+        if answered:
+            charger.event(1, "Deauthorized")
+        charger.swipe(T2, [1])
+        charger.forget()
+        charger.tx(1)
+        crossed = [("stop_transaction", 1, "DeAuthorized", None)]
+        assert charger.commands == ([] if answered else crossed)
+
+
+def test_a_waiting_driver_does_not_get_a_charge_that_is_being_stopped():
+    charger = Charger(connection_timeout=300)
+    charger.swipe(T2, [1, 2])  # waits for a plug-in
+    charger.auth.set_connection_timeout(10, charger.now)
+    charger.swipe(T1, [1])
+    charger.wait(9000)
+    charger.ev(1)
+    charger.wait(1000)  # the grant times out
+    charger.forget()
+    charger.tx(1)
+    assert charger.kinds() == [("stop_transaction", 1)] and charger.letters(T2) == ""
+    charger.event(1, "TransactionFinished")
+    charger.ev(2)
+    assert charger.letters(T2) == "S"
+
+
+def test_a_charge_that_was_told_to_stop_and_did_not_hear_it_is_told_again():
+    def by_card(charger):
+        charger.swipe(T1, [1])
+        return "Local"
+
+    def by_withdrawal(charger):
+        charger.withdraw(evse_id=1)
+        return "DeAuthorized"
+
+    for stop in (by_card, by_withdrawal):
+        for name in ("TransactionStarted", "SessionResumed"):
+            charger = started()
+            reason = stop(charger)
+            charger.forget()
+            for _ in range(2):
+                charger.event(1, name)
+            assert charger.commands == [("stop_transaction", 1, reason, None)] * 2, name
+            charger.event(1, "TransactionFinished")
+            charger.wait(5000)
+            charger.forget()
+            charger.event(1, name)
+            assert charger.commands == [], "that is another one"
+
+
+# Without memory
+
+
+class Short(list):
+    """Effects, the next of which but `left` find no memory."""
+
+    left = 99
+
+    def append(self, effect):
+        self.left -= 1
+        if self.left < 0:
+            raise MemoryError
+        super().append(effect)
+
+    def extend(self, effects):
+        self.left -= 1
+        if self.left < 0:
+            raise MemoryError
+        super().extend(effects)
+
+
+def short(charger, left):
+    charger.auth.effects = effects = Short()
+    effects.left = left
+
+
+def granted(charger):
+    """EVSEs that hold a grant, and those that heard of one."""
+    held = [evse.id for evse in charger.auth.evses if evse.grant]
+    return held, [i + 1 for i, flag in enumerate(charger.flags) if flag]
+
+
+def until_done(charger, call, *arguments):
+    """`call`, which may find no memory, and what the charger does when there is some."""
+    try:
+        call(*arguments)
+        done = True
+    except MemoryError:
+        done = False
+    taken = list(charger.auth.take_effects())
+    charger.auth.effects = taken
+    charger.carry_out()
+    charger.wait(200)
+    return done
+
+
+def test_no_token_stays_in_process_for_ever_and_no_grant_is_held_in_silence():
+    for members in ({}, {"prevalidated": True}):
+        for plugged in (False, True):
+            left = 0
+            while True:
+                charger = Charger(connection_timeout=60)
+                if plugged:
+                    charger.ev(1)
+                provided = token(T1, None, **members)
+                short(charger, left)
+                done = until_done(charger, charger.auth.provide_token, provided, 0)
+                charger.wait(10_000)
+                waits = charger.letters()[-1:] == "A"
+                assert charger.auth.tokens_in_process() == waits, (members, left)
+                held, told = granted(charger)
+                assert held == told, (members, plugged, left)
+                charger.wait(60_000)
+                assert charger.auth.tokens_in_process() == 0
+                charger.event(1, "Deauthorized")
+                charger.swipe(T2, [1])
+                if done:
+                    break
+                left += 1
+            assert left > 1
+
+
+def test_a_plug_in_without_memory_is_there_when_it_is_told_again():
+    for left in range(4):
+        charger = Charger(connection_timeout=60)
+        charger.swipe(T1)
+        assert charger.letters() == "PA"
+        short(charger, left)
+        event = {"event": "SessionStarted", "session_started": {"reason": "EVConnected"}}
+        if not until_done(charger, charger.auth.session_event, 1, event, 0):
+            assert granted(charger) == ([], [])
+            charger.ev(1)
+        assert charger.letters() == "PAS" and granted(charger) == ([1], [1]), left
+
+
+def test_an_event_for_which_there_was_no_memory_can_be_told_again():
+    def waiting(charger):
+        charger.swipe(T1, [1])
+
+    def withdrawn(charger):
+        waiting(charger)
+        charger.withdraw()
+
+    for before in (waiting, withdrawn):
+        for name in ("TransactionStarted", "SessionResumed", "TransactionFinished"):
+            whole = Charger()
+            before(whole)
+            whole.forget()
+            whole.event(1, name)
+            for left in range(3):
+                charger = Charger()
+                before(charger)
+                charger.forget()
+                short(charger, left)
+                event = {"event": name}
+                if not until_done(charger, charger.auth.session_event, 1, event, 0):
+                    charger.event(1, name)
+                assert set(charger.kinds()) == set(whole.kinds()), (name, left)
+                assert charger.auth.evses[0].transaction_active == (
+                    whole.auth.evses[0].transaction_active
+                )
+
+
+def test_all_evses_hear_the_withdrawal_of_a_start_that_found_no_memory_for_it():
+    charger = Charger()
+    charger.auth.unreached = True
+    short(charger, 1)
+    assert not until_done(charger, charger.auth.evses_reached, 0)
+    charger.auth.evses_reached(0)
+    charger.carry_out()
+    assert set(charger.kinds()) == {("withdraw_authorization", 1), ("withdraw_authorization", 2)}
+    charger.forget()
+    charger.auth.evses_reached(0)
+    charger.carry_out()
+    assert charger.commands == []
+
+
+def test_a_setting_that_found_no_memory_is_not_in_force():
+    charger = Charger(
+        master_pass_group_id="OLD", connection_timeout=10, selection_algorithm="FindFirst"
+    )
+    for setting in ("master_pass_group_id", "connection_timeout"):
+        value = "new" if setting[0] == "m" else 20
+        short(charger, 0)
+        try:
+            getattr(charger.auth, "set_" + setting)(value, 0)
+            raise AssertionError("there was memory")
+        except MemoryError:
+            pass
+        charger.auth.effects = []
+    assert charger.auth.connection_timeout == 10
+    charger.validators = always(result("Invalid"), result(parent="NEW"))
+    charger.swipe(T1)
+    assert charger.letters() == "PAS", "no master pass"

@@ -614,3 +614,15 @@ def test_the_connection_timeout_may_change():
     charger.wait(1)
     assert charger.letters() == "PASOPASO"
     assert charger.saved == [("connection_timeout", 20)]
+
+
+def test_a_card_gets_no_second_charge_while_its_evse_is_disabled():
+    charger = Charger(selection_algorithm="FindFirst", connection_timeout=60)
+    charger.swipe(T1, [1, 2])
+    assert charger.letters() == "PAS"
+    charger.event(1, "Disabled")
+    for connectors in (None, [2, 1]):
+        charger.swipe(T1, connectors)
+    assert charger.letters() == "PAS" and charger.counter("duplicates") == 2
+    charger.swipe(T1, [2])  # means another one than the grant's
+    assert charger.letters() == "PASPAS"

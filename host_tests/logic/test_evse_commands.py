@@ -3,57 +3,16 @@
 import json
 import sys
 
-from auth_fixture import result, token
-from recording_link import EVEREST, RecordingLink, quiet_log
+from auth_fixture import token
+from evse_rig import PLUGGED, TIMEOUT_S, Charger, rig, said
+from recording_link import RecordingLink, quiet_log
 from scripted_broker import id_of, payload_of, play
 
 import tapauth
-from tapauth.api.consumer import AuthConsumer
-from tapauth.core.auth import Authorizer
 from tapauth.core.effects import LASTING, REFUSAL, STOP
-from tapauth.core.settings import AuthSettings
 from tapauth.evse.mqtt import MqttEvses
-from tapauth.station import Station
-from tapauth.wallclock import WallClock
 
 from moved_clock import MovedClock
-
-TIMEOUT_S = 60
-PLUGGED = {"event": "SessionStarted", "session_started": {"reason": "EVConnected"}}
-
-
-class Charger:
-    """The core with two EVSEs behind `link`; its validator accepts all cards but "stranger"."""
-
-    def __init__(self, link, clock, most=TIMEOUT_S):
-        self.clock = clock
-        log = quiet_log(clock)
-        self.core = Authorizer(AuthSettings(connection_timeout=most), [1, 1])
-        self.station = Station(self.core, clock, log)
-        self.evses = MqttEvses("b", log, link, self.station.session_event, self.station)
-        settings = dict(EVEREST)
-        settings["communication_check_s"] = 0
-        wallclock = WallClock(clock, lambda unix, now: None)
-        common = (settings, clock, link, None, log, self.station)
-        self.consumer = AuthConsumer("auth_api", *common, wallclock)
-        self.station.connect(
-            self.consumer.status, self.evses.command, lambda key, value: None, [self._validate]
-        )
-
-    def _validate(self, request_id, provided):
-        status = "Invalid" if provided["id_token"]["value"] == "stranger" else "Accepted"
-        self.station.answer(request_id, result(status))
-
-    def event(self, evse_id, event):
-        if isinstance(event, str):
-            event = {"event": event}
-        assert self.evses.message(f"b/evse/{evse_id}/session_event", json.dumps(event).encode())
-
-    def tap(self, card, **members):
-        self.station.provide_token(token(card, [1], **members))
-
-    def wake(self):
-        self.station.wake()
 
 
 def told(body) -> str:
@@ -238,12 +197,6 @@ def test_a_stop_gets_through_a_full_outbox():
 # How much each message matters, and how large it is
 
 
-def rig():
-    clock = MovedClock(1000)
-    link = RecordingLink()
-    return link, Charger(link, clock)
-
-
 CERTIFICATE = "x" * 5500
 HASH = {
     "hashAlgorithm": "SHA256",
@@ -333,114 +286,26 @@ def test_statuses_and_commands_say_how_much_they_matter():
     assert [keep for keep, _ in link.ranks] == [-1, REFUSAL, 0]
 
 
-def test_a_status_that_finds_no_memory_takes_no_stop_along():
-    link, charger = rig()
-    charger.tap("card")
-    charger.event(1, "TransactionStarted")
-    link.take()
-    real = charger.consumer.status
-
-    def status(*message):
-        raise MemoryError("for a status")
-
-    charger.consumer.status = status
-    charger.station.connect(status, charger.evses.command, None, [charger._validate])
-    charger.tap("card")
-    assert [value["command"] for _, value in link.take()] == ["stop_transaction"]
-    charger.station.connect(real, charger.evses.command, None, [charger._validate])
-    charger.event(1, "SessionFinished")
-    link.take()
-    charger.tap("other")
-    assert len(link.take()) == 4
-
-
-def said(link):
-    return [value["command"] for _, value in link.take() if "command" in value]
-
-
-def test_a_withdrawal_that_found_no_memory_goes_when_there_is_some():
-    link, charger = rig()
-    charger.tap("card")
-    link.take()
-    link.full_heap = True
-    assert charger.station.withdraw({}) == "Accepted"
-    charger.wake()
-    assert said(link) == []
-    link.full_heap = False
-    charger.wake()
-    assert said(link) == ["withdraw_authorization"], "once"
-
-
-def test_a_grant_that_timed_out_in_a_full_heap_is_taken_back_before_the_next_one():
-    link, charger = rig()
-    charger.tap("card")
-    link.take()
-    link.full_heap = True
-    charger.clock.advance(TIMEOUT_S * 1000)
-    charger.wake()
-    charger.tap("second")
-    link.full_heap = False
-    charger.clock.advance(TIMEOUT_S * 1000)
-    charger.wake()
-    charger.tap("third")
-    assert said(link) == ["withdraw_authorization"] * 2 + ["authorize_response"]
-
-
-def test_a_stop_that_found_no_memory_goes_when_there_is_some_if_the_car_still_charges():
-    for goes_on in (True, False):
-        link, charger = rig()
-        charger.tap("card")
-        charger.event(1, "TransactionStarted")
-        link.take()
-        link.full_heap = True
-        charger.tap("card")
-        if not goes_on:
-            charger.event(1, "TransactionFinished")
-        link.full_heap = False
-        charger.wake()
-        assert ("stop_transaction" in said(link)) == goes_on
-
-
-def test_the_end_of_a_session_in_a_full_heap_still_takes_its_grant_back():
-    link, charger = rig()
-    charger.tap("card")
-    charger.event(1, "TransactionStarted")
-    link.take()
-    link.full_heap = True
-    charger.event(1, "SessionFinished")
-    link.full_heap = False
-    charger.wake()
-    assert said(link) == ["withdraw_authorization"]
-
-
-class FullHeap:
-    """Effects for which there is no memory."""
-
-    def append(self, effect):
-        raise MemoryError
-
-    def __bool__(self):
-        return False
-
-
-def test_a_grant_is_not_forgotten_before_its_withdrawal_found_memory():
-    link, charger = rig()
-    charger.tap("card")
-    link.take()
-    charger.core.effects = FullHeap()
-    charger.clock.advance(TIMEOUT_S * 1000)
-    try:
-        charger.wake()
-        raise AssertionError("the memory was there")
-    except MemoryError:
-        pass
-    charger.core.effects = []
-    charger.wake()
-    assert said(link) == ["withdraw_authorization"]
-
-
 def test_a_shorter_connection_timeout_holds_for_the_next_command():
     link, charger = rig()
     assert charger.station.set_connection_timeout(10)
     charger.tap("card")
     assert 10_000 in [wait for _, wait in link.ranks]
+
+
+def test_a_car_that_starts_on_a_copy_of_a_grant_while_that_is_taken_back_is_stopped():
+    for ends in (("TransactionFinished",), ("SessionFinished",)):
+        link, charger = rig()
+        charger.tap("card")
+        charger.event(1, "TransactionStarted")
+        for name in ends:
+            charger.event(1, name)
+        link.take()
+        charger.event(1, "TransactionStarted")  # a second copy of the grant (QoS 1) was quicker
+        assert said(link) == ["stop_transaction"]
+        # But who taps anew within that time charges.
+        charger.event(1, "SessionFinished")
+        charger.tap("next")
+        link.take()
+        charger.event(1, "TransactionStarted")
+        assert said(link) == []

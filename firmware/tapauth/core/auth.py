@@ -11,8 +11,9 @@ session_event().
 """
 
 from tapauth.core.effects import AUTHORIZE_RESPONSE as AUTHORIZE_RESPONSE
-from tapauth.core.effects import SAVE, STOP_TRANSACTION
+from tapauth.core.effects import SAVE
 from tapauth.core.effects import STATUS as STATUS
+from tapauth.core.effects import STOP_TRANSACTION as STOP_TRANSACTION
 from tapauth.core.effects import VALIDATE as VALIDATE
 from tapauth.core.effects import WITHDRAW_AUTHORIZATION as WITHDRAW_AUTHORIZATION
 from tapauth.core.evse import TRANSITIONS, Evse, Grant, key_of, key_of_parent
@@ -64,10 +65,10 @@ class Authorizer(TokenPath):
         if error:
             return self._refuse("refused_tokens", error)
         key = key_of(token["id_token"])
-        evses = self._referenced(token)
-        if self._is_duplicate(key, evses):
+        if self._is_duplicate(key, self._named(token)):
             self.counters["duplicates"] += 1
             return None
+        evses = self._referenced(token)
         self._publish(token, "Processing")
         if token["authorization_type"] == "RFID":
             for evse in evses:
@@ -80,7 +81,7 @@ class Authorizer(TokenPath):
             self.counters["over_limit"] += 1
             self._refuse_early(token)
         else:
-            process = Process(token, key)
+            process = Process(token, key, now)
             self._tokens.append(process)
             if token.get("prevalidated"):
                 result = {"authorization_status": "Accepted", "tariff_messages": NO_MESSAGES}
@@ -125,6 +126,16 @@ class Authorizer(TokenPath):
         self._ask_next(process, now)
         return error
 
+    def validator_unreached(self, request_id: int, now: int) -> None:
+        """The request of that id was lost on its way, for want of memory.
+
+        What its validator would have said is not known, so no other one's word may count for it.
+        """
+        for process in self._tokens:
+            if process.request_id == request_id:
+                process.asked = self._validators
+                process.deadline = now
+
     def validation_result_update(self, update: dict, now: int) -> str | None:
         """A validator tells more about the token that an EVSE is authorized for.
 
@@ -146,7 +157,10 @@ class Authorizer(TokenPath):
         return None
 
     def session_event(self, evse_id: int, event: dict, now: int) -> str | None:
-        """An EVSE reports a SessionEvent, PermanentFault or PermanentFaultCleared."""
+        """An EVSE reports a SessionEvent, PermanentFault or PermanentFaultCleared.
+
+        When MemoryError ends this it may be called again with the same event, until it is done.
+        """
         self.poll(now)
         error = check_session_event(event)
         evse = self._evse(evse_id)
@@ -217,8 +231,8 @@ class Authorizer(TokenPath):
         if check_connection_timeout(seconds):
             self.counters["refused_settings"] += 1
             return False
-        self._timeout = seconds
         self.effects.append((SAVE, "connection_timeout", seconds))
+        self._timeout = seconds
         return True
 
     def set_master_pass_group_id(self, group_id: str, now: int) -> bool:
@@ -227,8 +241,9 @@ class Authorizer(TokenPath):
         if check_master_pass_group_id(group_id):
             self.counters["refused_settings"] += 1
             return False
-        self._group = group_id.lower()
+        group = group_id.lower()
         self.effects.append((SAVE, "master_pass_group_id", group_id))
+        self._group = group
         return True
 
     def evses_reached(self, now: int) -> None:
@@ -237,12 +252,12 @@ class Authorizer(TokenPath):
         If they were `unreached` until now, what they are authorized for since before the start
         ends. An EVSE with a grant by now is left alone: the withdrawal went before the grant.
         """
-        self.poll(now)
         if self.unreached:
-            self.unreached = False
+            self.poll(now)
             for evse in self.evses:
                 if not evse.grant and not evse.transaction_active:
                     self._withdraw_at(evse, now)
+            self.unreached = False
 
     def commands_wait(self, now: int) -> None:
         """Some commands have not left the board yet: none of them can be answered late."""
@@ -257,10 +272,12 @@ class Authorizer(TokenPath):
     def next_deadline(self) -> int | None:
         """When poll() is needed next, ms; None: not before another input."""
         due = None
-        for timers in (self.evses, self._tokens):
-            for timer in timers:
-                if timer.deadline is not None and (due is None or timer.deadline < due):
-                    due = timer.deadline
+        for evse in self.evses:
+            if evse.deadline is not None and (due is None or evse.deadline < due):
+                due = evse.deadline
+        for process in self._tokens:
+            if due is None or process.deadline < due:
+                due = process.deadline
         return due
 
     def poll(self, now: int) -> None:
@@ -282,6 +299,8 @@ class Authorizer(TokenPath):
             if process.deadline == due:
                 if process.waiting:
                     self._finish(process, "TimedOut")
+                elif not process.request_id:
+                    self._refuse_early(process.token, process)
                 else:
                     self.counters["validator_failures"] += 1
                     process.results.append(UNKNOWN)
@@ -292,14 +311,14 @@ class Authorizer(TokenPath):
         # First, and when there is no memory for it, again: what is due is due until it was done.
         self._withdraw_at(evse, now)
         grant = evse.grant
-        evse.end_grant()
         if grant:
             evse.lapse(now)
+            if not grant.withdrawn:
+                self._publish(grant.token, "TimedOut")
         else:
             evse.plug_in_timeout = True
             self._leave_queue(evse)
-        if grant and not grant.withdrawn:
-            self._publish(grant.token, "TimedOut")
+        evse.end_grant()
 
     # EVSEs.
 
@@ -313,16 +332,17 @@ class Authorizer(TokenPath):
             evse.deadline = now + self._timeout * 1000
 
     def _transaction_started(self, evse: Evse, now: int) -> None:
+        grant = evse.grant
+        if evse.stopping:
+            self._stop_at(evse, evse.stopping)  # it did not hear that, or not yet
+        elif evse.lapsed > now or grant and grant.withdrawn:
+            self._stop_at(evse, "DeAuthorized")  # the withdrawal and the start have crossed
         evse.transaction_active = True
         evse.deadline = None
-        crossed = evse.lapsed > now
-        if evse.grant:
+        evse.lapsed = 0
+        if grant or evse.stopping:
             self._leave_queue(evse)
-            crossed = evse.grant.withdrawn
         evse.forget_answers()
-        if crossed:
-            # The withdrawal and the start have crossed.
-            self.effects.append((STOP_TRANSACTION, evse.id, "DeAuthorized", None))
 
     def _session_resumed(self, evse: Evse, now: int) -> None:
         """A transaction that outlived our restart or the EVSE's power loss is there again.
@@ -331,10 +351,13 @@ class Authorizer(TokenPath):
         the transaction may keep the next driver out.
         """
         evse.forget_answers()
+        if evse.stopping:
+            self._stop_at(evse, evse.stopping)  # it lost its power before it heard that
         if not evse.transaction_active:
             # A grant that waits here is another driver's than the transaction is.
             self._withdraw_from(evse, now)
             evse.end_grant()
+        evse.lapsed = 0
         evse.transaction_active = True
         evse.plug_in_timeout = False
         evse.deadline = None
@@ -342,11 +365,11 @@ class Authorizer(TokenPath):
         self._leave_queue(evse)
 
     def _transaction_finished(self, evse: Evse, now: int) -> None:
-        grant = None if evse.transaction_active else evse.grant
-        evse.transaction_active = False
-        evse.end_grant()
         evse.forget_answers()
-        self._drop_at_evse(evse, grant, now)
+        self._drop_at_evse(evse, evse.grant, now)
+        evse.transaction_active = False
+        evse.stopping = ""
+        evse.end_grant()
         self._leave_queue(evse)
 
     def _drop_at_evse(self, evse: Evse, grant: Grant | None, now: int) -> None:
@@ -363,15 +386,15 @@ class Authorizer(TokenPath):
         """Take back what is authorized or runs at `evse`. False when there is nothing."""
         grant = evse.grant
         if evse.transaction_active:
-            self.effects.append((STOP_TRANSACTION, evse.id, "DeAuthorized", None))
+            self._stop_at(evse, "DeAuthorized")
             return True
         if not grant:
             return False
         # The grant stays until the EVSE says Deauthorized; asking again repeats the command only.
         self._withdraw_at(evse, now)
         if not grant.withdrawn:
-            grant.withdrawn = True
             self._publish(grant.rebuilt(evse.id), "Withdrawn")
+            grant.withdrawn = True
         return True
 
     def _is_duplicate(self, key: str, evses: list[Evse]) -> bool:

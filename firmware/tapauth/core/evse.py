@@ -88,13 +88,15 @@ class Evse:
         self.plug_in_timeout = False
         self.plugged = 0
         """The connector of the last plug-in; 0 when no car is known to be plugged in."""
+        self.stopping = ""
+        """Why the transaction was told to stop; empty when it was not."""
         self.deadline: int | None = None
         """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
         self.answers: list[int] = []
         """A withdrawal that was sent is answered by Deauthorized: until when, ms, oldest first."""
         self.lapsed = 0
-        """The last grant ended unused, and is taken back: until when, ms, a start may cross that.
-        """
+        """The last grant is over, and is taken back: until when, ms, a start may cross that. It is
+        not one of a newer grant, as long as the EVSE owes an answer about the former one."""
 
     def has_connector(self, connector_id: int) -> bool:
         """Whether there is a connector of that number."""
@@ -147,8 +149,9 @@ class Evse:
     def authorize(self, grant: Grant, now: int) -> None:
         """Hold a grant."""
         self.forget_late_answers(now)
-        self.lapsed = 0
         grant.older = len(self.answers)
+        if not grant.older:
+            self.lapsed = 0
         self.grant = grant
 
     def end_grant(self) -> None:
@@ -183,7 +186,6 @@ class Evse:
     def forget_answers(self) -> None:
         """A transaction or a session began or ended: what is reported now is no late answer."""
         self.answers.clear()
-        self.lapsed = 0
         if self.grant:
             self.grant.older = 0
 

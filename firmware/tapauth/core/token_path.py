@@ -21,7 +21,7 @@ _CARS = ("PlugAndCharge", "Autocharge")
 class Process:
     """A token in process."""
 
-    def __init__(self, token: dict, key: str):
+    def __init__(self, token: dict, key: str, now: int):
         self.token = token
         """As it is to be published next."""
         self.key = key
@@ -30,8 +30,8 @@ class Process:
         self.asked = 0
         """Validators asked so far."""
         self.request_id = 0
-        """Of the validator being asked; 0 when none is."""
-        self.deadline: int | None = None
+        """Of the validator being asked; 0 when none is, from the decision on."""
+        self.deadline = now
         """When the validator, or the wait for a plug-in, has taken too long; ms."""
         self.trying = 0
         """Index of the result to authorize it with."""
@@ -136,12 +136,16 @@ class TokenPath:
 
     def _referenced(self, token: dict) -> list[Evse]:
         """The EVSEs that a token may mean, each once, in the token's order."""
+        return [evse for evse in self._named(token) if not evse.is_unavailable()]
+
+    def _named(self, token: dict) -> list[Evse]:
+        """The EVSEs that a token names, or all, whatever their state."""
         if "connectors" not in token:
-            return [evse for evse in self.evses if not evse.is_unavailable()]
+            return self.evses
         evses: list[Evse] = []
         for evse_id in token["connectors"]:
             evse = self._evse(evse_id)
-            if evse and evse not in evses and not evse.is_unavailable():
+            if evse and evse not in evses:
                 evses.append(evse)
         return evses
 
@@ -156,6 +160,10 @@ class TokenPath:
         """The one way out of processing."""
         self._tokens.remove(process)
         self._publish(token or process.token, status)
+
+    def _stop_at(self, evse: Evse, reason: str, id_tag: dict | None = None) -> None:
+        self.effects.append((STOP_TRANSACTION, evse.id, reason, id_tag))
+        evse.stopping = reason
 
     def _withdraw_at(self, evse: Evse, now: int) -> None:
         evse.withdrawal_sent(now)
@@ -186,18 +194,18 @@ class TokenPath:
         used = _at(token, parent, [evse.id])
         if not self.settings.stop_transaction_on_reswipe:
             return used, "UsedToReauthorize"
-        self.effects.append((STOP_TRANSACTION, evse.id, "Local", id_tag))
+        self._stop_at(evse, "Local", id_tag)
         return used, "UsedToStop"
 
     def _ask_next(self, process: Process, now: int) -> None:
         if process.asked >= self._validators:
-            process.request_id = 0
             self._decide(process, now)
             return
-        self._request_id += 1
-        process.request_id = self._request_id
-        process.deadline = now + self.settings.validator_timeout_ms
-        self.effects.append((VALIDATE, process.request_id, process.asked, process.token))
+        deadline = now + self.settings.validator_timeout_ms
+        request_id = self._request_id + 1
+        self.effects.append((VALIDATE, request_id, process.asked, process.token))
+        self._request_id = process.request_id = request_id
+        process.deadline = deadline
         process.asked += 1
 
     def _is_in_time(self, result: dict, now: int) -> bool:
@@ -217,6 +225,10 @@ class TokenPath:
 
     def _decide(self, process: Process, now: int) -> None:
         """All validators have answered: stop something, start something, or refuse."""
+        # It is over after this, or waits for a plug-in. If there is no memory for either it is
+        # refused at once: later the same token could mean something else, as a start for a stop.
+        process.request_id = 0
+        process.deadline = now
         results = process.results
         evses = self._referenced(process.token)
         for i in range(len(results)):
@@ -246,7 +258,7 @@ class TokenPath:
         stopped = []
         for evse in evses:
             if evse.transaction_active:
-                self.effects.append((STOP_TRANSACTION, evse.id, "MasterPass", process.token))
+                self._stop_at(evse, "MasterPass", process.token)
                 stopped.append(evse.id)
         if stopped:
             used = _at(process.token, result["parent_id_token"], stopped)
@@ -285,7 +297,6 @@ class TokenPath:
                 if not process.waiting:
                     process.token = _with_parent(process.token, result.get("parent_id_token"))
                     self._publish(process.token, "Accepted", result["tariff_messages"])
-                process.waiting = False
                 evse = self._select(process, result)
                 if evse:
                     if self._authorize(process, result, evse, now):
@@ -295,6 +306,7 @@ class TokenPath:
                     return
                 else:
                     results[process.trying] = _downgraded(result, "NotAtThisLocation")
+                process.waiting = False
             process.trying += 1
         if not results:
             self._refuse_early(process.token, process)
@@ -332,7 +344,7 @@ class TokenPath:
         """Whether a plug-in may be used. Faults do not matter here, and nor does a transaction
         without a grant, unless for FindFirst: the EVSE may have been quicker than the validator.
         """
-        if evse.grant or evse.is_unavailable():
+        if evse.grant or evse.stopping or evse.is_unavailable():
             return False
         return not evse.transaction_active or self.settings.selection_algorithm != "FindFirst"
 
@@ -379,13 +391,20 @@ class TokenPath:
             self._respond(evse, process.token, result)
             return False
         token = _at(process.token, None, [evse.id])
+        # What needs memory comes first: without it nothing has happened.
+        grant = Grant(token, process.key, result.get("parent_id_token"))
+        deadline = None if evse.transaction_active else now + self._timeout * 1000
+        said = [
+            (AUTHORIZE_RESPONSE, evse.id, token, result),
+            (STATUS, token, "UsedToStart", NO_MESSAGES),
+        ]
         if self.unreached:
             self._withdraw_at(evse, now)  # reaches the EVSE before the grant does
-        evse.authorize(Grant(token, process.key, result.get("parent_id_token")), now)
+        self.effects.extend(said)
+        evse.authorize(grant, now)
+        evse.deadline = deadline
         self._leave_queue(evse)
-        evse.deadline = None if evse.transaction_active else now + self._timeout * 1000
-        self._respond(evse, token, result)
-        self._finish(process, "UsedToStart", token)
+        self._tokens.remove(process)
         return True
 
     def _respond(self, evse: Evse, token: dict, result: dict) -> None:
