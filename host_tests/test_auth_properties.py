@@ -344,7 +344,19 @@ class Model:
             group = rng.choice(("", "Group", "FLEET"))
             assert self.auth.set_master_pass_group_id(group, self.now)
             self.group = group.lower()
-            assert self.auth.take_effects() == [(auth.SAVE, "master_pass_group_id", group)]
+            effects = list(self.auth.effects)
+            assert effects[0] == (auth.SAVE, "master_pass_group_id", group)
+            members = [
+                (auth.WITHDRAW_AUTHORIZATION, n)
+                for n, grant in sorted(self.grants.items())
+                if group
+                and n not in self.running
+                and grant.parent
+                and grant.parent["value"].lower() == self.group
+            ]
+            assert [e for e in effects if e[0] == auth.WITHDRAW_AUTHORIZATION] == members
+            self.op = "withdraw"
+            self.watch(None)
         elif which == 2:
             seconds = rng.choice((None, BEGIN, BEGIN + 29, BEGIN + 400))
             self.clock = None if seconds is None else (seconds, self.now)

@@ -1,6 +1,6 @@
 """The master pass group: stops every transaction among its EVSEs, starts none."""
 
-from auth_fixture import PAR, T1, T2, Charger, always, id_token, result, token
+from auth_fixture import PAR, T1, T2, T3, Charger, always, id_token, result, token
 
 PNC = {"authorization_type": "PlugAndCharge"}
 
@@ -112,3 +112,17 @@ def test_a_master_pass_does_not_start_through_another_result_when_its_group_is_s
     charger.ev(1)
     assert charger.letters() == "PAAR"
     assert charger.flags == [0, 0, 0]
+
+
+def test_a_card_that_is_a_master_pass_now_starts_nothing_with_its_earlier_grant():
+    charger = Charger(connection_timeout=60)
+    charger.swipe(T1, [1])
+    charger.swipe(T3, [2])
+    charger.tx(2)
+    charger.forget()
+    charger.group("another")
+    assert charger.commands == []
+    charger.group(PAR)
+    assert charger.kinds() == [("withdraw_authorization", 1)] and charger.letters() == "W"
+    charger.tx(1)
+    assert charger.kinds()[1:] == [("stop_transaction", 1)]

@@ -236,7 +236,11 @@ class Authorizer(TokenPath):
         return True
 
     def set_master_pass_group_id(self, group_id: str, now: int) -> bool:
-        """At most 36 printable ASCII characters; empty: no such group. False: refused."""
+        """At most 36 printable ASCII characters; empty: no such group. False: refused.
+
+        A card of the group must start nothing: a grant of one that no transaction uses is
+        withdrawn, and one that waits for a plug-in gets none.
+        """
         self.poll(now)
         if check_master_pass_group_id(group_id):
             self.counters["refused_settings"] += 1
@@ -244,6 +248,10 @@ class Authorizer(TokenPath):
         group = group_id.lower()
         self.effects.append((SAVE, "master_pass_group_id", group_id))
         self._group = group
+        for evse in self.evses:
+            grant = evse.grant
+            if group and grant and grant.parent_key == group and not evse.transaction_active:
+                self._withdraw_from(evse, now)
         return True
 
     def evses_reached(self, now: int) -> None:
