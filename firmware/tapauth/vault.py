@@ -21,6 +21,10 @@ _NOT_MADE = (StoreError, OSError, ValueError, MemoryError)  # made once: see SYS
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
 
+def _accepts(result: dict) -> bool:
+    return result["authorization_status"] == "Accepted"
+
+
 class Vault:
     """`settings` is the "cards" object of the configuration; `wallclock.unix()` the time or None.
 
@@ -98,8 +102,13 @@ class Vault:
         return name not in [job[0] for job in self._jobs]
 
     def learn(self, token: dict, result: dict) -> None:
-        """Remember another validator's answer, soon; of two for one card the newer."""
-        if not self.store:
+        """Remember another validator's answer, soon; of two for one card the newer.
+
+        That a token was accepted with its certificate is not remembered: the board checks none,
+        and would accept the same contract with any other.
+        """
+        checked = "certificate" in token or "iso15118CertificateHashData" in token
+        if not self.store or checked and _accepts(result):
             return
         id_token = token["id_token"]
         try:
@@ -117,7 +126,7 @@ class Vault:
 
     def _skip(self, result: dict) -> None:
         self.skipped += 1
-        if result["authorization_status"] != "Accepted":
+        if not _accepts(result):
             self._forgot = True
 
     def delete(self, id_token: dict):

@@ -156,6 +156,18 @@ def test_a_card_about_which_something_is_or_was_known_is_not_unknown():
     assert not vault.is_unknown(token(4))
 
 
+def test_a_contract_is_not_accepted_by_the_certificate_that_it_once_came_with():
+    vault, _ = new_vault("certificate")
+    contract = {"id_token": token(1, "eMAID"), "certificate": "PEM"}
+    vault.learn(contract, ACCEPTED)
+    vault.learn({"id_token": token(1, "eMAID"), "iso15118CertificateHashData": []}, ACCEPTED)
+    vault.learn(dict(contract, id_token=token(2, "eMAID")), BLOCKED)
+    learn(vault, 3)
+    run(vault, lambda: vault.store.cached == 2)
+    assert vault.look_up(token(1, "eMAID")) == (None, False)
+    assert vault.look_up(token(2, "eMAID"))[0]["authorization_status"] == "Blocked"
+
+
 def test_a_card_is_not_unknown_while_its_refusal_is_being_learned():
     vault, _ = new_vault("meanwhile")
     learn(vault, 1, BLOCKED)
