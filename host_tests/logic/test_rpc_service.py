@@ -64,6 +64,15 @@ def test_notifications_are_executed_and_not_answered():
     assert rig.ask({"v": 1, "src": DISPATCHER, "cmds": [HELLO]}) is None
 
 
+def test_every_device_of_a_frame_without_ids_is_deleted():
+    rig = rig_with_joe()
+    delete = [{"cmd": "/v1/Device.Delete", "args": {"deviceid": name}} for name in (JOE, DEVICE)]
+    assert batch(rig, *delete) is None
+    for name, psk in ((JOE, "joe's key"), (DEVICE, "qwerty")):
+        asked = {"id": name, "credentials": {"psk": psk}}
+        assert rig.result("Auth.Authenticate", asked) is False
+
+
 def test_responses_get_no_answer():
     rig = Rig()
     resp = [{"id": 1, "status": 0}]

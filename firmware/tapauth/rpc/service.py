@@ -146,7 +146,8 @@ class Service:
                     raise Refused(413, "too many commands in a frame")
                 if number in seen:
                     raise Refused(400, "id used twice")
-                seen.add(number)
+                if number is not None:  # those without an id are all different commands
+                    seen.add(number)
                 status, value = 0, self._execute(frame, source, name, element)
             except Refused as error:
                 status, value = error.args
