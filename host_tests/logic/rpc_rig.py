@@ -74,6 +74,38 @@ class RamFs:
         del self.files[path]
 
 
+class BrokenFs(RamFs):
+    """A file system that cannot read the files in `broken`, or on which folders have their names.
+
+    After `left` steps that change it, its power is gone.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.broken = ()
+        self.left = -1
+
+    def _step(self):
+        if self.left == 0:
+            raise OSError(5)
+        self.left -= 1
+
+    def open(self, path, mode):
+        if path in self.broken:
+            raise OSError(21)
+        if mode == "wb":
+            self._step()
+        return super().open(path, mode)
+
+    def rename(self, old, new):
+        self._step()
+        super().rename(old, new)
+
+    def remove(self, path):
+        self._step()
+        super().remove(path)
+
+
 class Random:
     """Bytes that look random and are the same in every run."""
 

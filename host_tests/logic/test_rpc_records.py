@@ -3,7 +3,7 @@
 import binascii
 import hashlib
 
-from rpc_rig import BACKEND, RamFs, Random, error_of
+from rpc_rig import BACKEND, BrokenFs, RamFs, Random, error_of
 
 from tapauth.mac import Mac
 from tapauth.rpc import credentials, records, tokens
@@ -77,38 +77,6 @@ def test_without_a_whole_copy_nothing_serves():
     put(fs, "/t", whole)
     put(fs, "/t.copy", bytes(saved([b"before"]).files["/t"]))
     assert loaded(fs) == ([], records.LOST)
-
-
-class BrokenFs(RamFs):
-    """A file system that cannot read the files in `broken`, or on which folders have their names.
-
-    After `left` steps that change it, its power is gone.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.broken = ()
-        self.left = -1
-
-    def _step(self):
-        if self.left == 0:
-            raise OSError(5)
-        self.left -= 1
-
-    def open(self, path, mode):
-        if path in self.broken:
-            raise OSError(21)
-        if mode == "wb":
-            self._step()
-        return super().open(path, mode)
-
-    def rename(self, old, new):
-        self._step()
-        super().rename(old, new)
-
-    def remove(self, path):
-        self._step()
-        super().remove(path)
 
 
 def test_what_cannot_be_read_is_not_taken_for_nothing():
@@ -259,12 +227,16 @@ def devices(fs):
     return credentials.Credentials(table, Mac(b"k" * 32), BACKEND, "a key of the backend")
 
 
+def add(store, name, psk, cert):
+    return store.put(name, store.digests(name, psk, cert))
+
+
 def test_credentials():
     fs = RamFs()
     first = devices(fs)
-    assert first.put("//h/p", "qwerty", None)
-    assert first.put("//h/c", None, PEM)
-    assert first.put("//h/b", "both", CERT)
+    assert add(first, "//h/p", "qwerty", None)
+    assert add(first, "//h/c", None, PEM)
+    assert add(first, "//h/b", "both", CERT)
     wrong = CERT.replace("A", "B")
     for store in (first, devices(fs)):
         for name, psk, cert, right in (
@@ -288,7 +260,7 @@ def test_credentials():
             ("//h/x", "a key of the backend", None, False),
         ):
             assert store.verify(name, psk, cert) == right, (name, psk, cert)
-    store.put("//h/p", "new", None)
+    add(store, "//h/p", "new", None)
     assert store.verify("//h/p", "new") and not store.verify("//h/p", "qwerty")
     store.remove("//h/p")
     assert not store.verify("//h/p", "new")
@@ -304,8 +276,8 @@ def test_a_backend_without_a_key_is_nobody():
 def test_flash_has_no_credential_in_clear():
     fs = RamFs()
     store = devices(fs)
-    store.put("//h/p", "qwerty", None)
-    store.put("//h/q", "qwerty", None)
+    add(store, "//h/p", "qwerty", None)
+    add(store, "//h/q", "qwerty", None)
     data = fs.files["/d"]
     assert b"qwerty" not in data and hashlib.sha256(b"qwerty").digest() not in data
     # The same key of two devices does not show either.
@@ -315,11 +287,11 @@ def test_flash_has_no_credential_in_clear():
 def test_what_is_no_credential_to_keep():
     store = devices(RamFs())
     for psk, cert in (("x" * 129, None), (None, "!"), (None, "MTIz")):
-        assert isinstance(error_of(store.put, "//h/p", psk, cert), ValueError)
-    assert store.put("//h/p", "x" * 128, None)
+        assert isinstance(error_of(add, store, "//h/p", psk, cert), ValueError)
+    assert add(store, "//h/p", "x" * 128, None)
     for number in range(credentials.CAPACITY - 1):
-        assert store.put(f"//h/n{number}", "psk", None)
-    assert not store.put("//h/more", "psk", None)
+        assert add(store, f"//h/n{number}", "psk", None)
+    assert not add(store, "//h/more", "psk", None)
 
 
 def test_the_throttle_waits_longer_each_time():

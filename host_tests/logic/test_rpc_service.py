@@ -1,6 +1,16 @@
 """The service as a whole: batches, connections, version 2, its list of commands, its log."""
 
-from rpc_rig import BACKEND, BACKEND_KEY, DEVICE, DISPATCHER, HOST, REGISTRY, Rig, error_of
+from rpc_rig import (
+    BACKEND,
+    BACKEND_KEY,
+    DEVICE,
+    DISPATCHER,
+    HOST,
+    REGISTRY,
+    BrokenFs,
+    Rig,
+    error_of,
+)
 
 from tapauth.rpc.service import Peer
 
@@ -224,11 +234,11 @@ def test_the_log_shows_no_secret():
     rig.call("Auth.Authenticate", {"id": "x", "credentials": {"psk": "qwerty"}})
     rig.call("Hello", key="guess")
     rig.fs.failing = True
-    rig.call("Device.Add", {"deviceid": DEVICE, "psk": "qwerty"})
+    rig.call("Device.Add", {"deviceid": DEVICE, "psk": "qwertz"})
     rig.ask({"v": 1, "src": "x", "key": BACKEND_KEY, "cmds": [HELLO]})
     text = "\n".join(rig.lines)
     assert len(rig.lines) >= 3
-    for secret in (token, "qwerty", "guess", BACKEND_KEY, "joe's"):
+    for secret in (token, "qwert", "guess", BACKEND_KEY, "joe's"):
         assert secret not in text
 
 
@@ -299,3 +309,92 @@ def test_what_was_made_under_a_lost_key_is_void_and_that_is_said():
         rig.add(JOE, psk="joe's key")
         assert rig.result("Auth.GetToken", {"host": "app.com"}, **how) == {"exist": False}
         assert rig.result("Auth.GenerateToken", {"host": "app.com"}, **how)["token"] != old
+
+
+APP = {"host": "app.com"}
+
+
+def with_a_token(fs=None):
+    """(rig, the token of DEVICE's app)"""
+    rig = Rig(fs=fs, tokens_as_psk=True)
+    rig.add(DEVICE, psk="qwerty")
+    rig.result("Auth.GenerateToken", APP)
+    return rig, rig.result("Auth.GenerateToken", APP, src=DEVICE, key="qwerty")["token"]
+
+
+def opens(rig, secret):
+    return rig.result("Auth.Authenticate", {"id": DEVICE, "credentials": {"psk": secret}})
+
+
+def test_the_tokens_of_a_deleted_device_open_nothing_and_are_nobody_elses():
+    rig, token = with_a_token()
+    backends = rig.result("Auth.GetToken", APP)
+    assert opens(rig, token) is True
+    rig.result("Device.Delete", {"deviceid": DEVICE})
+    assert opens(rig, token) is False
+    rig.restart()
+    assert opens(rig, token) is False
+    rig.add(DEVICE, psk="the next holder's key")
+    assert opens(rig, token) is False
+    how = {"src": DEVICE, "key": "the next holder's key"}
+    assert rig.result("Auth.GetToken", APP, **how) == {"exist": False}
+    # The backend is no device, so there is nothing of it to delete.
+    rig.result("Device.Delete", {"deviceid": BACKEND})
+    assert rig.result("Auth.GetToken", APP) == backends
+
+
+def test_other_credentials_of_a_device_void_its_tokens():
+    rig, token = with_a_token()
+    rig.add(DEVICE, psk="qwerty")
+    assert opens(rig, token) is True, "the same credentials"
+    assert rig.status("Device.Add", {"deviceid": DEVICE, "psk": "x" * 129}) == 400
+    assert opens(rig, token) is True, "nothing was changed"
+    rig.add(DEVICE, psk="another key")
+    assert opens(rig, token) is False
+    how = {"src": DEVICE, "key": "another key"}
+    assert rig.result("Auth.ListToken", **how) == []
+
+
+def test_deleted_devices_leave_room_for_the_tokens_of_others():
+    rig = Rig()
+    for number in range(5):
+        rig.add(DEVICE, psk="qwerty")
+        for app in range(16):
+            host = {"host": f"app{number}-{app}.com"}
+            assert rig.status("Auth.GenerateToken", host, src=DEVICE, key="qwerty") == 0
+        rig.result("Device.Delete", {"deviceid": DEVICE})
+    assert len(rig.service.tokens.table) == 0
+
+
+def test_tokens_that_an_older_firmware_left_behind_go_at_the_start():
+    rig, token = with_a_token()
+    rig.service.credentials.remove(DEVICE)  # as it did
+    assert opens(rig, token) is False
+    rig.restart()
+    assert rig.service.tokens.table.keys(b"") == [(BACKEND + "\0app.com").encode()]
+    # A full flash is no reason not to start.
+    rig, token = with_a_token()
+    rig.service.credentials.remove(DEVICE)
+    rig.fs.failing = True
+    rig.restart()
+    assert opens(rig, token) is False
+
+
+def test_no_power_cut_leaves_the_tokens_of_a_device_that_is_gone():
+    seen = set()
+    for change in ("Device.Delete", "Device.Add"):
+        for cut in range(12):
+            rig, token = with_a_token(BrokenFs())
+            rig.fs.left = cut
+            args = {"deviceid": DEVICE}
+            if change == "Device.Add":
+                args["psk"] = "another key"
+            done = rig.status(change, args) == 0
+            rig.fs.left = -1
+            for _ in range(2):
+                assert opens(rig, token) is False or opens(rig, "qwerty"), (change, cut)
+                assert not (done and opens(rig, token)), (change, cut)
+                rig.restart()
+            seen.add((change, done, opens(rig, token)))
+            assert (BACKEND + "\0app.com").encode() in rig.service.tokens.table.keys(b"")
+    assert len(seen) == 6, seen

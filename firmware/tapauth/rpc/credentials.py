@@ -59,13 +59,14 @@ class Credentials:
             right = equal(mark, value[32:]) and right
         return known and right and (psk is not None or cert is not None)
 
-    def put(self, name: str, psk: str | None, cert: str | None) -> bool:
-        """Set a device's credentials. False: no room. Raises ValueError and OSError."""
+    def digests(self, name: str, psk: str | None, cert: str | None) -> bytes:
+        """What is kept of a device's credentials. Raises ValueError."""
         if psk and len(psk.encode()) > MAX_PSK:
             raise ValueError("psk too long")
-        value = (self._digest(name, psk) if psk else _NONE) + (
-            fingerprint(cert) if cert else _NONE
-        )
+        return (self._digest(name, psk) if psk else _NONE) + (fingerprint(cert) if cert else _NONE)
+
+    def put(self, name: str, value: bytes) -> bool:
+        """Set a device's digests(). False: no room. Raises OSError."""
         return self.table.put(name.encode(), value)
 
     def remove(self, name: str) -> None:

@@ -199,6 +199,13 @@ class Table:
             self._file.save(records)
             self._records = records
 
+    def drop(self, unwanted) -> None:
+        """Remove, in one save, each key for which `unwanted(key)` is true. Raises OSError."""
+        records = [record for record in self._records if not unwanted(record[: -self._size])]
+        if len(records) < len(self._records):
+            self._file.save(records)
+            self._records = records
+
     def keys(self, prefix: bytes) -> list:
         """The keys that begin with `prefix`, without it."""
         return [

@@ -274,7 +274,7 @@ class Service:
         if self.asked_for.blocked(name, now):
             raise Refused(429, "too many failed authentications")
         right = self.credentials.verify(name, psk, cert)
-        if self._tokens_as_psk and psk and not cert:
+        if self._tokens_as_psk and psk and not cert and self.credentials.current(name):
             right = self.tokens.owns(name, psk) or right
         if right:
             self.asked_for.passed(name)
@@ -295,8 +295,17 @@ class Service:
             raise Refused(400, "psk or cert is missing")
         if name == self._backend:
             raise Refused(400, "the backend's key is in the configuration")
-        if not self.credentials.put(name, psk, cert):
+        value = self.credentials.digests(name, psk, cert)
+        if value == self.credentials.current(name):
+            return
+        # Whoever has other credentials may be somebody else. The tokens go first, so that a power
+        # cut never leaves the tokens of one who is gone.
+        self.tokens.forget(name)
+        if not self.credentials.put(name, value):
             raise Refused(507, "no room for another device")
 
     def _delete_device(self, source, args, version):
-        self.credentials.remove(addresses.parse(args["deviceid"])[0])
+        name, _ = addresses.parse(args["deviceid"])
+        if name != self._backend:
+            self.tokens.forget(name)
+        self.credentials.remove(name)

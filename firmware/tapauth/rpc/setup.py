@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth.compat import const
+from tapauth.compat import SYSTEM_ERRORS, const
 from tapauth.mac import Mac
 from tapauth.rpc import addresses, credentials, records, tokens
 from tapauth.rpc.rules import RuleError, Rules
@@ -11,7 +11,7 @@ from tapauth.rpc.service import Service
 _MAX_RULES = const(8192)
 _LOST = {
     "key": "rpc_key is lost: add every device and generate every token again",
-    "devices": "rpc_devices is damaged: add every device again",
+    "devices": "rpc_devices is damaged: add every device again, generate their tokens again",
     "tokens": "rpc_tokens is damaged: generate every token again",
     "rules": "",  # the rule file makes it anew, or is said to be lost
 }
@@ -100,10 +100,18 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     mac = Mac(key)
     load_rules(rules, fs, folder + "rules.json", log)
     problems.append(rules.problem)
+    known = credentials.Credentials(devices, mac, backend, settings["backend_key"])
+    given = tokens.Tokens(apps, mac, random)
+    if devices.state != records.LOST:
+        # An older firmware left them behind when it deleted their owners.
+        try:
+            given.keep(known.current)
+        except SYSTEM_ERRORS:
+            pass  # at the next start; they open nothing
     service = Service(
         settings,
-        credentials.Credentials(devices, mac, backend, settings["backend_key"]),
-        tokens.Tokens(apps, mac, random),
+        known,
+        given,
         rules,
         clock,
         unix_time,

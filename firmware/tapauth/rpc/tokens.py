@@ -47,6 +47,15 @@ class Tokens:
         """From now on the app has no token. Raises OSError."""
         self.table.remove((owner + "\0" + host).encode())
 
+    def forget(self, owner: str) -> None:
+        """From now on no app has a token of this owner. Raises OSError."""
+        prefix = (owner + "\0").encode()
+        self.table.drop(lambda key: key.startswith(prefix))
+
+    def keep(self, known) -> None:
+        """Forget the tokens of each owner for whom `known(owner)` is None. Raises OSError."""
+        self.table.drop(lambda key: known(key.split(b"\0")[0].decode()) is None)
+
     def hosts(self, owner: str) -> list:
         """The apps that have a token of this owner."""
         return [key.decode() for key in self.table.keys((owner + "\0").encode())]
