@@ -218,3 +218,27 @@ def test_a_bad_first_rule_file_is_an_error_and_no_permission():
     rig = Rig(b"[")
     assert rig.status("Auth.AuthorizeCommand", ARGS) == 500
     assert rig.status("Hello") == 0
+
+
+def test_a_deny_rule_with_a_long_name_denies():
+    """Whose length was that of a separator never matched: what it denied was allowed."""
+    for size in range(246, 385):
+        # 96 characters at most, so of four bytes.
+        name = "\U0001f697" * (size // 4) + "a" * (size % 4)
+        if len(name) > 96:
+            continue
+        for pattern, text in ((name, name), (name + "**", name + "/now"), ("x|" + name, name)):
+            if len(pattern) <= 96:
+                assert match(pattern, text), size
+                assert not match(pattern, "b" + text[1:]), size
+        denied = [{"cmd": name, "allow": False}, {"allow": True}]
+        compiled = rule_file.compile_rules(json.dumps(denied))
+        assert rules.decide(compiled, "//h/a", "//h/b", name) == (False, 0), size
+
+
+def test_the_longest_rules_are_there_after_the_next_start():
+    glob = "\U0001f697" * 96
+    rig = Rig(rules=[{"src": glob, "dst": glob, "cmd": glob, "allow": True}])
+    rig.lines.clear()
+    rig.restart()
+    assert rig.lines == [] and rig.service.problem == ""

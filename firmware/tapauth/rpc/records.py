@@ -15,7 +15,7 @@ from tapauth.compat import const
 
 _MAGIC = b"TAr1"
 _MAX_RECORDS = const(128)
-_MAX_RECORD = const(1024)
+_MAX_RECORD = const(1280)  # a rule has up to 1158
 _ENOENT = const(2)
 COPY = ".copy"
 

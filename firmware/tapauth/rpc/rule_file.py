@@ -17,6 +17,8 @@ MAX_FILE = const(8192)
 """Most bytes of a rule file."""
 
 _LAST_UTF8 = const(0xF4)
+# A greater length would be a separator; what is longer matches as well behind the literal start.
+_MAX_START = const(250)
 _EVERYTHING = b"\x00\xff"
 _NAMES = ("src", "dst", "cmd")
 
@@ -56,7 +58,8 @@ def _alternative(text: str) -> bytes:
             if literal < 0:
                 literal = len(out)
             out.append(code)
-    return bytes((len(out) if literal < 0 else literal,)) + bytes(out)
+    start = min(len(out) if literal < 0 else literal, _MAX_START)
+    return bytes((start,)) + bytes(out)
 
 
 def _check_id(text: str) -> None:
