@@ -8,6 +8,7 @@ from rpc_rig import (
     HOST,
     REGISTRY,
     BrokenFs,
+    RamFs,
     Rig,
     error_of,
 )
@@ -398,3 +399,64 @@ def test_no_power_cut_leaves_the_tokens_of_a_device_that_is_gone():
             seen.add((change, done, opens(rig, token)))
             assert (BACKEND + "\0app.com").encode() in rig.service.tokens.table.keys(b"")
     assert len(seen) == 6, seen
+
+
+class StumblingFs(RamFs):
+    """`error` is raised once, at the step that `at` counts down to; `late`: when it is done."""
+
+    def __init__(self):
+        super().__init__()
+        self.at = -1
+        self.late = False
+        self.error = OSError(5)
+
+    def _step(self, action, *arguments):
+        self.at -= 1
+        if self.at == -1 and not self.late:
+            raise self.error
+        result = action(*arguments)
+        if self.at == -1:
+            raise self.error
+        return result
+
+    def open(self, path, mode):
+        if mode != "wb":
+            return super().open(path, mode)
+        return self._step(super().open, path, mode)
+
+    def rename(self, old, new):
+        self._step(super().rename, old, new)
+
+    def remove(self, path):
+        self._step(super().remove, path)
+
+
+def rows(rig):
+    """What the service has in RAM: its devices and its tokens."""
+    return [sorted(one.table.keys(b"")) for one in (rig.service.credentials, rig.service.tokens)]
+
+
+def test_what_was_answered_with_a_failure_does_not_come_true_at_the_next_start():
+    """Nor the other way round, whatever fails in a save, and also when only memory is out."""
+    statuses = set()
+    for name, args in (
+        ("Device.Add", {"deviceid": JOE, "psk": "joe's key"}),
+        ("Device.Delete", {"deviceid": DEVICE}),
+        ("Auth.GenerateToken", {"host": "new.com"}),
+        ("Auth.RevokeToken", APP),
+    ):
+        for late in (False, True):
+            for error in (OSError(5), MemoryError()):
+                for at in range(10):
+                    rig, _ = with_a_token(StumblingFs())
+                    before = rows(rig)
+                    rig.fs.at, rig.fs.late, rig.fs.error = at, late, error
+                    status = rig.status(name, args)
+                    rig.fs.at = -1
+                    after = rows(rig)
+                    rig.restart()
+                    assert rows(rig) == after, (name, late, error, at)
+                    assert status == 0 or after[0] == before[0], (name, late, error, at)
+                    assert status == 500 or after != before, (name, late, error, at)
+                    statuses.add(status)
+    assert statuses == {0, 500}

@@ -11,7 +11,7 @@ damaged, and what was removed does not come back. Without either nothing serves.
 import struct
 from binascii import crc32
 
-from tapauth.compat import const
+from tapauth.compat import SYSTEM_ERRORS, const
 
 _MAGIC = b"TAr1"
 _MAX_RECORDS = const(128)
@@ -94,7 +94,7 @@ class RecordFile:
                 self._put(whole[0], COPY)
             if old:
                 self._remove(".old")
-        except OSError:
+        except SYSTEM_ERRORS:
             pass  # at the next start
         return whole[0]
 
@@ -102,11 +102,16 @@ class RecordFile:
         """Replace the records. When this returns they are on flash; raises OSError if not."""
         self._write(records)
         self._remove(COPY)
-        self._fs.rename(self._path + ".new", self._path)
+        try:
+            self._fs.rename(self._path + ".new", self._path)
+        except SYSTEM_ERRORS:
+            # What says that it failed may have done it, and would come true at the next start.
+            if self._is_there(".new"):
+                raise
         self.state = GOOD
         try:
             self._put(records, COPY)
-        except OSError:
+        except SYSTEM_ERRORS:
             pass  # the records are on flash; the copy is made at the next start
 
     def _put(self, records: list, end: str) -> None:
@@ -119,6 +124,13 @@ class RecordFile:
         except OSError as error:
             if error.args[0] != _ENOENT:
                 raise
+
+    def _is_there(self, end: str) -> bool:
+        try:
+            self._fs.open(self._path + end, "rb").close()
+        except OSError as error:
+            return error.args[0] != _ENOENT
+        return True
 
     def _write(self, records: list) -> None:
         with self._fs.open(self._path + ".new", "wb") as file:
