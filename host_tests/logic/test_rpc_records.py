@@ -299,7 +299,7 @@ def test_the_throttle_waits_longer_each_time():
     now = 1000
     for _ in range(5):
         assert not throttle.blocked("a", now)
-        throttle.failed("a", now)
+        throttle.failed("a", now, True)
     waits = []
     for _ in range(7):
         wait = 0
@@ -307,7 +307,7 @@ def test_the_throttle_waits_longer_each_time():
             wait += 1000
         waits.append(wait // 1000)
         now += wait
-        throttle.failed("a", now)
+        throttle.failed("a", now, True)
     assert waits == [30, 60, 120, 240, 480, 900, 900]
     assert throttle.blocked("a", now) and not throttle.blocked("b", now)
     throttle.passed("a")
@@ -318,33 +318,52 @@ def test_success_forgets_failures():
     throttle = Throttle()
     for _ in range(20):
         for _ in range(4):
-            throttle.failed("a", 0)
+            throttle.failed("a", 0, True)
         assert not throttle.blocked("a", 0)
         throttle.passed("a")
 
 
-def test_many_names_do_not_free_one_that_waits():
+def test_many_names_do_not_free_a_device_that_waits():
     throttle = Throttle()
     for _ in range(5):
-        throttle.failed("victim", 0)
-    for number in range(200):
-        throttle.failed(f"n{number}", 0)
-    assert throttle.blocked("victim", 0)
-    # Four failures each outlive many names with one.
+        throttle.failed("victim", 0, True)
     for _ in range(4):
-        throttle.failed("other", 0)
+        throttle.failed("other", 0, True)
     for number in range(200):
-        throttle.failed(f"m{number}", 0)
-    throttle.failed("other", 0)
+        for _ in range(1 + number % 6):
+            throttle.failed(f"n{number}", 0, False)
+    assert throttle.blocked("victim", 0)
+    throttle.failed("other", 0, True)
     assert throttle.blocked("other", 0)
+    assert len(throttle.rows) == 18
 
 
-def test_a_table_full_of_waiting_names_lets_nobody_guess():
+def test_many_names_block_nobody_else():
     throttle = Throttle()
     for number in range(16):
         for _ in range(5):
-            throttle.failed(f"n{number}", 0)
+            throttle.failed(f"n{number}", 0, False)
+    assert not throttle.blocked("new", 0)
+    # One that fails as often as they waits as they do, so that waiting does not tell who is known.
+    for _ in range(5):
+        assert not throttle.blocked("new", 0)
+        throttle.failed("new", 0, False)
     assert throttle.blocked("new", 0)
-    assert not throttle.blocked("new", 30_000)
-    throttle.failed("new", 30_000)
-    assert len(throttle.rows) == 16
+    # Every device may fail, and then waits for itself alone.
+    for number in range(64):
+        for _ in range(5):
+            throttle.failed(f"d{number}", 0, True)
+    assert len(throttle.rows) <= 16 + 64
+    for number in range(64):
+        assert throttle.blocked(f"d{number}", 0)
+
+
+def test_a_stranger_that_becomes_a_device_is_guessed_at_no_more_often():
+    throttle = Throttle()
+    for _ in range(4):
+        throttle.failed("new", 0, False)
+    throttle.failed("new", 0, True)
+    for number in range(100):
+        for _ in range(6):
+            throttle.failed(f"n{number}", 0, False)
+    assert throttle.blocked("new", 0)

@@ -215,6 +215,43 @@ def test_status_429_for_guessing_keys_of_frames():
     assert as_joe(rig, "Hello") == 0
 
 
+def test_names_that_somebody_makes_up_keep_no_device_out():
+    rig = rig_with_joe()
+    asked = {"id": JOE, "credentials": {"psk": "joe's key"}}
+    for number in range(20):
+        made_up = HOST + f"/x{number}"
+        for _ in range(5):
+            assert rig.status("Hello", src=made_up, key="no") == 401
+            args = {"id": made_up, "credentials": {"psk": "no"}}
+            assert rig.status("Auth.Authenticate", args) == 0
+    for _ in range(60):
+        assert as_joe(rig, "Hello") == 0
+        assert rig.result("Auth.Authenticate", asked) is True
+        rig.clock.advance(60_000)
+        for number in range(16):
+            rig.status("Hello", src=HOST + f"/x{number}", key="no")
+    # Nor do they let a device's key be guessed.
+    statuses = []
+    for number in range(20):
+        statuses.append(rig.status("Hello", src=DEVICE, key="guess"))
+        for _ in range(6):
+            rig.status("Hello", src=HOST + f"/y{number}", key="no")
+    assert statuses == [401] * 5 + [429] * 15
+    assert rig.status("Hello", src=DEVICE, key="qwerty") == 429
+
+
+def test_deleted_devices_leave_no_failures_behind():
+    rig = Rig()
+    for number in range(40):
+        name = HOST + f"/d{number}"
+        rig.add(name, psk="qwerty")
+        assert rig.status("Hello", src=name, key="guess") == 401
+        args = {"id": name, "credentials": {"psk": "guess"}}
+        assert rig.result("Auth.Authenticate", args) is False
+        rig.result("Device.Delete", {"deviceid": name})
+        assert rig.service.asked_for.rows == []
+
+
 def test_status_500_when_flash_or_random_fail():
     rig = rig_with_joe()
     rig.result("Auth.GenerateToken", {"host": "kept.com"})

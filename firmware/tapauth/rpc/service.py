@@ -199,7 +199,7 @@ class Service:
                 right = False
             if not right:
                 if guarded:
-                    self._callers.failed(source, now)
+                    self._callers.failed(source, now, self._is_known(source))
                 return Refused(401, "not authenticated")
             self._callers.passed(source)
             peer.name = source
@@ -207,6 +207,9 @@ class Service:
         if self.rebooting:
             return Refused(418, "about to reboot")
         return None
+
+    def _is_known(self, name: str) -> bool:
+        return self.credentials.current(name) is not None
 
     def _execute(self, frame, source: str, name: str, element: dict):
         """The result of one command, None for none. Raises Refused, ValueError and any other."""
@@ -274,12 +277,12 @@ class Service:
         if self.asked_for.blocked(name, now):
             raise Refused(429, "too many failed authentications")
         right = self.credentials.verify(name, psk, cert)
-        if self._tokens_as_psk and psk and not cert and self.credentials.current(name):
+        if self._tokens_as_psk and psk and not cert and self._is_known(name):
             right = self.tokens.owns(name, psk) or right
         if right:
             self.asked_for.passed(name)
         else:
-            self.asked_for.failed(name, now)
+            self.asked_for.failed(name, now, self._is_known(name))
         return right if version == 1 else {"success": right, "id": name}
 
     def _authorize_command(self, source, args, version):
@@ -309,3 +312,5 @@ class Service:
         if name != self._backend:
             self.tokens.forget(name)
         self.credentials.remove(name)
+        self._callers.passed(name)
+        self.asked_for.passed(name)
