@@ -55,6 +55,7 @@ class Service:
 
     `credentials`, `tokens` and `rules` are the classes of this package; `clock.now()` gives
     milliseconds, `unix_time()` seconds since 1970 by a clock that may never have been set.
+    `watchers` are called after every change of credentials.
     `rebooting` set refuses every command with 418; `invalid` counts frames nobody answered;
     `problem` says what was lost on flash and what to do, or is "".
     Raises ValueError for an address in `settings` that is none.
@@ -64,6 +65,7 @@ class Service:
         self.rebooting = False
         self.invalid = 0
         self.problem = ""
+        self.watchers: list = []
         self.rules = rules
         self._address = settings["address"]
         self._name, self._component = addresses.parse(self._address)
@@ -179,14 +181,24 @@ class Service:
             entries.append(text)
         return frames.reply(frame, self._address, entries) if entries else None
 
+    def trusts(self, peer: Peer) -> bool:
+        """Whether a connection has shown who it is, and its credentials are still the same.
+
+        With new ones, or none any more, it has to prove itself again.
+        """
+        return peer.proof is not None and peer.proof == self.credentials.current(peer.name)
+
+    def _credentials_changed(self) -> None:
+        for watcher in self.watchers:
+            watcher()
+
     def _refusal(self, frame, source: str, peer: Peer) -> Refused | None:
         """Why nothing of this frame is done, or None for an authenticated source."""
         if peer.name and source != peer.name:
             peer.close = 1008
             return Refused(401, "connection of another ID")
         now = self._clock.now()
-        # With new credentials, or none any more, a connection has to prove itself again.
-        if not peer.proof or peer.proof != self.credentials.current(source):
+        if not self.trusts(peer):
             if type(frame.key) is not str or not source:
                 return Refused(401, "not authenticated")
             # The backend has a key that nobody guesses, and must not be locked out by who tries.
@@ -306,6 +318,7 @@ class Service:
         self.tokens.forget(name)
         if not self.credentials.put(name, value):
             raise Refused(507, "no room for another device")
+        self._credentials_changed()
 
     def _delete_device(self, source, args, version):
         name, _ = addresses.parse(args["deviceid"])
@@ -314,3 +327,4 @@ class Service:
         self.credentials.remove(name)
         self._callers.passed(name)
         self.asked_for.passed(name)
+        self._credentials_changed()

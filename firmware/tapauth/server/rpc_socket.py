@@ -1,16 +1,29 @@
 """The way to the cloud auth service over a WebSocket."""
 
+from tapauth.compat import const
 from tapauth.server.frames import WebSocketError
+
+_STRANGER_MS = const(30_000)  # as service.py has it
 
 
 async def converse(server, connection):
     """Pass frames to and fro on a service.Peer, until one of the two ends it."""
     service, new_peer = server.ports.rpc
     peer = new_peer()
-    while not peer.close:
-        reply = service.handle(await connection.receive(), peer)
-        # It names itself once it has proved who it is.
-        connection.settle(bool(peer.name))
-        if reply:
-            await connection.send(reply)
+
+    def check():
+        # Its place is for who has shown who he is. Who lost that may send no more than Pongs.
+        if connection.pipe.settled and not service.trusts(peer):
+            connection.settle(False)
+            connection.pipe.deadline = server.clock.now() + _STRANGER_MS
+
+    service.watchers.append(check)
+    try:
+        while not peer.close:
+            reply = service.handle(await connection.receive(), peer)
+            connection.settle(service.trusts(peer))
+            if reply:
+                await connection.send(reply)
+    finally:
+        service.watchers.remove(check)
     raise WebSocketError(peer.close, False)
