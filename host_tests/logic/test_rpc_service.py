@@ -84,6 +84,29 @@ def test_every_device_of_a_frame_without_ids_is_deleted():
         assert rig.result("Auth.Authenticate", asked) is False
 
 
+def test_a_full_reply_keeps_no_device_from_being_deleted():
+    rig = rig_with_joe()
+    for number in range(14):
+        rig.result("Auth.GenerateToken", {"host": ".".join(["x" * 52] * 4) + f".{number:02}"})
+    listing = {"cmd": "/v1/Auth.ListToken", "id": 1}
+    cut_short = 0
+    for size in range(2, 240, 16):
+        # A list of them takes all of a reply but for some bytes, or for none.
+        last = {"host": "a." * (size // 2) + "b"}
+        rig.result("Auth.GenerateToken", last)
+        rig.add(JOE, psk="joe's key")
+        rig.add(DEVICE, psk="qwerty")
+        first = {"cmd": "/v1/Device.Delete", "args": {"deviceid": JOE}, "id": 3}
+        second = {"cmd": "/v1/Device.Delete", "args": {"deviceid": DEVICE}}
+        # One of the three answers has no room.
+        cut_short += len(batch(rig, listing, dict(listing, id=2), first, second)) < 3
+        for name, psk in ((JOE, "joe's key"), (DEVICE, "qwerty")):
+            asked = {"id": name, "credentials": {"psk": psk}}
+            assert rig.result("Auth.Authenticate", asked) is False, size
+        rig.result("Auth.RevokeToken", last)
+    assert cut_short
+
+
 def test_responses_get_no_answer():
     rig = Rig()
     resp = [{"id": 1, "status": 0}]

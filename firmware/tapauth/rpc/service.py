@@ -176,7 +176,7 @@ class Service:
             if not text or len(text.encode()) >= room:
                 text = frames.entry(frame.version, number, 413, "result too long")
                 if len(text) >= room:
-                    break
+                    continue  # no room even for that, but what comes next is done all the same
             room -= len(text.encode()) + 1
             entries.append(text)
         return frames.reply(frame, self._address, entries) if entries else None
