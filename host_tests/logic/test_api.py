@@ -4,7 +4,7 @@ import json
 
 from recording_link import EVEREST, RecordingLink, quiet_log
 
-from tapauth.api import provider
+from tapauth.api import provider, validator
 from tapauth.api.attached import Attached
 from tapauth.api.consumer import AuthConsumer
 from tapauth.api.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
@@ -21,6 +21,11 @@ def setting(**changed):
     settings = dict(EVEREST)
     settings.update(changed)
     return settings
+
+
+def without_memory(*arguments):
+    """Stands in for a function that finds no memory."""
+    raise MemoryError
 
 
 class Rig:
@@ -301,6 +306,79 @@ def test_requests_end_by_their_own_replies_only():
     module.tick(rig.clock.advance(2000))
     assert [request_id for request_id, _ in rig.answers] == [2, 1]
     assert module.pending == {}
+
+
+def reply_topics_of(rig):
+    return [v["headers"]["replyTo"] for t, v in rig.link.take() if t.endswith("validate_token")]
+
+
+UNUSABLE = (
+    b'{"authorization_status":"Blocked","tariff_messages":null}',
+    b'{"authorization_status":"Revoked"}',
+    b'{"authorization_status":"Blocked",}',
+    b"",
+)
+
+
+def test_a_refusal_that_cannot_be_read_does_not_let_the_driver_charge():
+    for reply in UNUSABLE:
+        rig = Rig()
+        module = make_validator(rig, accept_unknown_offline=True)
+        module.validate(7, TOKEN)
+        module.message(reply_topics_of(rig)[0], reply)
+        assert rig.answers == [], "a valid reply may still come"
+        module.tick(rig.clock.advance(2000))
+        assert rig.answers == [(7, None)], reply
+        assert module.pending == {}
+
+
+def test_a_refusal_there_is_no_memory_for_does_not_let_the_driver_charge():
+    for lacking in ("load", "check_validation_result"):
+        rig = Rig()
+        module = make_validator(rig, accept_unknown_offline=True)
+        module.validate(7, TOKEN)
+        real = getattr(validator, lacking)
+        setattr(validator, lacking, without_memory)
+        try:
+            module.message(reply_topics_of(rig)[0], b'{"authorization_status":"Blocked"}')
+        except MemoryError:
+            pass  # the application counts it
+        finally:
+            setattr(validator, lacking, real)
+        module.tick(rig.clock.advance(2000))
+        assert rig.answers == [(7, None)], lacking
+
+
+def test_a_valid_reply_after_one_that_cannot_be_read_counts():
+    for reply in UNUSABLE:
+        rig = Rig()
+        module = make_validator(rig)
+        module.validate(7, TOKEN)
+        topic = reply_topics_of(rig)[0]
+        module.message(topic, reply)
+        module.message(topic, b'{"authorization_status":"Accepted"}')
+        assert [result["authorization_status"] for _, result in rig.answers] == ["Accepted"]
+
+
+def test_a_driver_is_not_refused_because_the_answer_cannot_be_learned():
+    rig = Rig()
+    rig.learn = without_memory
+    module = make_validator(rig)
+    module.validate(7, TOKEN)
+    assert module.message(reply_topics_of(rig)[0], b'{"authorization_status":"Accepted"}')
+    assert [result["authorization_status"] for _, result in rig.answers] == ["Accepted"]
+    assert module.pending == {}
+
+
+def test_a_request_is_answered_when_the_card_cannot_be_looked_up_for_want_of_memory():
+    for connected in (True, False):
+        rig = Rig()
+        rig.is_unknown = without_memory
+        rig.link.connected = connected
+        module = make_validator(rig, accept_unknown_offline=True)
+        module.validate(7, TOKEN)
+        module.tick(rig.clock.advance(2000))
+        assert rig.answers == [(7, None)]
 
 
 # Attached

@@ -17,7 +17,8 @@ class AuthTokenValidator(ApiModule):
 
     `timeout_ms` is the longest wait for a reply; after it, and at once when the link is down, the
     offline rule decides: nobody vouches for the token, unless `accept_unknown_offline` says that
-    an unknown driver must not stand there because the network is gone.
+    an unknown driver must not stand there because the network is gone. With a reply that cannot
+    be used the network is there: then nobody vouches.
     `station.answer(request_id, result)` takes results to the core, `station.update(update)` a
     ValidationResultUpdate; `vault.learn(token, result)` remembers what was answered, and
     `vault.is_unknown(id_token)` says whether it remembers nothing.
@@ -30,7 +31,8 @@ class AuthTokenValidator(ApiModule):
         self._station = station
         self._vault = vault
         self.pending: dict[str, list] = {}
-        """Request by name: its id, deadline, token, and its bytes, 0 when it is sent."""
+        """Request by name: its id, deadline, token, its bytes, 0 when it is sent, and whether a
+        reply came."""
         self.operations["validate_result_update"] = self._update
 
     def parameters(self) -> dict:
@@ -47,7 +49,7 @@ class AuthTokenValidator(ApiModule):
             return
         name = binascii.hexlify(os.urandom(16)).decode()
         deadline = self._clock.now() + self._timeout_ms
-        self.pending[name] = [request_id, deadline, token, 1]
+        self.pending[name] = [request_id, deadline, token, 1, False]
         self._ask(name)
 
     def _ask(self, name: str) -> None:
@@ -74,14 +76,20 @@ class AuthTokenValidator(ApiModule):
         name = name[len(_REPLY) :]
         if name not in self.pending:
             raise BadMessage("no such request is open")
+        entry = self.pending[name]
+        # Even if it cannot be used it may be a refusal: what follows may raise.
+        entry[4] = True
         result = load(payload)
         error = check_validation_result(result)
         if error:
             # As in EVerest the request stays open for a valid reply.
             raise BadMessage(error)
-        request_id, _, token, _ = self.pending.pop(name)
-        self._vault.learn(token, result)
-        self._station.answer(request_id, result)
+        self._station.answer(entry[0], result)
+        del self.pending[name]
+        try:
+            self._vault.learn(entry[2], result)
+        except MemoryError:
+            pass  # it is asked for again at the next tap
 
     def _update(self, payload: bytes) -> None:
         refusal = self._station.update(load(payload))
@@ -89,17 +97,23 @@ class AuthTokenValidator(ApiModule):
             raise BadMessage(refusal)
 
     def _decide_offline(self, request_id: int, token: dict) -> None:
-        accepts = self._accept_unknown and self._vault.is_unknown(token["id_token"])
+        try:
+            accepts = self._accept_unknown and self._vault.is_unknown(token["id_token"])
+        except MemoryError:
+            accepts = False
         self._station.answer(request_id, ACCEPTED if accepts else None)
 
     def _expire(self, name: str) -> None:
-        request_id, _, token, _ = self.pending.pop(name)
-        self._decide_offline(request_id, token)
+        request_id, _, token, _, replied = self.pending.pop(name)
+        if replied:
+            self._station.answer(request_id, None)
+        else:
+            self._decide_offline(request_id, token)
 
     def tick(self, now: int) -> None:
         super().tick(now)
         for name in list(self.pending):
-            _, deadline, _, size = self.pending[name]
+            _, deadline, _, size, _ = self.pending[name]
             if now >= deadline or (size and not self._link.connected):
                 self._expire(name)
             elif size:
