@@ -4,6 +4,7 @@ The rows of the table in docs/mqtt-link.md, one after the other.
 """
 
 from scripted_broker import id_of, message, payload_of, play
+from umqtt import simple
 
 HELLO = message("a/b", b"MSG")
 GOT = ("a/b", b"MSG")
@@ -254,5 +255,94 @@ def test_a_flood_leaves_turns_for_others():
             turns += 1
             assert len(scene.messages) - before <= 2
             assert turns < 1000
+
+    play(script)
+
+
+# No memory
+
+
+def without_memory_at(frames, number):
+    """Let there be no memory for what umqtt writes at the n-th time from now on.
+
+    `frames` is the socket that the link gave to umqtt.
+    """
+    real = frames.write
+    left = [number]
+
+    def write(data, count=-1):
+        left[0] -= 1
+        if not left[0]:
+            raise MemoryError
+        real(data, count)
+
+    frames.write = write
+
+
+def test_half_a_message_for_want_of_memory_is_not_completed_by_the_next_ones():
+    async def script(scene):
+        for number in (1, 2, 3, 4):
+            stream = await scene.connect()
+            without_memory_at(simple.socket, number)
+            try:
+                scene.link.publish("evse/1/command", b'{"command": "stop_transaction"}')
+                raise AssertionError("the caller thinks that it is sent")
+            except MemoryError:
+                pass
+            del simple.socket.write
+            scene.link.publish("t", b"A" * 60)
+            await scene.pass_ms()
+            kept = number == 1  # nothing of it was written
+            whole = [(0x30, b"\x00\x01t" + b"A" * 60)] if kept else []
+            assert stream.take() == whole, number
+            await scene.pass_ms(300)
+            assert stream.closed is not kept
+            if kept:
+                stream.cut()
+                await scene.pass_ms(300)
+            else:
+                assert "want of memory" in scene.lines[-1]
+
+    play(script)
+
+
+def test_a_command_that_found_no_memory_on_its_way_out_is_sent_soon_and_once():
+    async def script(scene):
+        for number in (1, 2, 3, 4):
+            stream = await scene.connect()
+            without_memory_at(simple.socket, number)
+            assert scene.link.enqueue("evse/1/command", b"stop", 4), "it waits, whatever happened"
+            del simple.socket.write
+            await scene.pass_ms(300)
+            sent = stream.take()
+            assert stream.closed is (number > 1)
+            if stream.closed:
+                assert sent == [], "half of it"
+                stream = await scene.connect()
+                sent = scene.greetings[1:]
+            assert [payload_of(body) for _, body in sent] == [b"stop"], number
+            stream.say(b"\x40\x02" + id_of(sent[0][1]).to_bytes(2, "big"))
+            await scene.pass_ms(300)
+            assert len(scene.link.outbox) == 0 and scene.link.connected
+            stream.cut()
+            await scene.pass_ms(300)
+
+    play(script)
+
+
+def test_no_memory_for_the_status_leaves_no_half_of_it_before_what_follows():
+    async def script(scene):
+        await scene.pass_ms(100)
+        stream = scene.streams[0]
+        stream.take()
+        without_memory_at(simple.socket, 3)
+        stream.say(b"\x20\x02\x00\x00")
+        await scene.pass_ms()
+        del simple.socket.write
+        scene.link.publish("t", b"A" * 60)
+        await scene.pass_ms(300)
+        assert stream.take() == [] and stream.closed
+        await scene.connect()
+        assert b'"online"' in scene.greetings[0][1]
 
     play(script)

@@ -52,6 +52,20 @@ def test_a_message_that_is_not_acknowledged_goes_again_under_its_id():
     assert box.due(10_100)[1] == b"1"
 
 
+def test_a_message_that_could_not_be_written_is_due_at_once():
+    box = Outbox(10, 1000, 5000)
+    fill(box, 1)
+    for now in (100, 350, 600):
+        assert box.due(now)[1] == b"0"
+        box.sent(now)
+        box.not_sent()
+    assert box.tries == 0
+    assert not box.stuck(60_000)
+    first = box.sent(850)
+    assert box.due(1100) is None
+    assert box.acknowledged(first)
+
+
 def test_an_acknowledgement_from_the_last_session_counts_for_nothing():
     box = Outbox(10, 1000, 5000)
     fill(box, 1)

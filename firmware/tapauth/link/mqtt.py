@@ -166,9 +166,22 @@ class Link:
                 self._told = True
                 self._log.warning("mqtt", "messages are dropped: the broker takes them too slowly")
             return False
-        self._client.publish(topic, payload, retain)
+        self._write(topic, payload, retain)
         self._to_send.set()
         return True
+
+    def _write(self, topic: bytes, payload: bytes, retain: bool = False) -> None:
+        """Have umqtt write a message, which it does in pieces. When memory ends between them,
+        the next packet would complete this one, so nothing more is sent in this session.
+        """
+        frames = self._frames
+        start = len(frames.out)
+        try:
+            self._client.publish(topic, payload, retain)
+        except MemoryError:
+            if len(frames.out) != start:
+                self.message_lost()
+            raise
 
     def has_room(self, size: int) -> bool:
         """Whether publish() would send `size` bytes of topic and payload now. If not, the broker
@@ -243,7 +256,8 @@ class Link:
         self._ask()
 
     def message_lost(self) -> None:
-        """A message that just came was not taken in, and must come again: end the session.
+        """A message that just came was not taken in, and must come again, or one that goes out
+        was written in part: end the session, and send nothing more in it.
 
         The broker keeps nothing for a session that begins anew. But it publishes the last will,
         and then who sees the board come back tells it what it must know.
@@ -417,6 +431,8 @@ class Link:
         while True:
             await self._to_send.wait()
             self._to_send.clear()
+            if self._lost is not None:
+                return  # what waits may be half a message
             data, frames.out = frames.out, bytearray()
             if not data:
                 continue
@@ -483,9 +499,13 @@ class Link:
         start = len(out)
         again = self.outbox.tries > 0
         packet_id = self.outbox.sent(now)
-        # umqtt would wait for the acknowledgement. With QoS 0 it does not, and the two packets
-        # differ only in these bits and in the id before the payload.
-        self._client.publish(message[0], packet_id.to_bytes(2, "big") + message[1])
+        try:
+            # umqtt would wait for the acknowledgement. With QoS 0 it does not, and the two packets
+            # differ only in these bits and in the id before the payload.
+            self._write(message[0], packet_id.to_bytes(2, "big") + message[1])
+        except MemoryError:  # it stays in the outbox
+            self.outbox.not_sent()
+            return
         out[start] |= 0x0A if again else 0x02
         self._to_send.set()
 
@@ -553,7 +573,7 @@ class Link:
 
     def _publish_status(self, state: str) -> None:
         if self._status_topic:
-            self._client.publish(self._status_topic, self._status(state), True)
+            self._write(self._status_topic, self._status(state), True)
 
     def _take_message(self, kind: int) -> None:
         self._retained = bool(kind & 1)  # umqtt does not tell

@@ -150,6 +150,11 @@ class Outbox:
         self._sent_at = now
         return self.packet_id
 
+    def not_sent(self) -> None:
+        """There was no memory for what sent() told: it is due as before."""
+        self.tries -= 1
+        self._session_tries -= 1
+
     def acknowledged(self, packet_id: int) -> bool:
         """The broker has the message with that id. False when none is under way with it."""
         if not self._session_tries or packet_id != self.packet_id:
