@@ -34,7 +34,11 @@ def token_name(key: bytes, token: dict) -> str:
 
 
 class Log:
-    """`key` is secret and random; `write` takes a line; `clock.now()` gives milliseconds."""
+    """`key` is secret and random; `write` takes a line; `clock.now()` gives milliseconds.
+
+    A line for which there is no memory is left out: it must not keep anybody from the work that
+    it tells of.
+    """
 
     def __init__(self, clock, key: bytes, level: int = INFO, write=print):
         self._clock = clock
@@ -45,10 +49,13 @@ class Log:
     def _line(self, level: int, where: str, text: str, arguments: tuple) -> None:
         if level < self.level:
             return
-        if arguments:
-            text = text.format(*[self._show(argument) for argument in arguments])
-        now = self._clock.now()
-        self._write(f"[{now // 1000:5}.{now % 1000:03}] {_LETTERS[level]} {where}: {text}")
+        try:
+            if arguments:
+                text = text.format(*[self._show(argument) for argument in arguments])
+            now = self._clock.now()
+            self._write(f"[{now // 1000:5}.{now % 1000:03}] {_LETTERS[level]} {where}: {text}")
+        except MemoryError:
+            pass
 
     def _show(self, argument):
         if isinstance(argument, dict):
@@ -78,8 +85,11 @@ class Log:
 
     def trace(self, error: BaseException) -> None:
         """The places where `error` came from, without its text."""
-        for line in trace_lines(error):
-            self._write("        " + line)
+        try:
+            for line in trace_lines(error):
+                self._write("        " + line)
+        except MemoryError:
+            pass
 
     def debug(self, where: str, text: str, *arguments) -> None:
         """For developers: every step."""

@@ -120,6 +120,7 @@ class Supervisor:
             await task.start(self._clock.now())
         except Exception as raised:  # whatever it is, the other tasks go on
             error = raised
+        task.running = False  # first: it is restarted also without memory for the rest
         wait = task.failed(self._clock.now())
         self._log.error(
             "supervisor", "task {}: {}; restart in {} ms", task.name, error or "ended", wait
@@ -133,7 +134,10 @@ class Supervisor:
                 # Marked at once: the coroutine itself begins a little later.
                 task.running = True
                 task.beat()
-                asyncio.create_task(self._guard(task))
+                try:
+                    asyncio.create_task(self._guard(task))
+                except MemoryError:
+                    task.running = False  # until the next look; the other tasks go on
         stalled = self.stalled(now)
         if stalled != self._complained:
             self._complained = stalled

@@ -6,6 +6,8 @@ The rows of the table in docs/mqtt-link.md, one after the other.
 from scripted_broker import id_of, message, payload_of, play
 from umqtt import simple
 
+from tapauth import log
+
 HELLO = message("a/b", b"MSG")
 GOT = ("a/b", b"MSG")
 
@@ -344,5 +346,52 @@ def test_no_memory_for_the_status_leaves_no_half_of_it_before_what_follows():
         assert stream.take() == [] and stream.closed
         await scene.connect()
         assert b'"online"' in scene.greetings[0][1]
+
+    play(script)
+
+
+def test_a_receiver_that_ends_while_the_log_finds_no_memory_does_not_leave_a_deaf_board():
+    async def script(scene):
+        real = log.Log.trace, log.Log.error
+        for failure in (MemoryError, IndexError):
+            stream = await scene.connect()
+
+            def fail(failure=failure):
+                raise failure
+
+            def without_memory(*arguments):
+                raise MemoryError
+
+            simple.socket.next_frame = fail
+            log.Log.trace = log.Log.error = without_memory
+            try:
+                stream.say(HELLO)
+                await scene.pass_ms(300)
+            finally:
+                del simple.socket.next_frame
+                log.Log.trace, log.Log.error = real
+            assert stream.closed and not scene.link.connected, failure
+        stream = await scene.connect()
+        stream.say(HELLO)
+        await scene.pass_ms()
+        assert scene.messages == [GOT]
+
+    play(script)
+
+
+def test_a_session_that_ends_for_want_of_memory_costs_the_next_one_nothing():
+    async def script(scene):
+        stream = await scene.connect()
+
+        def without_memory():
+            raise MemoryError
+
+        simple.socket.next_frame = without_memory
+        stream.say(HELLO)
+        await scene.pass_ms(300)
+        del simple.socket.next_frame
+        assert "want of memory" in scene.lines[-1], scene.lines[-1]
+        await scene.connect()
+        assert len(scene.streams) == 2
 
     play(script)

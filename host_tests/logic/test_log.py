@@ -64,3 +64,16 @@ def test_what_might_hold_a_token_is_not_shown():
     assert "04a1" not in text
     assert "OSError 113" in text
     assert "line " in text
+
+
+def test_a_line_there_is_no_memory_for_keeps_nobody_from_what_it_tells_of():
+    def write(line):
+        raise MemoryError
+
+    it = log.Log(MovedClock(12_345), b"key", log.DEBUG, write)
+    it.info("auth", "{}", CARD)
+    it.error("app", "a message could not be handled: {}", MemoryError())
+    try:
+        raise ValueError
+    except ValueError as error:
+        it.trace(error)

@@ -99,6 +99,67 @@ def test_a_failing_task_is_restarted_and_the_others_go_on():
     assert watchdog.fed > 5
 
 
+def test_a_task_there_is_no_memory_to_start_does_not_end_the_firmware():
+    clock = compat.Clock()
+    watchdog = Watchdog()
+    supervisor = Supervisor(clock, quiet_log(clock), watchdog)
+    starts = []
+
+    async def failing(beat):
+        starts.append(clock.now())
+        raise ValueError("as planned")
+
+    supervisor.add("failing", failing)
+    real = asyncio.create_task
+    left = [3]
+
+    def create_task(coroutine):
+        if left[0]:
+            left[0] -= 1
+            coroutine.close()
+            raise MemoryError
+        return real(coroutine)
+
+    async def main():
+        running = asyncio.create_task(supervisor.run())
+        asyncio.create_task = create_task
+        await compat.sleep_ms(700)
+        assert not running.done()
+        running.cancel()
+
+    try:
+        asyncio.run(main())
+    finally:
+        asyncio.create_task = real
+    assert len(starts) == 1 and starts[0] >= 200, starts
+    assert watchdog.fed > 3
+
+
+def test_a_task_that_fails_when_there_is_no_memory_is_restarted_too():
+    class Clock(compat.Clock):
+        short = False
+
+        def now(self):
+            if self.short:
+                self.short = False
+                raise MemoryError
+            return super().now()
+
+    clock = Clock()
+    supervisor = Supervisor(clock, quiet_log(clock))
+    starts = []
+
+    async def failing(beat):
+        starts.append(1)
+        clock.short = len(starts) == 1
+        raise ValueError("as planned")
+
+    supervisor.add("failing", failing)
+    run_for(supervisor, 500)
+    assert len(starts) == 2, starts
+    assert not supervisor.tasks[0].running
+
+
 def test_a_task_that_ends_is_restarted_too():
     clock = compat.Clock()
     supervisor = Supervisor(clock, quiet_log(clock))

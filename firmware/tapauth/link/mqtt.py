@@ -50,7 +50,9 @@ _REFUSALS = (
 )
 
 
-# Made here: it is raised when there is no memory to make one.
+# Made here: they are needed when there is no memory to make them.
+_EXPECTED = (OSError, ProtocolError)
+_ENDED = (OSError, asyncio.TimeoutError, ProtocolError)
 _MESSAGE_LOST = ProtocolError("a message was lost for want of memory")
 
 
@@ -293,7 +295,7 @@ class Link:
             began = self._clock.now()
             try:
                 await self._session(beat)
-            except (OSError, asyncio.TimeoutError, ProtocolError) as error:
+            except _ENDED as error:
                 reason = str(error) or "no answer to the connection"
                 if not self._stopping and (self._welcomed or reason != self._reason):
                     self._log.warning(
@@ -319,7 +321,7 @@ class Link:
         frames.reset()
         self._to_send.clear()
         self._lost = None
-        self._writing = self._asked = self._awaited = self._told = False
+        self._writing = self._asked = self._awaited = self._told = self._welcomed = False
         self._unheard = 0
         self._recent = []
         # umqtt makes its socket from the module that it imported: that is where ours goes in.
@@ -334,11 +336,10 @@ class Link:
         reader, writer = await asyncio.wait_for(opening, _CONNECT_TIMEOUT_MS // 1000)
         self._heard = self._sent = self._pinged = self._clock.now()
         self._to_send.set()
-        tasks = (
-            asyncio.create_task(self._guard(self._receive(reader))),
-            asyncio.create_task(self._guard(self._send(writer))),
-        )
+        tasks = []
         try:
+            tasks.append(asyncio.create_task(self._guard(self._receive(reader))))
+            tasks.append(asyncio.create_task(self._guard(self._send(writer))))
             while self._lost is None:
                 beat()
                 self._check(self._clock.now())
@@ -346,10 +347,10 @@ class Link:
             raise self._lost
         finally:
             self.connected = False
-            self.outbox.session_ended()
-            self.subscriptions.session_ended()
             for task in tasks:
                 task.cancel()
+            self.outbox.session_ended()
+            self.subscriptions.session_ended()
             await hang_up(writer)
 
     def _tls_options(self) -> dict:
@@ -369,16 +370,23 @@ class Link:
     async def _guard(self, part) -> None:
         try:
             await part
+        except MemoryError as error:
+            self.message_lost()  # at once: to log it needs memory too
+            self._log.trace(error)
         except Exception as raised:  # umqtt raises IndexError and AssertionError on odd bytes
-            error = raised
+            if self._lost is not None:
+                return
+            self._lost = _MESSAGE_LOST  # if there is no memory to say what it is
             if self._tls["enabled"] and not self._welcomed:
                 # MbedTLS tells its reasons in lines.
-                error = ProtocolError("TLS: " + str(raised).strip().replace("\n", ", "))
-            elif not isinstance(raised, (OSError, ProtocolError)):
+                self._lost = ProtocolError("TLS: " + str(raised).strip().replace("\n", ", "))
+            elif isinstance(raised, _EXPECTED):
+                self._lost = raised
+            else:
+                self._lost = ProtocolError(
+                    "the broker's bytes made no sense: " + type(raised).__name__
+                )
                 self._log.trace(raised)
-                error = ProtocolError("the broker's bytes made no sense: " + type(raised).__name__)
-            if self._lost is None:
-                self._lost = error
 
     async def _receive(self, reader) -> None:
         # A message may ask for an answer, and answers wait for nobody. So a message is taken only
