@@ -193,6 +193,17 @@ def test_get_before_any_status_is_null():
     assert not module.message("everest_api/1/auth_consumer/other/m2e/x", b"")
 
 
+def test_a_request_that_cannot_be_processed_for_want_of_memory_is_rejected():
+    rig = Rig()
+    module = AuthConsumer("auth_api", *rig.common(communication_check_s=0), rig.wallclock)
+    rig.withdraw = without_memory
+    request = b'{"headers":{"replyTo":"r"},"payload":{}}'
+    topic = "everest_api/1/auth_consumer/auth_api/m2e/withdraw_authorization"
+    assert module.message(topic, request)
+    assert rig.link.take() == [("r", "Rejected")]
+    assert module.refused == 1
+
+
 # Provider
 
 

@@ -44,11 +44,14 @@ class AuthConsumer(ApiModule):
     def _withdraw(self, payload: bytes) -> None:
         request = load(payload)
         reply_to = reply_topic(request, self._link)
-        # Without `payload` the request is no request for anything, and not one for everything.
-        result = self._station.withdraw(request.get("payload"))
+        try:
+            # Without `payload` it is no request for anything, and not one for everything.
+            result = self._station.withdraw(request.get("payload"))
+        except MemoryError:  # whoever asks learns that he must ask again
+            result = "Rejected"
         self.reply(reply_to, result)
         if result == "Rejected":
-            raise BadMessage("not a WithdrawAuthorizationRequest")
+            raise BadMessage("not a WithdrawAuthorizationRequest, or no memory for it")
 
     def _set_connection_timeout(self, payload: bytes) -> None:
         if not self._station.set_connection_timeout(load(payload)):
