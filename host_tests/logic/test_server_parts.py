@@ -8,7 +8,7 @@ from conn_rig import Connection, Rig, finish
 
 from tapauth import trial as trial_module
 from tapauth.local import Local
-from tapauth.server import service
+from tapauth.server import door, service
 from tapauth.server.commands import Commands, Ports
 from tapauth.server.config_edit import changed, shown
 from tapauth.server.learn import Learner
@@ -638,3 +638,20 @@ def test_an_address_that_has_all_it_may_have_takes_no_place_from_another():
         server.close()
 
     asyncio.run(run())
+
+
+def test_a_connection_there_is_no_memory_to_refuse_is_closed_all_the_same():
+    closed = []
+
+    class Writer:
+        def write(self, data):
+            raise MemoryError
+
+        def close(self):
+            pass
+
+        async def wait_closed(self):
+            closed.append(True)
+
+    asyncio.run(door.turn_away(Writer()))
+    assert closed == [True]

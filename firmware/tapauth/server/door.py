@@ -168,8 +168,11 @@ async def finish(steps):
 async def turn_away(writer) -> None:
     """There is no room for a connection."""
     try:
-        writer.write(BUSY)
-        await writer.drain()
+        try:
+            writer.write(BUSY)
+            await writer.drain()
+        except MemoryError:
+            pass  # a socket that stays open would take more of it
         writer.close()
         await writer.wait_closed()
     except OSError:
