@@ -174,9 +174,9 @@ class App:
                 self.provide_token(value)
         elif event in (scanner.LOST, scanner.BACK):
             lost = event == scanner.LOST
+            self.feedback.condition(FAULT, lost, now)
             text = "the card reader does not answer: " + (value or "")
             self.errors.set(lost, COMMUNICATION_FAULT, "Card reader lost", "reader", text)
-            self.feedback.condition(FAULT, lost, now)
         else:
             self.log.warning("reader", "{}", value or event)
             self.feedback.show(REFUSED, now)
@@ -221,7 +221,10 @@ class App:
         self.errors.publish()
         self.health.publish()
         for api in self.apis:
-            api.link_up()
+            try:
+                api.link_up()
+            except MemoryError as error:
+                self.log.error("app", "a part missed that the link is there: {}", error)
 
     async def tick(self, beat) -> None:
         """The task of the APIs and of what comes due."""
@@ -235,7 +238,10 @@ class App:
             if self.errors.unsent and self.link.has_room(_ERRORS_BYTES):
                 self.errors.publish()
             for api in self.apis:
-                api.tick(now)
+                try:
+                    api.tick(now)
+                except MemoryError as error:  # what is due stays due, and the others' turn comes
+                    self.log.error("app", "not done yet: {}", error)
             await sleep_ms(_TICK_MS)
 
     async def watch_trial(self, beat) -> None:

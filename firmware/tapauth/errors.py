@@ -20,7 +20,7 @@ class Errors:
         self._link = link
         self._active: list[dict] = []
         self.unsent = False
-        """The last change is not published: the link had no room for it."""
+        """The last change is not published: the link had no room for it, or the heap."""
         self.on_change = None
         """Called with the list of active errors after each change, if set."""
 
@@ -53,8 +53,15 @@ class Errors:
             self._log.warning("errors", "raised: {} {} ({}): {}", kind, sub_type, origin, message)
         self.publish()
         if self.on_change:
-            self.on_change(self._active)
+            try:
+                self.on_change(self._active)
+            except MemoryError:
+                pass  # who finds an error has more to do than to tell it
 
     def publish(self) -> None:
-        """Publish the active errors now."""
-        self.unsent = not self._link.publish(self._topic, json.dumps(self._active), True)
+        """Publish the active errors now, or leave them `unsent`."""
+        self.unsent = True
+        try:
+            self.unsent = not self._link.publish(self._topic, json.dumps(self._active), True)
+        except MemoryError:
+            pass

@@ -35,8 +35,11 @@ class Health:
         }
 
     def publish(self) -> None:
-        """Publish a report now."""
-        self._link.publish(self._topic, json.dumps(self.report()), True)
+        """Publish a report now, if there is memory for it."""
+        try:
+            self._link.publish(self._topic, json.dumps(self.report()), True)
+        except MemoryError:
+            pass  # the next one tells how little there was
 
     async def run(self, beat) -> None:
         """Publish a report now and then, for ever."""

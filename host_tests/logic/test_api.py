@@ -4,6 +4,7 @@ import json
 
 from recording_link import EVEREST, RecordingLink, quiet_log
 
+from tapauth import errors
 from tapauth.api import provider, validator
 from tapauth.api.attached import Attached
 from tapauth.api.consumer import AuthConsumer
@@ -105,6 +106,34 @@ def test_check_is_off_below_a_second():
     check.poll(100_000)
     check.heard(True, 100_001)
     assert changes == []
+
+
+def test_check_tells_later_what_there_was_no_memory_to_tell():
+    changes = []
+    lacking = []
+
+    def on_change(sub_type, active):
+        if lacking:
+            raise MemoryError
+        changes.append((sub_type, active))
+
+    check = CommunicationCheck(5, 0, on_change)
+    now = 0
+    for act, change in (
+        (lambda now: check.heard(True, now), (INITIAL, False)),
+        (check.poll, (LOST, True)),
+        (lambda now: check.heard(True, now), (LOST, False)),
+    ):
+        del changes[:]
+        lacking.append(1)
+        try:
+            act(now + 10_000)
+        except MemoryError:
+            pass
+        del lacking[:]
+        now += 20_000
+        act(now)
+        assert changes == [change]
 
 
 # Envelopes
@@ -392,6 +421,20 @@ def test_a_request_is_answered_when_the_card_cannot_be_looked_up_for_want_of_mem
         assert rig.answers == [(7, None)]
 
 
+def test_a_request_whose_end_found_no_memory_ends_at_the_next_tick():
+    rig = Rig()
+    module = make_validator(rig)
+    module.validate(7, TOKEN)
+    answer, rig.answer = rig.answer, without_memory
+    try:
+        module.tick(rig.clock.advance(2000))
+    except MemoryError:
+        pass
+    rig.answer = answer
+    module.tick(rig.clock.advance(50))
+    assert rig.answers == [(7, None)] and module.pending == {}
+
+
 # Attached
 
 
@@ -512,6 +555,26 @@ def test_errors_that_a_busy_link_did_not_take_are_not_forgotten():
     rig.errors.publish()
     assert not rig.errors.unsent
     assert [topic for topic, _ in rig.link.take()] == ["b/errors"]
+
+
+def test_an_error_that_finds_no_memory_is_told_later_and_costs_its_finder_nothing():
+    rig = Rig()
+    rig.errors.on_change = without_memory
+
+    class NoJson:
+        dumps = without_memory
+
+    for owner, name, short in ((rig.link, "publish", without_memory), (errors, "json", NoJson)):
+        real = getattr(owner, name)
+        setattr(owner, name, short)
+        try:
+            rig.errors.set(True, "generic/VendorWarning", name, "x", "m")
+        finally:
+            setattr(owner, name, real)
+        assert rig.errors.unsent
+        rig.errors.publish()
+        assert not rig.errors.unsent
+        assert rig.link.take()[-1][1][-1]["sub_type"] == name
 
 
 def test_the_wall_clock_takes_what_can_be_right():

@@ -61,11 +61,13 @@ class CommunicationCheck:
     def _set(self, fault: str) -> None:
         if fault == self._fault:
             return
+        # Known when it is told: without memory for that it is told at the next occasion.
         if self._fault:
             self._on_change(self._fault, False)
-        self._fault = fault
+        self._fault = ""
         if fault:
             self._on_change(fault, True)
+            self._fault = fault
 
     def heard(self, value: bool, now: int) -> None:
         """The client sent `value`."""

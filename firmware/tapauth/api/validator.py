@@ -104,11 +104,12 @@ class AuthTokenValidator(ApiModule):
         self._station.answer(request_id, ACCEPTED if accepts else None)
 
     def _expire(self, name: str) -> None:
-        request_id, _, token, _, replied = self.pending.pop(name)
+        request_id, _, token, _, replied = self.pending[name]
         if replied:
             self._station.answer(request_id, None)
         else:
             self._decide_offline(request_id, token)
+        del self.pending[name]  # last: without memory for the answer it is given at the next tick
 
     def tick(self, now: int) -> None:
         super().tick(now)

@@ -1,0 +1,118 @@
+"""The application between its parts: what one of them cannot do costs the others nothing."""
+
+import asyncio
+import sys
+
+from recording_link import RecordingLink, quiet_log
+
+from tapauth.compat import MICROPYTHON
+from tapauth.errors import Errors
+from tapauth.health import Health
+from tapauth.reader import scanner
+from tapauth.supervisor import Supervisor
+from tapauth.wallclock import WallClock
+
+from moved_clock import MovedClock
+
+sys.modules["board"] = type("Board", (), {})()  # type: ignore[assignment]
+from tapauth.app import App  # noqa: E402
+
+del sys.modules["board"]
+if MICROPYTHON:
+    pass
+
+TOKEN = {"id_token": {"value": "04a1", "type": "ISO14443"}, "authorization_type": "RFID"}
+
+
+def without_memory(*arguments):
+    """Stands in for a function that finds no memory."""
+    raise MemoryError
+
+
+class Part:
+    """Notes what it is told, or has no memory for it."""
+
+    def __init__(self, short=False):
+        self.told = []
+        self.short = short
+
+    def evses(self):
+        return []
+
+    def link_up(self):
+        self.note("link_up")
+
+    def tick(self, now):
+        self.note("tick")
+
+    def push(self, event, members, for_admins=None):
+        raise MemoryError
+
+    def show(self, name, now):
+        self.note(name)
+
+    def condition(self, name, met, now):
+        if met:
+            self.note(name)
+
+    def note(self, what):
+        if self.short:
+            raise MemoryError
+        self.told.append(what)
+
+
+def make(*parts):
+    """An App with as much of it as a test needs."""
+    app = App()
+    app.clock = MovedClock(1000)
+    app.log = quiet_log(app.clock)
+    app.link = RecordingLink()
+    app.errors = Errors("b/errors", app.log, app.link)
+    supervisor = Supervisor(app.clock, app.log)
+    app.health = Health("b/health", 60, app.clock, supervisor, app.link, dict)
+    app.feedback = Part()
+    app.apis = list(parts)
+    app.wallclock = WallClock(app.clock, lambda unix, now: None)
+    return app
+
+
+def turn(app):
+    """One turn of the task of the APIs."""
+    beats = []
+
+    def beat():
+        if beats:
+            raise StopIteration
+        beats.append(1)
+
+    try:
+        asyncio.run(app.tick(beat))
+    except (StopIteration, RuntimeError):
+        pass
+
+
+def test_a_part_without_memory_at_connect_keeps_no_other_from_its_connection():
+    app = make(Part(True), Part())
+    app.link_up()
+    assert app.apis[1].told == ["link_up"]
+    app = make(Part())
+    app.health.report = without_memory
+    app.link_up()
+    assert app.apis[0].told == ["link_up"]
+    assert app.link.take() == [("b/errors", [])]
+
+
+def test_a_part_without_memory_for_what_is_due_keeps_no_other_from_it():
+    app = make(Part(True), Part())
+    turn(app)
+    assert app.apis[1].told == ["tick"]
+
+
+def test_a_lost_reader_is_shown_when_there_is_no_memory_to_publish_it():
+    app = make()
+    app.errors.set = without_memory
+    try:
+        app.card(scanner.LOST, "no ACK", 1000)
+    except MemoryError:
+        pass  # its task is restarted
+    assert app.feedback.told == ["fault"]
