@@ -170,8 +170,12 @@ class App:
         """The reader has something: see reader/scanner.py."""
         if event == taps.TOKEN:
             self.feedback.show(READING, now)
-            if not (self.local and self.local.tap(value)):
-                self.provide_token(value)
+            try:
+                if not (self.local and self.local.tap(value)):
+                    self.provide_token(value)
+            except MemoryError as error:  # he may tap again, and the reader goes on
+                self.feedback.show(REFUSED, now)
+                self.log.error("reader", "a card could not be handled: {}", error)
         elif event in (scanner.LOST, scanner.BACK):
             lost = event == scanner.LOST
             self.feedback.condition(FAULT, lost, now)

@@ -31,29 +31,26 @@ class Local:
 
     # What happens, for those who watch.
 
-    def _tell(self, event: str, make, for_admins=None) -> None:
-        """Send an event with what `make()` gives. Whatever fails at it must not harm a tap."""
+    def _tell(self, make, what=None, status: str = "") -> None:
+        """Send an event that `make` gives. Whatever fails at it must not harm a tap."""
         if self.door.server:
             try:
-                self.door.server.push(event, make(), for_admins)
+                event, members, for_admins = make(self, what, status)
+                self.door.server.push(event, members, for_admins)
             except MemoryError:
                 self.door.counts["server_events_dropped"] += 1
 
     def token_status(self, token: dict, status: str) -> None:
         """A token's status changed."""
-
-        def members():
-            return {"status": status, "card": self.app.log.name(token)}
-
-        self._tell("tokenValidationStatus", members, {"idToken": token["id_token"]})
+        self._tell(_token_status, token, status)
 
     def evses_changed(self) -> None:
         """An EVSE reported something, or was told something."""
-        self._tell("evsesChanged", lambda: {"evses": self.commands.evses()})
+        self._tell(_evses_changed)
 
     def errors_changed(self, errors: list) -> None:
         """An error was raised or cleared."""
-        self._tell("errorsChanged", lambda: {"errors": errors})
+        self._tell(_errors_changed, errors)
 
     def tap(self, token: dict) -> bool:
         """A card was tapped. True: it is being learned, and not to be decided on."""
@@ -61,3 +58,19 @@ class Local:
             return self.door.server is not None and self.door.server.commands.tap(token)
         except MemoryError:
             return False
+
+
+# The events. Functions of their own: a closure would need memory before anybody could catch that.
+
+
+def _token_status(local: Local, token: dict, status: str) -> tuple:
+    members = {"status": status, "card": local.app.log.name(token)}
+    return "tokenValidationStatus", members, {"idToken": token["id_token"]}
+
+
+def _evses_changed(local: Local, _what, _status: str) -> tuple:
+    return "evsesChanged", {"evses": local.commands.evses()}, None
+
+
+def _errors_changed(_local: Local, errors: list, _status: str) -> tuple:
+    return "errorsChanged", {"errors": errors}, None

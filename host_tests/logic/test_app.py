@@ -6,8 +6,10 @@ import sys
 from recording_link import RecordingLink, quiet_log
 
 from tapauth.compat import MICROPYTHON
+from tapauth.core import taps
 from tapauth.errors import Errors
 from tapauth.health import Health
+from tapauth.local import Local
 from tapauth.reader import scanner
 from tapauth.supervisor import Supervisor
 from tapauth.wallclock import WallClock
@@ -19,7 +21,7 @@ from tapauth.app import App  # noqa: E402
 
 del sys.modules["board"]
 if MICROPYTHON:
-    pass
+    import micropython
 
 TOKEN = {"id_token": {"value": "04a1", "type": "ISO14443"}, "authorization_type": "RFID"}
 
@@ -116,3 +118,28 @@ def test_a_lost_reader_is_shown_when_there_is_no_memory_to_publish_it():
     except MemoryError:
         pass  # its task is restarted
     assert app.feedback.told == ["fault"]
+
+
+def test_a_driver_without_memory_for_his_tap_is_told_to_try_again():
+    app = make()
+    app.provide_token = without_memory
+    app.card(taps.TOKEN, TOKEN, 1000)
+    assert app.feedback.told == ["reading", "refused"]
+
+
+def test_who_watches_costs_no_driver_his_tap_when_memory_is_short():
+    app = make()
+    app.settings = {"server": {}, "network": {"hostname": ""}}
+    local = Local(app, Part(), None)
+    for server, dropped in ((None, 0), (Part(), 3)):
+        local.door.server = server
+        if MICROPYTHON:
+            micropython.heap_lock()
+        try:
+            local.token_status(TOKEN, "Rejected")
+            local.evses_changed()
+            local.errors_changed(app.apis)
+        finally:
+            if MICROPYTHON:
+                micropython.heap_unlock()
+        assert local.door.counts["server_events_dropped"] == dropped
