@@ -208,6 +208,20 @@ def test_back_to_the_version_before_and_forth(flash):
             board.wait_for("app " + name)
 
 
+def test_a_firmware_that_runs_but_is_damaged_on_the_flash_is_copied_again(flash):
+    flip = "f = open('/b/tapauth', 'r+b'); f.seek(-1, 2); f.write(b'?'); f.close()"
+    with PtyBoard(flash) as board:
+        deploy(board, image("one"))
+        deploy(board, image("two"))
+        assert "nothing to do" in deploy(board, image("two"))[-1]
+        BoardPort(board.port).run("exec", flip)
+        board.output = b""
+        said = "\n".join(deploy(board, image("two")))
+        assert "slot b: 1 of " in said and "build " in said
+        board.wait_for("app two")
+    assert files_of(flash)["b/tapauth"] == image("two").slot["tapauth"]
+
+
 def test_the_power_goes_while_a_deployment_runs(flash, tell, monkeypatch):
     """Wherever that is, the old firmware starts, and the same deployment then goes through."""
     monkeypatch.setattr(BoardPort, "patience_s", 5.0)

@@ -10,7 +10,17 @@ from conftest import run_micropython
 from tools.deploy import boot_order
 from tools.firmware import boot_part, limits_of
 
-NAMES = ("update", "confirm", "fall_back", "again", "rollback", "first", "keys", "clean_up")
+NAMES = (
+    "update",
+    "confirm",
+    "fall_back",
+    "again",
+    "rollback",
+    "damaged",
+    "first",
+    "keys",
+    "clean_up",
+)
 
 
 @pytest.mark.parametrize("chip", ("esp32", "rp2"))

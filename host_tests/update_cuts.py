@@ -22,6 +22,7 @@ from update_rig import (
     confirmed,
     copy,
     deploy,
+    firmware,
     mounted,
     on_board,
     start,
@@ -66,6 +67,18 @@ def back():
     assert start() == "older"
 
 
+def damaged():
+    """A bit of the running slot has flipped, which nobody has read since the start."""
+    confirmed()
+    files, _ = firmware("old")
+    copy("/b/tapauth", b"x" + files["tapauth"][1:])
+
+
+def repair():
+    deploy("new")
+    assert start() == "new"
+
+
 def first_update():
     deploy("new")
     assert start() == "new"
@@ -104,6 +117,7 @@ SCENARIOS = {
     "fall_back": (on_trial, starts_and_falls_back, ("old", "new")),
     "again": (on_trial, again_while_on_trial, ("old", "new", "newest")),
     "rollback": (confirmed, back, ("old", "older")),
+    "damaged": (damaged, repair, ("older", "new")),
     "first": (flat, first_update, ("flat", "new")),
     "keys": (confirmed, both_keys, ("old",)),
     "clean_up": (after_the_first, clean_up, ("new",)),

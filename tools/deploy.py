@@ -112,8 +112,10 @@ class Deployment:
         image, board = self._image, self._board
         record = survey["record"]
         if record and survey["builds"].get(record[0]) == image.build and record[1] == -1:
-            self._say(f"build {image.build} runs already, confirmed; nothing to do")
-            return ""
+            if board.call(f"is_sound({record[0]!r})"):
+                self._say(f"build {image.build} runs already, confirmed; nothing to do")
+                return ""
+            self._say(f"build {image.build} runs already, but is damaged on the flash")
         if record and record[1] == -1 and survey["flat"]:
             self._say("removing the files from before there were slots")
             board.call("remove_flat()")

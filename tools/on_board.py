@@ -153,7 +153,20 @@ def prepare():
         return "a"
     import tapauth_boot
 
-    return tapauth_boot.prepare()
+    slot = tapauth_boot.prepare()
+    kept = tapauth_boot.other(slot)
+    # A boot part, which is never updated, does not look whether what it keeps is still whole.
+    if not tapauth_boot.is_sound(kept) and tapauth_boot.is_sound(slot):
+        tapauth_boot.write_record(slot, tapauth_boot.TRIALS)
+        return kept
+    return slot
+
+
+def is_sound(slot):
+    """Whether a slot is whole on the flash, whatever of it runs from memory."""
+    import tapauth_boot
+
+    return tapauth_boot.is_sound(slot)
 
 
 def clear(slot, wanted):
