@@ -56,9 +56,9 @@ class Console:
             elif character not in "\r\n":
                 self._line = ""  # tools for boards send others first
             elif self._line:
-                self._obeying = True
-                asyncio.create_task(self._carry_out(self._line.strip()))
-                self._line = ""
+                line, self._line = self._line.strip(), ""
+                asyncio.create_task(self._carry_out(line))
+                self._obeying = True  # last: without memory for the task nothing would end it
 
     async def _carry_out(self, line: str) -> None:
         try:

@@ -5,6 +5,7 @@ import sys
 
 from recording_link import RecordingLink, quiet_log
 
+from tapauth import console
 from tapauth.compat import MICROPYTHON
 from tapauth.core import taps
 from tapauth.errors import Errors
@@ -143,3 +144,60 @@ def test_who_watches_costs_no_driver_his_tap_when_memory_is_short():
             if MICROPYTHON:
                 micropython.heap_unlock()
         assert local.door.counts["server_events_dropped"] == dropped
+
+
+class Typed:
+    """A console on which `text` is typed: it stands in for `select` and for `sys`."""
+
+    POLLIN = 1
+
+    def __init__(self, text):
+        self.stdin = self
+        self.text = text
+
+    def poll(self, wait=None):
+        return self if wait is None else bool(self.text)
+
+    def register(self, stream, what):
+        pass
+
+    def read(self, count):
+        character, self.text = self.text[0], self.text[1:]
+        return character
+
+
+def test_a_console_line_without_memory_does_not_keep_the_console_from_the_next_one():
+    typed = Typed("status\n" * 2)
+    told = []
+    real = console.select, console.sys, asyncio.create_task
+    left = [1]
+
+    def create_task(coroutine):
+        if left[0]:
+            left[0] = 0
+            coroutine.close()
+            raise MemoryError
+        return real[2](coroutine)
+
+    async def main():
+        it = console.Console(lambda: told.append(1), quiet_log(MovedClock()))
+        asyncio.create_task = create_task
+        for _ in range(2):  # as its supervisor starts it again
+            beats = []
+
+            def beat(beats=beats):
+                beats.append(1)
+                if len(beats) > 3:
+                    raise ValueError
+
+            try:
+                await it.run(beat)
+            except (MemoryError, ValueError):
+                pass
+
+    console.select = console.sys = typed
+    try:
+        asyncio.run(main())
+    finally:
+        console.select, console.sys, asyncio.create_task = real
+    assert told == [1]

@@ -395,3 +395,22 @@ def test_a_session_that_ends_for_want_of_memory_costs_the_next_one_nothing():
         assert len(scene.streams) == 2
 
     play(script)
+
+
+def test_a_full_link_asks_for_a_sign_of_life_again_when_there_was_no_memory_to_ask():
+    async def script(scene):
+        stream = await scene.connect()
+        while scene.link.publish("t", bytes(1000)):
+            await scene.pass_ms()
+        assert 0xC0 not in kinds(stream)
+        without_memory_at(simple.socket, 1)
+        try:
+            scene.link.has_room(1000)
+        except MemoryError:
+            pass
+        del simple.socket.write
+        assert not scene.link.has_room(1000)
+        await scene.pass_ms()
+        assert 0xC0 in kinds(stream)
+
+    play(script, keepalive_s=3600)

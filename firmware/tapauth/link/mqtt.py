@@ -199,9 +199,9 @@ class Link:
 
     def _ask_for_a_sign(self) -> None:
         if not self._asked:
+            self._client.ping()
             self._asked = True
             self._pinged = self._clock.now()
-            self._client.ping()
             self._to_send.set()
 
     def enqueue(
