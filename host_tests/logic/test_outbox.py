@@ -1,7 +1,11 @@
 """The outbox: order, room, retries, and packet ids that MQTT allows."""
 
+from tapauth.compat import MICROPYTHON
 from tapauth.core.effects import LASTING, ORDINARY, PROGRESS, REFUSAL, STOP, WITHDRAWAL
 from tapauth.link.outbox import Outbox
+
+if MICROPYTHON:
+    import micropython
 
 
 def fill(box, count, start=0, keep=False):
@@ -284,6 +288,27 @@ def test_a_stop_that_nobody_acknowledges_is_not_given_up_and_blocks_no_other_top
         box.session_ended()
     assert box.unacknowledged == 1
     assert drain(box) == ["0", "stop", WITHDRAW.decode()], "in order at its EVSE"
+
+
+def test_a_stop_is_not_lost_when_a_session_ends_without_memory():
+    box = Outbox(10, 1000, 5000)
+    box.add(b"evse/1", b"stop", STOP)
+    fill(box, 1)
+    box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    for _ in range(9):
+        box.sent(0)
+        box.session_ended()
+    box.sent(0)
+    size = box.bytes
+    if MICROPYTHON:
+        micropython.heap_lock()
+    try:
+        box.session_ended()
+    finally:
+        if MICROPYTHON:
+            micropython.heap_unlock()
+    assert box.bytes == size and box.packet_id == box.tries == 0
+    assert drain(box) == ["0", "stop", WITHDRAW.decode()]
 
 
 def test_a_full_heap_can_be_helped_by_what_matters_least():

@@ -170,12 +170,17 @@ class Outbox:
         if self.tries < _TRIES:
             return
         self.unacknowledged += 1
-        entry = self._remove(0)
-        if entry[2] >= REFUSAL:
-            topic = entry[0]
-            rest = self._entries
-            # In order for each topic: what waits for this one goes along.
-            self._entries = [one for one in rest if one[0] != topic]
-            self._entries.append(entry)
-            self._entries.extend([one for one in rest if one[0] == topic])
-            self.bytes += len(topic) + len(entry[1])
+        entries = self._entries
+        topic, _, keep, _, _ = entries[0]
+        if keep < REFUSAL:
+            self._remove(0)
+            return
+        self.packet_id = self.tries = 0
+        # In order for each topic: what waits for this one goes along. In place: without memory for
+        # another list nothing must be lost.
+        at = 0
+        for _ in range(len(entries)):
+            if entries[at][0] == topic:
+                entries.append(entries.pop(at))
+            else:
+                at += 1
