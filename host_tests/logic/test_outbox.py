@@ -186,6 +186,25 @@ def test_an_authorization_that_waited_too_long_is_withdrawn_instead():
     assert box.bytes == 0
 
 
+def test_an_authorization_that_waited_too_long_is_withdrawn_also_without_memory():
+    box = Outbox(10, 1000, 5000)
+    grant(box, b"accepted", 0)
+    box.sent(0)
+    box.session_ended()
+    if MICROPYTHON:
+        micropython.heap_lock()
+    try:
+        box.due(60_000)
+    except MemoryError:
+        pass
+    finally:
+        if MICROPYTHON:
+            micropython.heap_unlock()
+    assert box.bytes == len(b"evse/1") + len(WITHDRAW) and box.expired == 1
+    assert box.packet_id == box.tries == 0
+    assert drain(box, 60_000) == [WITHDRAW.decode()]
+
+
 def test_an_old_authorization_that_was_not_acknowledged_is_not_sent_again():
     box = Outbox(10, 1000, 5000)
     grant(box, b"accepted", 0)

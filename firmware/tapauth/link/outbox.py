@@ -128,10 +128,17 @@ class Outbox:
             if entry[3] is None or now < entry[3]:
                 return entry
             self.expired += 1
-            topic, _, _, _, instead = self._remove(0)
-            if instead:
-                self._entries.insert(0, [topic, instead, WITHDRAWAL, None, b""])
-                self.bytes += len(topic) + len(instead)
+            instead = entry[4]
+            if not instead:
+                self._remove(0)
+                continue
+            # In place: without memory for another entry the withdrawal must not be lost.
+            self.bytes += len(instead) - len(entry[1])
+            entry[1] = instead
+            entry[2] = WITHDRAWAL
+            entry[3] = None
+            entry[4] = b""
+            self.packet_id = self.tries = self._session_tries = 0
         return None
 
     def _late(self, now: int) -> bool:
