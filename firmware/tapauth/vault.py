@@ -21,10 +21,6 @@ _NOT_MADE = (StoreError, OSError, ValueError, MemoryError)  # made once: see SYS
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
 
-def _accepts(result: dict) -> bool:
-    return result["authorization_status"] == "Accepted"
-
-
 class Vault:
     """`settings` is the "cards" object of the configuration; `wallclock.unix()` the time or None.
 
@@ -35,7 +31,6 @@ class Vault:
 
     def __init__(self, settings: dict, without_clock: bool, wallclock, errors, log):
         self.skipped = 0
-        self._forgot = False  # whether one of them was a refusal
         self.store: Store | None = None
         self._wallclock = wallclock
         self._errors = errors
@@ -90,16 +85,12 @@ class Vault:
         return result or UNKNOWN, settled
 
     def is_unknown(self, id_token: dict) -> bool:
-        """Whether there is certainly nothing about a card, on the list, learned or to be learned.
+        """Whether the store certainly holds nothing about a card.
 
-        A store that is damaged, or none, may have forgotten that it is blocked; and so has this
-        one, if it could not learn a refusal since the start.
+        One that is damaged, or none, may have forgotten that it is blocked.
         """
         result, _ = self.look_up(id_token)
-        if result or self._forgot or not self.store or self.store.damage:
-            return False
-        name = digest(self.store.key, id_token)
-        return name not in [job[0] for job in self._jobs]
+        return not (result or not self.store or self.store.damage)
 
     def learn(self, token: dict, result: dict) -> None:
         """Remember another validator's answer, soon; of two for one card the newer.
@@ -108,26 +99,18 @@ class Vault:
         and would accept the same contract with any other.
         """
         checked = "certificate" in token or "iso15118CertificateHashData" in token
-        if not self.store or checked and _accepts(result):
+        if not self.store or checked and result["authorization_status"] == "Accepted":
             return
         id_token = token["id_token"]
-        try:
-            name = digest(self.store.key, id_token)
-            for job in self._jobs:
-                if job[0] == name:
-                    job[2] = result
-                    return
-            if len(self._jobs) < _QUEUE:
-                self._jobs.append([name, id_token, result])
+        name = digest(self.store.key, id_token)
+        for job in self._jobs:
+            if job[0] == name:
+                job[2] = result
                 return
-        except MemoryError:
-            pass
-        self._skip(result)
-
-    def _skip(self, result: dict) -> None:
-        self.skipped += 1
-        if not _accepts(result):
-            self._forgot = True
+        if len(self._jobs) >= _QUEUE:
+            self.skipped += 1
+            return
+        self._jobs.append([name, id_token, result])
 
     def delete(self, id_token: dict):
         """Store.delete, and an answer for the card that still waits goes with it. A generator."""
@@ -204,14 +187,9 @@ class Vault:
             await self._save_due()
             store = self.store
             if self._jobs and store and not store.busy:  # with a list, which can take minutes
-                job = self._jobs[0]
-                _, id_token, result = job
+                _, id_token, result = self._jobs.pop(0)
                 if not await self._do(beat, store.learn, id_token, result, self._wallclock.unix()):
-                    self._skip(result)
-                # It was there until now, so that nobody takes the card for unknown; meanwhile it
-                # may have been deleted, or a newer answer have come.
-                if job in self._jobs and job[2] is result:
-                    self._jobs.remove(job)
+                    self.skipped += 1
                 quiet = 0
             elif quiet >= _TIDY and store:
                 await self._do(beat, store.tidy, self._wallclock.unix())

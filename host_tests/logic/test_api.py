@@ -329,6 +329,62 @@ def test_only_a_driver_who_is_unknown_is_accepted_when_the_network_is_gone():
             assert (result and result["authorization_status"]) == answer, (connected, unknown)
 
 
+def test_who_had_any_answer_but_yes_is_not_accepted_when_the_network_is_gone():
+    """Whether or not the store has learned it: that may be full, or not learn such an answer."""
+    refused = (
+        {"authorization_status": "Blocked"},
+        {"authorization_status": "ConcurrentTx"},
+        {"authorization_status": "Accepted", "evse_ids": []},
+        {"authorization_status": "Accepted", "evse_ids": [40]},
+        {"authorization_status": "Accepted", "parent_id_token": {"value": "P", "type": "Local"}},
+    )
+    plain = {"authorization_status": "Accepted", "tariff_messages": []}
+    for result in refused:
+        rig = Rig()
+        module = make_validator(rig, accept_unknown_offline=True)
+
+        def ask(answer, rig=rig, module=module):
+            """What a tap gets; no answer: the link is down."""
+            del rig.answers[:]
+            rig.link.connected = answer is not None
+            module.validate(7, TOKEN)
+            sent = [value for topic, value in rig.link.take() if topic.endswith("validate_token")]
+            if answer:
+                module.message(sent[0]["headers"]["replyTo"], json.dumps(answer).encode())
+            return rig.answers[0][1]
+
+        assert ask(None) == plain
+        assert ask(result) == result
+        assert ask(None) is None
+        assert ask(plain) == plain
+        assert ask(None) == plain
+
+
+def test_nobody_is_accepted_unasked_when_more_were_refused_than_can_be_remembered():
+    for learned in (True, False):
+        rig = Rig()
+        module = make_validator(rig, accept_unknown_offline=True)
+        refused = []
+
+        def is_unknown(id_token, learned=learned, refused=refused):
+            return not learned or id_token["value"] not in refused
+
+        rig.is_unknown = is_unknown
+        for i in range(100):
+            token = {"id_token": {"value": f"card {i}", "type": "Local"}}
+            token["authorization_type"] = "RFID"
+            module.validate(i, token)
+            topic = [value for name, value in rig.link.take() if "validate_token" in name][0]
+            module.message(topic["headers"]["replyTo"], b'{"authorization_status":"Blocked"}')
+            refused.append(f"card {i}")
+        rig.link.connected = False
+        del rig.answers[:]
+        module.validate(7, token)
+        module.validate(7, TOKEN)
+        statuses = [answer and answer["authorization_status"] for _, answer in rig.answers]
+        assert statuses == [None, "Accepted" if learned else None]
+
+
 def test_requests_end_by_their_own_replies_only():
     rig = Rig()
     module = make_validator(rig)

@@ -136,11 +136,10 @@ def test_an_answer_that_could_not_be_learned_is_counted():
     assert vault.skipped == 1
 
 
-def test_a_card_about_which_something_is_or_was_known_is_not_unknown():
+def test_a_card_about_which_the_store_knows_something_is_not_unknown():
     vault, parts = new_vault("unknown")
     assert vault.is_unknown(token(1))
     learn(vault, 1, BLOCKED)
-    assert not vault.is_unknown(token(1)), "to be learned"
     run(vault, lambda: vault.store.cached == 1)
     assert not vault.is_unknown(token(1)) and vault.is_unknown(token(2))
     learn(vault, 2, dict(ACCEPTED, expiry_time="2026-09-21T00:00:00Z"))
@@ -166,37 +165,6 @@ def test_a_contract_is_not_accepted_by_the_certificate_that_it_once_came_with():
     run(vault, lambda: vault.store.cached == 2)
     assert vault.look_up(token(1, "eMAID")) == (None, False)
     assert vault.look_up(token(2, "eMAID"))[0]["authorization_status"] == "Blocked"
-
-
-def test_a_card_is_not_unknown_while_its_refusal_is_being_learned():
-    vault, _ = new_vault("meanwhile")
-    learn(vault, 1, BLOCKED)
-    unknown = []
-
-    def learned():
-        unknown.append(vault.is_unknown(token(1)))
-        return vault.store.cached == 1 and not vault.store.busy
-
-    run(vault, learned)
-    run(vault, turns(20))
-    assert not any(unknown) and len(unknown) > 2 and not vault.is_unknown(token(1))
-    assert vault.is_unknown(token(2)) and vault.skipped == 0
-
-
-def test_nobody_is_unknown_to_a_store_that_could_not_learn_a_refusal():
-    for result in (ACCEPTED, BLOCKED):
-        vault, _ = new_vault("forgot")
-        vault.store.fs.full = True
-        learn(vault, 1, result)
-        run(vault, lambda vault=vault: vault.skipped == 1)
-        vault.store.fs.full = False
-        assert vault.is_unknown(token(2)) == (result is ACCEPTED)
-        vault, _ = new_vault("too many")
-        load = vault.store.load()
-        for i in range(9):
-            learn(vault, i, result)
-        load.abort()
-        assert vault.skipped == 1 and vault.is_unknown(token(20)) == (result is ACCEPTED)
 
 
 def test_a_newer_answer_that_comes_while_the_former_is_learned_is_learned_too():

@@ -5,10 +5,14 @@ import json
 import os
 
 from tapauth.api.module import ApiModule, BadMessage, load
+from tapauth.compat import const
+from tapauth.core.evse import key_of
 from tapauth.core.tokens import check_validation_result
 
 KIND = "auth_token_validator"
 _REPLY = "reply/"
+_MOST = const(32)
+_LOOKUPS = const(4)  # of the store in one go
 ACCEPTED = {"authorization_status": "Accepted", "tariff_messages": []}
 
 
@@ -17,11 +21,11 @@ class AuthTokenValidator(ApiModule):
 
     `timeout_ms` is the longest wait for a reply; after it, and at once when the link is down, the
     offline rule decides: nobody vouches for the token, unless `accept_unknown_offline` says that
-    an unknown driver must not stand there because the network is gone. With a reply that cannot
-    be used the network is there: then nobody vouches.
+    an unknown driver must not stand there because the network is gone. Unknown is who never had
+    any answer but Accepted without conditions, be it of the store or here since the start.
     `station.answer(request_id, result)` takes results to the core, `station.update(update)` a
     ValidationResultUpdate; `vault.learn(token, result)` remembers what was answered, and
-    `vault.is_unknown(id_token)` says whether it remembers nothing.
+    `vault.is_unknown(id_token)` says whether it certainly holds nothing.
     """
 
     def __init__(self, module_id, settings, clock, link, errors, log, station, vault):
@@ -31,8 +35,10 @@ class AuthTokenValidator(ApiModule):
         self._station = station
         self._vault = vault
         self.pending: dict[str, list] = {}
-        """Request by name: its id, deadline, token, its bytes, 0 when it is sent, and whether a
-        reply came."""
+        """Request by name: its id, deadline, token, and its bytes, 0 when it is sent."""
+        # Who is not unknown, though the store may not have learned it.
+        self._doubtful: list[str] = []
+        self._doubts_all = False  # there was no room for another
         self.operations["validate_result_update"] = self._update
 
     def parameters(self) -> dict:
@@ -49,7 +55,7 @@ class AuthTokenValidator(ApiModule):
             return
         name = binascii.hexlify(os.urandom(16)).decode()
         deadline = self._clock.now() + self._timeout_ms
-        self.pending[name] = [request_id, deadline, token, 1, False]
+        self.pending[name] = [request_id, deadline, token, 1]
         self._ask(name)
 
     def _ask(self, name: str) -> None:
@@ -76,18 +82,24 @@ class AuthTokenValidator(ApiModule):
         name = name[len(_REPLY) :]
         if name not in self.pending:
             raise BadMessage("no such request is open")
-        entry = self.pending[name]
-        # Even if it cannot be used it may be a refusal: what follows may raise.
-        entry[4] = True
+        request_id, _, token, _ = self.pending[name]
+        key = key_of(token["id_token"])
+        try:
+            self._doubt(key)  # also if it cannot be used: it may be a refusal
+        except MemoryError:
+            self._doubts_all = True
         result = load(payload)
         error = check_validation_result(result)
         if error:
             # As in EVerest the request stays open for a valid reply.
             raise BadMessage(error)
-        self._station.answer(entry[0], result)
+        self._station.answer(request_id, result)
         del self.pending[name]
+        unconditional = not set(result).difference(ACCEPTED)
+        if unconditional and result["authorization_status"] == "Accepted":
+            self._doubtful = [one for one in self._doubtful if one != key]
         try:
-            self._vault.learn(entry[2], result)
+            self._vault.learn(token, result)
         except MemoryError:
             pass  # it is asked for again at the next tap
 
@@ -96,25 +108,46 @@ class AuthTokenValidator(ApiModule):
         if refusal:
             raise BadMessage(refusal)
 
+    def _doubt(self, key: str) -> None:
+        doubtful = self._doubtful
+        if key in doubtful or not self._accept_unknown:
+            return
+        for _ in range(_LOOKUPS):
+            if len(doubtful) < _MOST:
+                break
+            kind, _, value = doubtful[0].partition(":")
+            known = doubtful.pop(0)
+            if self._vault.is_unknown({"type": kind, "value": value}):
+                doubtful.append(known)  # else the store has learned it meanwhile
+        if len(doubtful) < _MOST:
+            doubtful.append(key)
+        elif not self._doubts_all:
+            self._doubts_all = True
+            self._log.warning(KIND, "too many were refused: nobody is accepted without an answer")
+
+    def _is_unknown(self, id_token: dict) -> bool:
+        return not (
+            self._doubts_all
+            or key_of(id_token) in self._doubtful
+            or not self._vault.is_unknown(id_token)
+        )
+
     def _decide_offline(self, request_id: int, token: dict) -> None:
         try:
-            accepts = self._accept_unknown and self._vault.is_unknown(token["id_token"])
+            accepts = self._accept_unknown and self._is_unknown(token["id_token"])
         except MemoryError:
             accepts = False
         self._station.answer(request_id, ACCEPTED if accepts else None)
 
     def _expire(self, name: str) -> None:
-        request_id, _, token, _, replied = self.pending[name]
-        if replied:
-            self._station.answer(request_id, None)
-        else:
-            self._decide_offline(request_id, token)
+        request_id, _, token, _ = self.pending[name]
+        self._decide_offline(request_id, token)
         del self.pending[name]  # last: without memory for the answer it is given at the next tick
 
     def tick(self, now: int) -> None:
         super().tick(now)
         for name in list(self.pending):
-            _, deadline, _, size, _ = self.pending[name]
+            _, deadline, _, size = self.pending[name]
             if now >= deadline or (size and not self._link.connected):
                 self._expire(name)
             elif size:
