@@ -87,7 +87,10 @@ class Station:
         refusal = self._core.session_event(evse_id, event, self._clock.now())
         self._carry_out()
         if not refusal:
-            self._log.info("auth", "EVSE {}: {}", evse_id, event["event"])
+            try:
+                self._log.info("auth", "EVSE {}: {}", evse_id, event["event"])
+            except MemoryError:
+                pass  # it is done all the same
         return refusal
 
     def evses_reached(self) -> None:
@@ -98,12 +101,15 @@ class Station:
     def take_back(self, evse_id: int) -> None:
         """An EVSE must not keep what it may have been authorized for."""
         self._owed[evse_id] |= _WITHDRAWAL
-        self._core.evses[evse_id - 1].lapse(self._clock.now())
         self._pay()
 
     def commands_wait(self) -> None:
         """Commands may be on their way to the EVSEs still."""
         self._core.commands_wait(self._clock.now())
+
+    def commands_leave(self) -> None:
+        """There is a way to the EVSEs just now."""
+        self._core.commands_leave()
 
     def withdraw(self, request) -> str:
         """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult."""
@@ -175,6 +181,9 @@ class Station:
             self._owed[effect[1]] |= _WITHDRAWAL
         elif kind == effects.STOP_TRANSACTION:
             self._owed[effect[1]] |= _STOP
+        elif kind == effects.AUTHORIZE_RESPONSE:
+            if effect[3]["authorization_status"] == "Accepted":
+                self._core.command_lost(effect[1], self._clock.now())
         elif kind == effects.VALIDATE:
             self._core.validator_unreached(effect[1], self._clock.now())
         try:
@@ -213,6 +222,11 @@ class Station:
                     self._pay_to(evse)
                 except MemoryError:
                     pass  # next time
+        try:
+            for key in self._saved:
+                self._save(key)
+        except MemoryError:
+            pass
 
     def _pay_to(self, evse) -> None:
         owed = self._owed[evse.id]
@@ -240,8 +254,6 @@ class Station:
     def wake(self) -> None:
         """Say what is owed and what an input left when it found no memory, and do what is due."""
         self._pay()
-        for key in self._saved:
-            self._save(key)
         self._core.poll(self._clock.now())
         self._carry_out()
 

@@ -1,42 +1,8 @@
 """Commands to EVSEs over a broker that is away, slow or mute: what is taken back stays so."""
 
-import json
-import sys
-
-from auth_fixture import token
 from evse_rig import PLUGGED, TIMEOUT_S, Charger, rig, said
-from recording_link import RecordingLink, quiet_log
-from scripted_broker import id_of, payload_of, play
-
-import tapauth
-from tapauth.core.effects import LASTING, REFUSAL, STOP
-from tapauth.evse.mqtt import MqttEvses
-
-from moved_clock import MovedClock
-
-
-def told(body) -> str:
-    """What a published message says: a status, or a command and its result."""
-    value = json.loads(payload_of(body))
-    if "status" in value:
-        return value["status"]
-    if "result" in value:
-        return value["result"]["authorization_status"] + " at EVSE"
-    return value["command"]
-
-
-async def drained(scene, stream) -> list:
-    """Acknowledge all that comes; returns what it said."""
-    came = []
-    sent = [packet for packet in scene.greetings if packet[0] & 0xF6 == 0x32]
-    scene.greetings = []
-    while sent:
-        for _, body in sent:
-            came.append(told(body))
-            stream.say(b"\x40\x02" + id_of(body).to_bytes(2, "big"))
-        await scene.pass_ms()
-        sent = [packet for packet in stream.take() if packet[0] & 0xF6 == 0x32]
-    return came
+from evse_words import drained, told
+from scripted_broker import id_of, play
 
 
 def commands(came) -> list:
@@ -194,118 +160,66 @@ def test_a_stop_gets_through_a_full_outbox():
     play(script)
 
 
-# How much each message matters, and how large it is
-
-
-CERTIFICATE = "x" * 5500
-HASH = {
-    "hashAlgorithm": "SHA256",
-    "issuerNameHash": "a" * 128,
-    "issuerKeyHash": "b" * 128,
-    "serialNumber": "c" * 40,
-    "responderURL": "d" * 512,
-}
-
-
-class NoMemory:
-    """A module that there is no memory for."""
-
-    @staticmethod
-    def cut(*_):
-        raise MemoryError
-
-
-def test_a_charge_is_stopped_when_there_is_no_memory_to_say_whose_card_stops_it():
-    link = RecordingLink()
-    evses = MqttEvses("b", quiet_log(MovedClock()), link, None, None)
-    stop = {"command": "stop_transaction", "reason": "Local"}
-    sys.modules["tapauth.cutting"] = tapauth.cutting = NoMemory
-    evses.command(1, dict(stop, id_tag=token("card", certificate="x" * 2000)))
-    assert link.sent[-1][1] == stop, "the stop goes out, without its card"
-
-
-def test_a_driver_with_a_long_certificate_loses_no_status_and_no_command():
-    async def script(scene):
-        stream = await scene.connect()
-        charger = Charger(scene.link, scene.clock)
-        members = {"certificate": CERTIFICATE, "iso15118CertificateHashData": [HASH] * 4}
-        charger.tap("card", authorization_type="PlugAndCharge", **members)
-        await scene.pass_ms()
-        scene.greetings = stream.take()
-        came = await drained(scene, stream)
-        assert came == ["Processing", "Accepted", "Accepted at EVSE", "UsedToStart"], came
-        assert scene.link.outbox.dropped == 0
-
-    play(script)
-
-
-def test_what_is_large_is_left_out_one_after_the_other():
-    small = [dict(HASH)]
-    small[0]["responderURL"] = small[0]["issuerNameHash"] = "u"
-    for certificate, hashes, stay in (
-        ("short", small, ("certificate", "iso15118CertificateHashData")),
-        (CERTIFICATE, small, ("iso15118CertificateHashData",)),
-        (CERTIFICATE, [HASH] * 4, ()),
-    ):
-        link, charger = rig()
-        given = {"certificate": certificate, "iso15118CertificateHashData": hashes}
-        charger.tap("card", **given)
-        sent = link.take()
-        assert len(sent) == 4
-        for _, value in sent:
-            for name in given:
-                assert (name in value["token"]) == (name in stay), (name, stay)
-                assert name not in stay or value["token"][name] == given[name]
-
-
-def test_a_token_with_a_thousand_odd_members_is_told_about_all_the_same():
-    link, charger = rig()
-    given = token("card", [1] * 200)
-    given["id_token"]["additional_info"] = [{"value": "v" * 36, "type": "t" * 50}] * 30
-    charger.station.provide_token(given)
-    sent = link.take()
-    assert len(sent) == 4
-    for _, value in sent:
-        assert len(json.dumps(value)) < 3072
-        assert value["token"]["id_token"]["value"] == "card"
-
-
-def test_statuses_and_commands_say_how_much_they_matter():
-    link, charger = rig()
-    charger.tap("card")
-    # Processing, Accepted, the command, UsedToStart.
-    assert [keep for keep, _ in link.ranks] == [-1, -1, LASTING, LASTING]
-    assert [wait for _, wait in link.ranks] == [None, None, TIMEOUT_S * 1000, None]
-    del link.ranks[:]
-    charger.event(1, "TransactionStarted")
-    charger.tap("card")
-    assert [keep for keep, _ in link.ranks] == [-1, STOP, LASTING]
-    charger.event(1, "SessionFinished")
-    del link.ranks[:]
-    charger.tap("stranger", authorization_type="PlugAndCharge")
-    assert [keep for keep, _ in link.ranks] == [-1, REFUSAL, 0]
-
-
-def test_a_shorter_connection_timeout_holds_for_the_next_command():
-    link, charger = rig()
-    assert charger.station.set_connection_timeout(10)
-    charger.tap("card")
-    assert 10_000 in [wait for _, wait in link.ranks]
-
-
 def test_a_car_that_starts_on_a_copy_of_a_grant_while_that_is_taken_back_is_stopped():
-    for ends in (("TransactionFinished",), ("SessionFinished",)):
-        link, charger = rig()
-        charger.tap("card")
-        charger.event(1, "TransactionStarted")
-        for name in ends:
-            charger.event(1, name)
-        link.take()
-        charger.event(1, "TransactionStarted")  # a second copy of the grant (QoS 1) was quicker
-        assert said(link) == ["stop_transaction"]
-        # But who taps anew within that time charges.
-        charger.event(1, "SessionFinished")
+    link, charger = rig()
+    charger.tap("card")
+    charger.event(1, "TransactionStarted")
+    charger.event(1, "TransactionFinished")
+    link.take()
+    charger.event(1, "TransactionStarted")  # a second copy of the grant (QoS 1) was quicker
+    assert said(link) == ["stop_transaction"]
+    # But who plugs in or taps anew within that time charges.
+    charger.event(1, "TransactionFinished")
+    charger.event(1, "SessionFinished")
+    link.take()
+    charger.event(1, PLUGGED)
+    charger.event(1, "TransactionStarted")
+    assert said(link) == []
+    charger.event(1, "SessionFinished")
+    for name in ("TransactionStarted", "TransactionFinished"):
         charger.tap("next")
         link.take()
-        charger.event(1, "TransactionStarted")
-        assert said(link) == []
+        charger.event(1, name)
+        assert "stop_transaction" not in said(link)
+
+
+def test_a_grant_that_never_left_the_board_stops_no_other_driver():
+    link, charger = rig()
+    link.connected = False
+    link.outbox = ["what waits"]
+    charger.evses.tick(charger.clock.now())
+    charger.tap("first")
+    for _ in range(TIMEOUT_S + 1):
+        charger.evses.tick(charger.clock.advance(1000))
+        charger.wake()
+    charger.tap("second")
+    link.connected = True
+    link.outbox = []
+    charger.evses.tick(charger.clock.advance(1000))
+    link.take()
+    charger.event(1, "TransactionStarted")
+    assert said(link) == []
+    # One that had left may have been used.
+    charger.event(1, "SessionFinished")
+    charger.tap("third")
+    charger.evses.tick(charger.clock.advance(1000))
+    charger.clock.advance(TIMEOUT_S * 1000)
+    charger.wake()
+    charger.tap("fourth")
+    link.take()
+    charger.event(1, "TransactionStarted")
+    assert said(link) == ["stop_transaction"]
+
+
+def test_a_charge_that_goes_on_is_not_stopped_by_what_an_evse_tells_after_an_outage():
+    link, charger = rig()
+    charger.tap("card")
+    charger.event(1, "TransactionStarted")
+    for name in ("TransactionFinished", "SessionFinished", "TransactionStarted"):
+        charger.event(1, name)
+    assert "stop_transaction" not in said(link)
+    charger.event(1, "SessionFinished")
+    charger.tap("card")
+    charger.event(1, "SessionResumed")
+    charger.event(1, "TransactionStarted")
+    assert "stop_transaction" not in said(link)

@@ -122,10 +122,11 @@ def test_evses_hear_the_withdrawal_of_a_start_though_its_connection_found_no_mem
     assert said(link) == ["withdraw_authorization"] * 2, "once for each"
 
 
-def test_an_event_that_finds_no_memory_is_asked_for_again():
-    def no_memory(*_):
-        raise MemoryError
+def no_memory(*_):
+    raise MemoryError
 
+
+def test_an_event_that_finds_no_memory_is_asked_for_again():
     real = mqtt.load_or_fail
     for name in ("reading it", "taking it in"):
         link, charger = rig()
@@ -141,6 +142,28 @@ def test_an_event_that_finds_no_memory_is_asked_for_again():
         finally:
             mqtt.load_or_fail = real
             charger.core.session_event = taken
+        charger.evses.tick(0)
         assert link.messages_lost == 1 and charger.evses.refused == 1
         charger.event(1, "SessionFinished")  # as docs/mqtt.md asks when the board comes back
+        charger.evses.tick(0)
         assert link.messages_lost == 1 and charger.station.charging() == []
+
+
+def test_an_event_that_never_finds_memory_does_not_keep_the_board_away():
+    link, charger = rig()
+    charger.core.session_event = no_memory
+    for second in range(600):
+        charger.event(1, "SessionFinished")
+        charger.evses.tick(second * 1000)
+    assert link.messages_lost == 10
+
+
+def test_a_driver_whose_grant_could_not_be_told_may_tap_again_at_once():
+    link, charger = rig()
+    link.full_heap = True
+    charger.tap("card")
+    link.full_heap = False
+    charger.wake()
+    assert said(link) == ["withdraw_authorization"]
+    charger.tap("card")
+    assert said(link) == ["authorize_response"]

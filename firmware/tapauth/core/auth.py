@@ -187,6 +187,7 @@ class Authorizer(TokenPath):
         elif name == "SessionFinished":
             self._transaction_finished(evse, now)
             evse.plug_in_timeout = False
+            evse.copied = 0  # who plugs in anew is not what crosses
             evse.free_connectors()
         elif name == "Deauthorized":
             grant = evse.grant
@@ -272,6 +273,18 @@ class Authorizer(TokenPath):
         for evse in self.evses:
             evse.hold_answers(now)
 
+    def commands_leave(self) -> None:
+        """Commands can leave the board: the EVSEs may have what was granted until now."""
+        for evse in self.evses:
+            if evse.grant:
+                evse.grant.left = True
+
+    def command_lost(self, evse_id: int, now: int) -> None:
+        """An EVSE was not told of its grant, for want of memory: the grant times out now."""
+        evse = self._evse(evse_id)
+        if evse and evse.grant and not evse.transaction_active:
+            evse.deadline = now
+
     def set_clock(self, unix_seconds: int | None, now: int) -> None:
         """The time of day is `unix_seconds` at `now`; None: it is not known."""
         self.poll(now)
@@ -320,7 +333,8 @@ class Authorizer(TokenPath):
         self._withdraw_at(evse, now)
         grant = evse.grant
         if grant:
-            evse.lapse(now)
+            if grant.left is not False:
+                evse.lapse(now)
             if not grant.withdrawn:
                 self._publish(grant.token, "TimedOut")
         else:
@@ -343,11 +357,11 @@ class Authorizer(TokenPath):
         grant = evse.grant
         if evse.stopping:
             self._stop_at(evse, evse.stopping)  # it did not hear that, or not yet
-        elif evse.lapsed > now or grant and grant.withdrawn:
+        elif max(evse.lapsed, evse.copied) > now or grant and grant.withdrawn:
             self._stop_at(evse, "DeAuthorized")  # the withdrawal and the start have crossed
         evse.transaction_active = True
         evse.deadline = None
-        evse.lapsed = 0
+        evse.lapsed = evse.copied = 0
         if grant or evse.stopping:
             self._leave_queue(evse)
         evse.forget_answers()
@@ -365,7 +379,7 @@ class Authorizer(TokenPath):
             # A grant that waits here is another driver's than the transaction is.
             self._withdraw_from(evse, now)
             evse.end_grant()
-        evse.lapsed = 0
+        evse.lapsed = evse.copied = 0
         evse.transaction_active = True
         evse.plug_in_timeout = False
         evse.deadline = None
@@ -375,6 +389,7 @@ class Authorizer(TokenPath):
     def _transaction_finished(self, evse: Evse, now: int) -> None:
         evse.forget_answers()
         self._drop_at_evse(evse, evse.grant, now)
+        evse.used(now)
         evse.transaction_active = False
         evse.stopping = ""
         evse.end_grant()

@@ -61,6 +61,8 @@ class Grant:
         self.parent_key = key_of_parent(parent)
         self.withdrawn = False
         """Withdrawn was published; the EVSE has yet to report that it is Deauthorized."""
+        self.left: bool | None = None
+        """Whether its command may have left the board; None while nothing says that it waits."""
         self.older = 0
         """How many of the answers that the EVSE owes are to withdrawals before this grant."""
 
@@ -94,6 +96,9 @@ class Evse:
         """When the one timer fires, ms: of the grant if there is one, else of the plug-in."""
         self.answers: list[int] = []
         """A withdrawal that was sent is answered by Deauthorized: until when, ms, oldest first."""
+        self.copied = 0
+        """The grant's transaction is over, and a copy of the grant may be with the EVSE, which is
+        told to drop it: until when, ms, a start may cross that."""
         self.lapsed = 0
         """The last grant is over, and is taken back: until when, ms, a start may cross that. It is
         not one of a newer grant, as long as the EVSE owes an answer about the former one."""
@@ -150,6 +155,7 @@ class Evse:
         """Hold a grant."""
         self.forget_late_answers(now)
         grant.older = len(self.answers)
+        self.copied = 0
         if not grant.older:
             self.lapsed = 0
         self.grant = grant
@@ -173,6 +179,8 @@ class Evse:
 
     def hold_answers(self, now: int) -> None:
         """Commands have not left the board yet: the time for the answers begins anew."""
+        if self.grant and self.grant.left is None:
+            self.grant.left = False
         self.forget_late_answers(now)
         for i in range(len(self.answers)):
             self.answers[i] = now + _ANSWER_MS
@@ -180,8 +188,13 @@ class Evse:
             self.lapse(now)
 
     def lapse(self, now: int) -> None:
-        """A grant ended unused, and the EVSE is told to drop it."""
+        """A grant ended unused, and the EVSE, which may have it, is told to drop it."""
         self.lapsed = now + _ANSWER_MS
+
+    def used(self, now: int) -> None:
+        """The transaction of the grant is over."""
+        if self.grant and self.transaction_active:
+            self.copied = now + _ANSWER_MS
 
     def forget_answers(self) -> None:
         """A transaction or a session began or ended: what is reported now is no late answer."""
@@ -204,7 +217,7 @@ class Evse:
         unasked = not self.answers
         if self.answers:
             self._answered()
-        self.lapsed = 0
+        self.lapsed = self.copied = 0
         if self.grant and not older:
             self.end_grant()  # without a grant the timer is the plug-in's
         return unasked

@@ -162,12 +162,12 @@ class TokenPath:
         self._publish(token or process.token, status)
 
     def _stop_at(self, evse: Evse, reason: str, id_tag: dict | None = None) -> None:
+        evse.stopping = reason  # first: without memory for it, it is said at the next report
         self.effects.append((STOP_TRANSACTION, evse.id, reason, id_tag))
-        evse.stopping = reason
 
     def _withdraw_at(self, evse: Evse, now: int) -> None:
-        evse.withdrawal_sent(now)
         self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
+        evse.withdrawal_sent(now)
 
     def _refuse_early(self, token: dict, process: Process | None = None) -> None:
         """Reject a token without having tried to authorize it, `process` if it is in one.

@@ -208,18 +208,18 @@ class LineEvses:
     def _tell(self, evse_id: int, events: list) -> bool:
         """Report the first event, which is off the list then. False: there was no memory for it,
         and it is to be told again."""
-        told = True
         try:
             refusal = self._on_event(evse_id, session_event(events[0]))
         except MemoryError:
-            told = False
-        finally:
-            if told:
-                name = events.pop(0)
-        if told and refusal:
+            return False
+        except Exception:
+            events.pop(0)  # a fault elsewhere must not be met for ever
+            raise
+        name = events.pop(0)
+        if refusal:
             self.refused += 1
             self._log.warning("evse", "{} refused: {}", name, refusal)
-        return told
+        return True
 
     async def run(self, beat) -> None:
         """Poll for ever; however it ends, the enable lines are off."""
@@ -227,7 +227,10 @@ class LineEvses:
             evse.unwatched()
         try:
             while True:
-                self.poll(self._clock.now())
+                try:
+                    self.poll(self._clock.now())
+                except MemoryError:
+                    pass  # 10 ms that nobody looks at
                 beat()
                 await sleep_ms(_POLL_MS)
         finally:

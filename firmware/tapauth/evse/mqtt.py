@@ -10,6 +10,7 @@ commands wait.
 
 import json
 
+from tapauth.compat import const
 from tapauth.core.effects import (
     AUTHORIZE_RESPONSE,
     LASTING,
@@ -22,6 +23,7 @@ from tapauth.core.effects import (
 from tapauth.fitting import fitting
 from tapauth.json_in import load_or_fail
 
+_LOSS_MS = const(60_000)  # between sessions that are ended for an event that was lost
 _WITHDRAW = b'{"command": "withdraw_authorization"}'
 
 
@@ -40,6 +42,8 @@ class MqttEvses:
         self._link = link
         self._on_event = on_event
         self._station = station
+        self._event_lost = False
+        self._next_loss = 0
 
     @property
     def subscriptions(self) -> tuple:
@@ -54,8 +58,15 @@ class MqttEvses:
         """Tell while the outbox is not empty, as a command may be in it."""
         if self._link.connected:
             self._station.evses_reached()  # again, if there was no memory for it in link_up()
+            self._station.commands_leave()
         if len(self._link.outbox):
             self._station.commands_wait()
+        if self._event_lost and now >= self._next_loss:
+            # The EVSE tells it again when the board comes back; one that never finds memory must
+            # not keep the board away from everybody.
+            self._event_lost = False
+            self._next_loss = now + _LOSS_MS
+            self._link.message_lost()
 
     def message(self, topic: str, payload: bytes) -> bool:
         """Take a message. False when the topic is not one of ours."""
@@ -68,8 +79,7 @@ class MqttEvses:
             else:
                 refusal = "no EVSE number in the topic"
         except MemoryError:
-            # The EVSE tells it again when the board comes back.
-            self._link.message_lost()
+            self._event_lost = True
             refusal = "no memory"
         if refusal:
             self.refused += 1
@@ -98,7 +108,7 @@ class MqttEvses:
 
         It is kept while the link is down: an EVSE that misses a command goes its own way. But an
         authorization that the EVSE did not get in time is over, and it gets a withdrawal. Raises
-        MemoryError when there is no memory for a withdrawal or a stop, which must not be lost.
+        MemoryError when there is no room for what must not be lost unseen.
         """
         topic = self._topic(evse_id)
         kind = command["command"]
@@ -115,7 +125,8 @@ class MqttEvses:
         elif kind == AUTHORIZE_RESPONSE:
             data = fitting(command, "token", self._link.fitting)
             if command["result"]["authorization_status"] == "Accepted":
-                self._link.enqueue(topic, data, LASTING, self._station.grant_ms(), _WITHDRAW)
+                grant_ms = self._station.grant_ms()
+                added = self._link.enqueue(topic, data, LASTING, grant_ms, _WITHDRAW)
             else:
                 self._link.enqueue(topic, data, REFUSAL)
         if not added:
