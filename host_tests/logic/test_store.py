@@ -455,6 +455,109 @@ def test_a_store_goes_on_when_memory_was_short_for_its_new_cards_file():
         assert status_of(store, token(1)) == "Blocked" and status_of(store, token(2)) == "Accepted"
 
 
+class _Told:
+    """A file that is written, and whose closing tells an error all the same."""
+
+    def __init__(self, file):
+        self.write, self.seek, self._close = file.write, file.seek, file.close
+
+    def close(self):
+        self._close()
+        raise OSError(5)
+
+
+class _Lying(_Short):
+    """A file system on which a file is written, and which says that it could not."""
+
+    def open(self, path, mode):
+        if self.ending and (path[:-1] + " " + mode).endswith(self.ending):
+            return _Told(files.open(path, mode))
+        return files.open(path, mode)
+
+
+def test_a_card_that_is_removed_after_an_error_is_removed_after_the_next_start():
+    block = [(token(i), BLOCKED) for i in range(9)]
+    accept = [(token(i), accepted()) for i in range(9)]
+    for held in (0, 1, 8, 9, 12):  # within a file of the journal, or in a new one
+        for count in (1, 9):
+            store = new_store("told")
+            for i in range(held):
+                finish(store.put(token(50 + i), accepted()))
+            store.fs = store.journal.fs = _Lying("/j wb", None)
+            assert refuses(OSError, store.update(1, accept[:count]))
+            store.fs.ending = ""
+            assert status_of(store, token(0)) is None
+            assert not finish(store.delete(token(0)))
+            store = again(store)
+            assert status_of(store, token(0)) is None, (held, count)
+            finish(store.put(token(0), accepted()))
+            store.fs = store.journal.fs = _Lying("/j wb", None)
+            assert refuses(OSError, store.update(1, block[:count]))
+            store.fs.ending = ""
+            finish(store.put(token(0), accepted()))
+            finish(store.put(token(99), BLOCKED))
+            store = again(store)
+            assert not store.damage and store.version == 0, (held, count)
+            assert status_of(store, token(0)) == "Accepted"
+            assert status_of(store, token(99)) == "Blocked"
+
+
+def test_a_cleared_cache_stays_cleared_also_of_what_was_learned_under_an_error():
+    store = new_store("told cache")
+    finish(store.learn(token(1), accepted(), NOW))
+    store.journal.fs = _Lying("/j wb", None)
+    assert refuses(OSError, store.learn(token(2), accepted(), NOW))
+    store.journal.fs.ending = ""
+    store.clear_cache()
+    store = again(store)
+    assert status_of(store, token(1)) is status_of(store, token(2)) is None
+
+
+def test_an_error_that_was_told_of_a_change_is_no_damage():
+    store = new_store("told look")
+    store.journal.fs = _Lying("/j wb", None)
+    assert refuses(OSError, store.put(token(1), accepted()))
+    finish(store.verify())
+    assert not store.damage
+
+
+def test_a_card_blocked_after_a_journal_was_sorted_in_under_an_error_stays_blocked():
+    for held in (1, 45):
+        store = new_store("told flush")
+        for i in range(held):
+            finish(store.put(token(i), accepted()))
+        store.fs = _Lying("card ab", None)
+        changes = [(token(i), accepted()) for i in range(60, 75)]
+        assert refuses(OSError, store.update(1, changes))
+        store.fs.ending = ""
+        finish(store.put(token(0), BLOCKED))
+        store = again(store)
+        assert not store.damage and status_of(store, token(0)) == "Blocked"
+
+
+class _NotPlaced:
+    """A file system that does not let a new cards file into its place."""
+
+    def __init__(self, error):
+        self.open, self.remove = files.open, files.remove
+        self.mkdir, self.urandom = files.mkdir, files.urandom
+        self.error = error
+
+    def rename(self, old, new):
+        raise self.error
+
+
+def test_a_list_version_is_not_forgotten_when_the_next_list_does_not_come_into_place():
+    for error in (MemoryError(), OSError(28)):
+        store = new_store("version")
+        take_list(store, range(5))
+        assert finish(store.update(5, [])) == "Accepted"
+        store.fs = _NotPlaced(error)
+        assert refuses(type(error), upload(store, list_file(store, 9, range(3))))
+        assert store.version == 5
+        assert finish(store.update(3, [(token(9), accepted())])) == "VersionMismatch"
+
+
 def test_what_was_cut_or_failed_is_acknowledged_with_a_witness_only():
     """Also when it is asked for again, and there is nothing more to do."""
 

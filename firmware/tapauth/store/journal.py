@@ -37,6 +37,7 @@ class Journal:
         self._folder = folder
         self.records = bytearray(SEGMENTS * SEGMENT_RECORDS * RECORD)
         self.slot = 0
+        self.unsure: int | None = None  # a segment that may hold what was never acknowledged
         self.reset(0)
 
     def reset(self, after: int) -> None:
@@ -61,7 +62,8 @@ class Journal:
     def append(self, seed: int, version: int, counts: tuple, records: bytes) -> None:
         """Write changes, all or none of them; `version` and `counts` are what holds then.
 
-        Without any, only the version is another. Raises OSError, and then nothing has changed.
+        Without any, only the version is another. Raises OSError, and then nothing has changed
+        here; what flash has of it, settle() takes back.
         """
         start = self.start
         slot = self.slot
@@ -74,12 +76,30 @@ class Journal:
         at = (start - self.after) * RECORD
         end = (self.seq - self.after) * RECORD
         data = bytes(self.records[at:end]) + records
-        write_file(self.fs, self.path(slot), pack_segment(seed, start + 1, version, counts, data))
+        data = pack_segment(seed, start + 1, version, counts, data)
+        self.unsure = slot
+        write_file(self.fs, self.path(slot), data)
+        self.unsure = None
         self.records[end : end + len(records)] = records
         self.seq += len(records) // RECORD
         self.start = start
         self.slot = slot
         self.used += fresh
+
+    def settle(self, seed: int, version: int, counts: tuple) -> None:
+        """Put flash back to what is here, where a change told an error and may be on flash.
+
+        Before the next one is judged: it may leave out what is so here, and be acknowledged.
+        Raises OSError.
+        """
+        if self.unsure is None:
+            return
+        data = pack_segment(0, 0, 0, (0, 0), b"")  # of no cards file: it holds nothing
+        if self.used and self.unsure == self.slot:
+            held = self.records[(self.start - self.after) * RECORD : len(self) * RECORD]
+            data = pack_segment(seed, self.start + 1, version, counts, bytes(held))
+        write_file(self.fs, self.path(self.unsure), data)
+        self.unsure = None
 
     def find(self, name: bytes):
         """(record, its number) of the newest change of this hash, or None."""

@@ -34,6 +34,7 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
     cards, journal = store.cards, store.journal
     records = cards.delta_count + len(journal) + len(extra)
     file = store.fs.open(store.path, "ab")
+    may_count = False
     try:
         size = file.seek(0, 2)
         page = size // PAGE + 1
@@ -59,11 +60,15 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
             tail = (cards.tail_terms + len(new_terms), writer.count)
             plate = counts + (cards.run_terms, cards.run_count) + tail
             seq = journal.seq + (len(extra) or 1)  # a new version alone is a change too
+            may_count = True
             yield from writer.trailer(store.today, store.key_id, seq, version, plate)
     finally:
-        file.close()
+        try:
+            file.close()
+        finally:
+            if may_count:  # also when an error was told: flash may have it all the same
+                reopen(store)
     if append:
-        reopen(store)
         yield
     else:
         yield from merge(store, extra, new_terms, version)
@@ -145,7 +150,7 @@ def reopen(store) -> None:
         store.say(error)
         raise
     store.due = False
-    if store.journal.seq > cards.seq:
+    if cards.seq <= store.journal.after:
         return  # the new one did not come into place
     store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
     store.note(cards.day)

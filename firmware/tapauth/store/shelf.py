@@ -160,6 +160,14 @@ class Shelf:
             raise Damaged(self.damage)
         return self.cards
 
+    def settle(self) -> None:
+        """Be sure, before a change, that flash holds what lookups answer; see Journal.settle.
+
+        Raises StoreError, OSError, MemoryError.
+        """
+        seed = self.opened().seed
+        self.journal.settle(seed, self.version, (self.listed, self.cached))
+
     def find(self, name: bytes) -> bytes | None:
         """The newest record of this hash. Raises StoreError, OSError when that is in doubt."""
         cards = self.opened()
@@ -309,6 +317,7 @@ class Shelf:
         """Forget everything learned; the space comes back with the next merge."""
         if self.busy:
             raise Busy("another change is under way")
+        self.settle()
         self.save(self.opened().seed, self.journal.seq, *self.settings[2:])
         self.cached = 0
 

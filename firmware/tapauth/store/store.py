@@ -58,7 +58,7 @@ class _Turn:
             raise Busy("another change is under way")
         if store.damage:
             raise Damaged(store.damage)
-        store.opened()
+        store.settle()
         self._store = store
 
     def __enter__(self):
