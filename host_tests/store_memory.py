@@ -117,7 +117,8 @@ class Folder:
     def paths(self):
         try:
             return [self.folder + "/" + name for name in os.listdir(self.folder)] + [
-                self.folder + ".witness"
+                self.folder + ".witness",
+                self.folder + ".settings",
             ]
         except OSError:
             return []

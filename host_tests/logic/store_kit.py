@@ -31,9 +31,13 @@ def new_store(name, **options):
     try:
         for entry in os.listdir(folder):
             os.remove(folder + "/" + entry)
-        os.remove(folder + ".witness")
     except OSError:
         pass
+    for beside in (".witness", ".settings"):
+        try:
+            os.remove(folder + beside)
+        except OSError:
+            pass
     return Store(files, folder, KEY, **options)
 
 

@@ -672,6 +672,72 @@ def test_settings_survive_and_are_checked():
     assert again(store).master_pass_group_id == ""
 
 
+def _damage(path, missing):
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    if missing:
+        os.remove(path)
+        return
+    data[-1] ^= 1
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def test_a_damaged_bit_does_not_let_a_master_pass_card_charge():
+    for missing in (False, True):
+        for path in range(2):
+            store = new_store("group")
+            store.set_connection_timeout(45)
+            finish(store.learn(token(1), accepted(), NOW))
+            store.clear_cache()
+            finish(store.learn(token(2), accepted(), NOW))
+            store.set_master_pass_group_id("MASTERS")
+            _damage(store.settings_paths()[path], missing)
+            for _ in range(2):
+                store = again(store)
+                assert (store.damage, store.master_pass_group_id) == ("", "MASTERS")
+                assert store.connection_timeout == 45
+                assert status_of(store, token(1)) is None and status_of(store, token(2))
+                _damage(store.settings_paths()[path], missing)
+            store = again(store)
+            _damage(store.settings_paths()[1 - path], missing)  # which the starts have mended
+            assert again(store).master_pass_group_id == "MASTERS"
+
+
+def test_a_group_that_older_firmware_did_not_know_of_has_its_second_copy_after_a_start():
+    store = new_store("one copy")
+    store.set_master_pass_group_id("MASTERS")
+    first, second = store.settings_paths()
+    os.remove(second)
+    store = again(store)
+    _damage(first, False)
+    assert again(store).master_pass_group_id == "MASTERS"
+
+
+def test_a_group_that_is_lost_in_both_copies_is_told():
+    for missing in (False, True):
+        store = new_store("no copy")
+        finish(store.learn(token(1), accepted(), NOW))
+        store.clear_cache()
+        store.set_master_pass_group_id("MASTERS")
+        store = again(store)
+        for path in store.settings_paths():
+            _damage(path, missing)
+        store = again(store)
+        assert store.damage and status_of(store, token(1)) is None
+
+
+def test_a_group_of_the_store_that_was_removed_does_not_return_in_a_new_one():
+    store = new_store("removed")
+    store.set_master_pass_group_id("MASTERS")
+    store.close()
+    for name in os.listdir(store.folder):
+        os.remove(store.folder + "/" + name)
+    os.rmdir(store.folder)
+    store = again(store)
+    assert (store.damage, store.master_pass_group_id) == ("", None)
+
+
 def test_a_setting_that_is_kept_during_an_upload_or_a_merge_spoils_neither():
     store = new_store("settings_meanwhile")
     for i in range(640):

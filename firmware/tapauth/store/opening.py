@@ -84,11 +84,13 @@ def open_store(store) -> None:
     """Fill a new Shelf in with what is on flash. What is wrong there it says in `damage`."""
     try:
         store.fs.mkdir(store.folder)
-        store.fs.remove(store.witness_path())  # the folder is new: it was that of another one
+        # The folder is new: what lies beside it was of another one.
+        store.remove_new(".settings")
+        store.fs.remove(store.witness_path())
     except OSError:
         pass
     store.remove_new()
-    store.remove_new("settings.new")  # a journal file's is replaced: that file is missing then
+    store.remove_new("/settings.new")  # a journal file's is replaced: that file is missing then
     told = True  # what is missing: by the witness, or there was none yet
     try:
         data = _read_file(store.fs, store.witness_path())
@@ -99,16 +101,11 @@ def open_store(store) -> None:
         told = False
         store.say(error)
     all_cleared = False
-    witnessed = store.witnessed
     try:
-        data = _read_file(store.fs, store.folder + "/settings")
-        store.saved, store.settings = _unpack_settings(data)
-        if witnessed and (store.saved - witnessed[2]) & 0x8000:
-            raise Damaged("settings have gone back")
+        _open_settings(store)
     except (Damaged, OSError) as error:
         store.say(error)
         all_cleared = True
-        store.saved = witnessed[2] if witnessed else 0
     try:
         try:
             store.cards = open_cards(store.fs, store.path, store.key_id)
@@ -121,7 +118,7 @@ def open_store(store) -> None:
         return
     _open_journal(store, told)
     if all_cleared:
-        store.settings = (store.cards.seed, store.journal.seq, 0, None)
+        store.settings = (store.cards.seed, store.journal.seq) + store.settings[2:]
     if store.cleared() >= store.journal.seq:
         store.cached = 0
     if not store.damage:
@@ -130,6 +127,42 @@ def open_store(store) -> None:
             store.witness()
         except OSError:
             pass  # flash is full; the next change tries again
+
+
+def _open_settings(store) -> None:
+    """Fill in the settings: from their second copy, when the first is of no use.
+
+    Raises Damaged, OSError when there is none, and when the first is whole and has gone back:
+    older firmware knows of no second, and may have saved others since.
+    """
+    paths = store.settings_paths()
+    files = [b"", b""]
+    least = store.witnessed[2] if store.witnessed else None
+    wrong: Exception | None = None
+    kept = b""
+    for i in (1, 0):  # the first is written first, so it is never behind
+        gone_back = False
+        try:
+            data = _read_file(store.fs, paths[i])
+            saved, _ = _unpack_settings(data)
+            if data and least is not None and (saved - least) & 0x8000:
+                gone_back = True
+            elif data:
+                files[i] = kept = data
+                least = saved
+        except (Damaged, OSError) as error:
+            wrong = error
+    store.saved, store.settings = _unpack_settings(kept)
+    if not kept:
+        store.saved = least or 0
+    if gone_back or not kept and (wrong or store.saved):
+        raise wrong or Damaged("settings have gone back")
+    for i in (0, 1):
+        if files[i] != kept:
+            try:
+                write_file(store.fs, paths[i], kept)
+            except OSError:
+                pass  # flash is full; the next start tries again
 
 
 def _create(store) -> None:

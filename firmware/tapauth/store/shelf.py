@@ -115,10 +115,10 @@ class Shelf:
         self.noted = max(self.noted, day)
         self.today = max(self.today, day)
 
-    def remove_new(self, name: str = "new") -> None:
-        """Remove what was not finished: "new" of a merge or load, of which one runs at a time."""
+    def remove_new(self, name: str = "/new") -> None:
+        """Remove what was not finished: "/new" of a merge or load, of which one runs at a time."""
         try:
-            self.fs.remove(self.folder + "/" + name)
+            self.fs.remove(self.folder + name)
         except OSError:
             pass
 
@@ -279,15 +279,22 @@ class Shelf:
 
     # Settings, kept over power cuts
 
+    def settings_paths(self) -> tuple:
+        """Where settings are: in the folder, and outside, where no damage of it reaches them.
+
+        The second is to the first what the witness is to a change.
+        """
+        return self.folder + "/settings", self.folder + ".settings"
+
     def save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
         settings = (seed, cleared, timeout, group)
         saved = (self.saved + 1) & 0xFFFF
         data = pack_settings(saved, settings)
-        write_file(self.fs, self.folder + "/settings", data)
+        first, second = self.settings_paths()
+        write_file(self.fs, first, data)
         self.settings = settings
         self.saved = saved
-        if not self.damage:
-            self.witness()
+        write_file(self.fs, second, data)
 
     @property
     def master_pass_group_id(self) -> str | None:
