@@ -198,6 +198,35 @@ def test_a_card_that_is_accepted_nowhere_is_not_remembered_as_accepted_everywher
     assert finish(store.learn(token(1), accepted(evse_ids=[1]), NOW))
 
 
+def test_a_card_accepted_under_a_condition_is_not_remembered_as_accepted_without():
+    conditions = (
+        {"allowed_energy_transfer_modes": ["AC_single_phase_core"]},
+        {"reservation_id": 7},
+        {"evse_ids": []},
+    )
+    store = new_store("condition")
+    finish(store.put(token(3), accepted()))
+    for i, condition in enumerate(conditions):
+        for more in ({}, {"parent_id_token": parent("P"), "tariff_messages": []}):
+            answer = accepted(**more)
+            answer.update(condition)
+            for known in (False, True):
+                if known:
+                    finish(
+                        store.learn(token(1), accepted(expiry_time="2026-12-01T00:00:00Z"), NOW)
+                    )
+                assert not finish(store.learn(token(1), answer, NOW))
+                store = again(store)
+                assert store.lookup(token(1), NOW) == (None, False) and store.cached == i
+            assert not finish(store.learn(token(3), answer, NOW))
+            assert status_of(store, token(3)) == "Accepted", "what the list says stays"
+        # What limits nothing, or an answer that accepts nothing, is remembered.
+        condition["authorization_status"] = "Blocked"
+        assert finish(store.learn(token(10 + i), condition, NOW)), condition
+    result = accepted(certificate_status="Accepted", tariff_messages=[{"content": "0.30"}])
+    assert finish(store.learn(token(2), result, NOW))
+
+
 def test_a_cached_card_goes_when_unused_and_stays_when_used():
     store = new_store("unused", cache_days=40)
     finish(store.learn(token(1), accepted(), NOW))

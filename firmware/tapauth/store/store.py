@@ -186,15 +186,26 @@ class Store(Shelf):
         """Remember a validator's answer in the cache. A generator; returns whether it did.
 
         Not remembered: what the list knows, random UIDs, types Central and NoAuthorization,
-        statuses that hold for a moment only, and an empty list of EVSEs, which in an answer
-        permits none and in the store would permit all. A repeated answer writes nothing.
+        statuses that hold for a moment only, and what is accepted under a condition that a record
+        cannot hold: an empty list of EVSEs, which in an answer permits none and in the store would
+        permit all, a reservation, some modes of energy transfer only. What was learned before
+        goes then. A repeated answer writes nothing.
         """
+        status = result["authorization_status"]
         if (
-            result["authorization_status"] in _NOT_CACHED
-            or result.get("evse_ids") == []
+            status in _NOT_CACHED
             or id_token["type"] in ("Central", "NoAuthorization")
             or is_refused(id_token)
         ):
+            return False
+        if status == "Accepted" and (
+            result.get("evse_ids") == []
+            or "reservation_id" in result
+            or "allowed_energy_transfer_modes" in result
+        ):
+            old = self.find(digest(self.key, id_token)[:HASH])
+            if old and is_cache(old):
+                yield from self._change(((id_token, None),), None)
             return False
         with _Turn(self):
             new_terms: list = []
