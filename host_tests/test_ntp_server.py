@@ -5,6 +5,7 @@ import socket
 import threading
 
 from tapauth import ntp
+from tapauth.wallclock import WallClock
 
 
 def serve(replies: int, shift: int = 0):
@@ -57,6 +58,9 @@ def test_without_a_network_it_is_tried_again_soon_and_the_chips_clock_is_set(mon
             clocks.append(seconds)
             return True
 
+        def is_held(self):
+            return False
+
     class Log:
         def warning(self, *_):
             waited.append(0)
@@ -74,3 +78,44 @@ def test_without_a_network_it_is_tried_again_soon_and_the_chips_clock_is_set(mon
         pass
     assert waited == [1000, 2000, 4000]
     assert clocks == [1_900_000_000]
+
+
+def test_one_wrong_answer_does_not_keep_the_true_time_out(monkeypatch):
+    """Whichever of the first ones it is; and once the clock is held, one question an hour does."""
+    true, day = 1_900_000_000, 86_400
+
+    class Clock:
+        ms = 20_000
+
+        def now(self):
+            return self.ms
+
+    class Done(Exception):
+        pass
+
+    class Log:
+        def warning(self, *_):
+            pass
+
+    for wrong in range(5):
+        for shift in (400 * day, -2 * day):
+            clock, asked = Clock(), []
+
+            async def ask(_host, _port, wrong=wrong, shift=shift, clock=clock, asked=asked):
+                asked.append(clock.ms)
+                return true + clock.ms // 1000 + (shift if len(asked) == wrong + 1 else 0)
+
+            async def sleep_ms(milliseconds, clock=clock):
+                clock.ms += milliseconds + 3
+                if clock.ms > 10 * 3_600_000:
+                    raise Done
+
+            monkeypatch.setattr(ntp, "ask", ask)
+            monkeypatch.setattr(ntp, "sleep_ms", sleep_ms)
+            wall = WallClock(clock, lambda *_: None, None, true // day - 3)
+            try:
+                asyncio.run(ntp.keep_time("server", wall, Log(), lambda: None))
+            except Done:
+                pass
+            assert wall.unix() == true + clock.ms // 1000, (wrong, shift)
+            assert wall.is_held() and len(asked) < 20

@@ -9,6 +9,7 @@ import socket
 from tapauth.compat import const, sleep_ms
 
 _PERIOD_MS = const(3_600_000)
+_UNHELD_MS = const(900_000)  # so that a wrong first answer is contradicted before it is held
 _RETRY_MS = const(30_000)
 _NO_NETWORK_MS = const(1000)
 _TIMEOUT_MS = const(3000)
@@ -58,7 +59,7 @@ async def ask(host: str, port: int = 123) -> int | None:
 
 
 async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
-    """Set `wallclock` from the server, every hour, for ever."""
+    """Set `wallclock` from the server, every hour once it is held, for ever."""
     soon = _NO_NETWORK_MS
     while True:
         wait = _RETRY_MS
@@ -67,7 +68,7 @@ async def keep_time(host: str, wallclock, log, beat, port: int = 123) -> None:
             if seconds is None:
                 log.warning("clock", "no answer from the NTP server")
             elif wallclock.set(seconds):  # which tells of a time that cannot be right
-                wait = _PERIOD_MS
+                wait = _PERIOD_MS if wallclock.is_held() else _UNHELD_MS
                 soon = _NO_NETWORK_MS
         except OSError as error:
             # At the start there is no network yet, and TLS waits for the time.

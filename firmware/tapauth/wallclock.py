@@ -78,15 +78,16 @@ class WallClock:
         """The time that it is at least, as RFC 3339."""
         return format_rfc3339(self._floor + self._clock.now() // 1000)
 
-    def _is_held(self, now: int) -> bool:
-        return self._jumped is not None and now - self._jumped >= _HELD_MS
+    def is_held(self) -> bool:
+        """Whether nothing has contradicted the clock for an hour."""
+        return self._jumped is not None and self._clock.now() - self._jumped >= _HELD_MS
 
     def set(self, unix_seconds: int, may_be_old: bool = False) -> bool:
         """Set the time. False when it cannot be right."""
         now = self._clock.now()
         offset = unix_seconds - now // 1000
         jump = abs(offset - self._reference)
-        held = self._is_held(now)
+        held = self.is_held()
         wrong = held and jump > _SLACK + (now - self._jumped) // _DRIFT  # type: ignore
         if wrong or offset < self._floor or unix_seconds >= _LATEST:
             self.refused += 1
@@ -117,7 +118,7 @@ class WallClock:
     def day_to_keep(self) -> int:
         """A day to keep in place of the one that is kept, or 0."""
         now = self._clock.now()
-        if self._offset is None or not self._is_held(now):
+        if self._offset is None or not self.is_held():
             return 0
         ran = now // 1000
         day = min((ran + self._offset) // _DAY, (ran + self._floor) // _DAY + _MONTH)
