@@ -8,7 +8,7 @@ make expired cards good again; who could set it ahead for ever would make all ca
 * A time that a broker has kept may be old: it moves the clock only forward, and is no more than a
   lower bound until somebody says the time now.
 * A clock that nothing contradicted for an hour since then is held. From then on a setting may
-  correct it by minutes, as much as a quartz can be wrong, whatever the source says.
+  correct it by five minutes and what a quartz can be wrong since, whatever the source says.
 * Only a held clock's day is kept, and only a month further than the board has seen and run. So a
   wrong time ends with the next start, and refuses the right one for a month at most.
 """
@@ -20,7 +20,7 @@ from tapauth.core.timestamps import format_rfc3339, parse_rfc3339
 _LATEST = const(4_102_444_800)  # 2100-01-01
 _HELD_MS = const(3_600_000)
 _SLACK = const(300)
-_DRIFT = const(1_000_000)  # a second in so many ms: ten times what quartzes are wrong
+_DRIFT = const(10_000_000)  # a second in so many ms: 100 ppm, what quartzes are wrong at most
 _DAY = const(86_400)
 _MONTH = const(31)
 FILE = "/day"

@@ -110,6 +110,16 @@ def test_a_clock_may_be_as_wrong_as_a_quartz():
     assert late > 300
 
 
+def test_an_expired_card_stays_expired_however_long_the_board_has_run():
+    for days in (1, 30, 100):
+        rig = Rig()
+        rig.wall.set(NOW)
+        for _ in range(days):
+            rig.pass_s(DAY)
+            assert rig.wall.set(NOW + rig.clock.now() // 1000)
+        assert not rig.wall.set(NOW + days * DAY - 301 - days * 9), days
+
+
 def test_a_wrong_year_does_not_last():
     rig = Rig()
     assert rig.wall.set(NOW)
