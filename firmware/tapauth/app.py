@@ -8,7 +8,7 @@ import asyncio
 
 import tapauth_slot
 
-from tapauth.compat import Clock, const, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, Clock, const, sleep_ms, unload
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -293,7 +293,8 @@ class App:
         try:
             if day:
                 save_day(day)
-        except OSError as error:
+                self.wallclock.is_kept(day)
+        except SYSTEM_ERRORS as error:
             self.log.error("clock", "the day could not be kept ({})", error)
 
     def clock_set(self, unix_seconds: int, now: int) -> None:

@@ -36,10 +36,11 @@ def load_day(path: str = FILE) -> int:
 
 
 def save_day(day: int, path: str = FILE) -> None:
-    """Keep a day over a restart. A power cut leaves the old one. Raises OSError."""
+    """Keep a day over a restart. A power cut leaves the old one. Raises OSError, MemoryError."""
+    text = str(day)  # before the file is opened: without memory it would be left empty
     # littlefs puts the new content in place of the old one when the file is closed.
     with open(path, "w") as file:
-        file.write(str(day))
+        file.write(text)
 
 
 class WallClock:
@@ -116,13 +117,14 @@ class WallClock:
         return self.set(value, may_be_old)
 
     def day_to_keep(self) -> int:
-        """A day to keep in place of the one that is kept, or 0."""
+        """A day to keep in place of the one that is kept, or 0; is_kept() tells that it is."""
         now = self._clock.now()
         if self._offset is None or not self.is_held():
             return 0
         ran = now // 1000
         day = min((ran + self._offset) // _DAY, (ran + self._floor) // _DAY + _MONTH)
-        if day <= self._kept_day:
-            return 0
+        return day if day > self._kept_day else 0
+
+    def is_kept(self, day: int) -> None:
+        """This day is on flash."""
         self._kept_day = day
-        return day

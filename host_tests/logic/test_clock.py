@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth import BUILT, compat
+from tapauth import BUILT, compat, wallclock
 from tapauth.core.timestamps import parse_rfc3339
 from tapauth.wallclock import WallClock, load_day, save_day
 
@@ -174,10 +174,32 @@ def test_the_day_is_kept_once_and_only_when_the_clock_is_held():
     rig.pass_s(3599)
     assert rig.wall.day_to_keep() == 0
     rig.pass_s(1)
-    assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 2
+    for _ in range(2):
+        assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 2, "it is not kept yet"
+    rig.wall.is_kept(rig.wall.day_to_keep())
     assert rig.wall.day_to_keep() == 0
     rig.pass_s(DAY)
     assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 3
+
+
+def test_a_day_that_could_not_be_kept_for_want_of_memory_leaves_the_one_before():
+    def no_memory(_):
+        raise MemoryError
+
+    path = "clock-day-without-memory"
+    save_day(20_781, path)
+    wallclock.str = no_memory
+    try:
+        save_day(20_782, path)
+        raise AssertionError("there was no memory")
+    except MemoryError:
+        pass
+    finally:
+        del wallclock.str
+    try:
+        assert load_day(path) == 20_781
+    finally:
+        os.remove(path)
 
 
 def test_the_kept_day_survives_and_nonsense_counts_as_none():
