@@ -733,6 +733,57 @@ def test_a_damaged_bit_does_not_let_a_master_pass_card_charge():
             assert again(store).master_pass_group_id == "MASTERS"
 
 
+def test_settings_that_are_lost_are_told_however_often_they_were_written():
+    for count in (1, 32_767, 32_768, 40_000, 65_534, 65_535):
+        store = new_store("often")
+        finish(store.put(token(5), accepted()))
+        finish(store.learn(token(1), accepted(), NOW))
+        store.clear_cache()
+        store.saved = count - 1  # what so many changes of a setting leave
+        store.witness()
+        for seconds in (50, 60):
+            store.set_connection_timeout(seconds)
+        store = again(store)
+        assert store.saved and not store.damage
+        for path in store.settings_paths():
+            os.remove(path)
+        store = again(store)
+        assert store.damage and status_of(store, token(1)) is None, count
+
+
+def test_a_setting_that_is_said_again_is_not_written_again_but_after_an_error():
+    store = new_store("said again")
+    for error in (None, OSError(28)):
+        for path in store.settings_paths():
+            store.set_master_pass_group_id("FORMER")
+            name = path.rsplit("/")[-1]
+            store.fs = _Short(name + " wb", error) if error else _Lying(name[:-1] + " wb", None)
+            assert _fails(store.set_master_pass_group_id, "MASTERS")
+            finish(store.verify())
+            assert not store.damage
+            store.fs.ending = ""
+            store.set_master_pass_group_id("MASTERS")
+            store.set_connection_timeout(100)
+            saved = store.saved
+            store.set_master_pass_group_id("MASTERS")
+            store.set_connection_timeout(100)
+            assert store.saved == saved
+            store = again(store)
+            assert not store.damage and store.master_pass_group_id == "MASTERS"
+            assert store.connection_timeout == 100
+            _damage(store.settings_paths()[0], True)
+            store = again(store)
+            assert store.master_pass_group_id == "MASTERS" and not store.damage
+
+
+def _fails(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError:
+        return True
+    return False
+
+
 def test_a_group_that_older_firmware_did_not_know_of_has_its_second_copy_after_a_start():
     store = new_store("one copy")
     store.set_master_pass_group_id("MASTERS")

@@ -208,9 +208,10 @@ def verify(store):
     """Shelf.verify."""
     cards = store.cards
     try:
-        if cards and not store.damage and store.journal.unsure is None:
+        if cards and not store.damage and not _is_unsure(store):
             yield from _check_journal(store.journal, cards.seed)
-            _check_small(store)
+            if not _is_unsure(store):
+                _check_small(store)
             yield
         if cards:
             for _ in verify_cards(cards):
@@ -219,6 +220,11 @@ def verify(store):
                     return
     except (Damaged, OSError) as error:
         store.say(error)
+
+
+def _is_unsure(store) -> bool:
+    """Whether flash may hold something else than RAM, as an error was told; that is no damage."""
+    return store.journal.unsure is not None or store.unsaved or store.owes_witness
 
 
 def _check_small(store) -> None:

@@ -80,7 +80,8 @@ class Shelf:
         self.hidden = False  # changes are missing, so nothing older than the rest is certain
         self.version = self.listed = self.cached = 0
         self.settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
-        self.saved = 0  # how often settings were written, modulo 65536
+        self.saved = 0  # how often settings were written, 1 again after 65535; 0: never
+        self.unsaved = False  # whether flash may have others, as an error was told
         self.witnessed: tuple | None = None  # what the witness file says
         self.owes_witness = False  # whether a change is to be witnessed before it is acknowledged
         # Imported late, as in store.py: a board that only looks cards up needs no more.
@@ -288,13 +289,17 @@ class Shelf:
 
     def save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
         settings = (seed, cleared, timeout, group)
-        saved = (self.saved + 1) & 0xFFFF
+        if settings == self.settings and not self.unsaved and not self.damage:
+            return
+        self.unsaved = True
+        saved = (self.saved + 1) & 0xFFFF or 1
         data = pack_settings(saved, settings)
         first, second = self.settings_paths()
         write_file(self.fs, first, data)
         self.settings = settings
         self.saved = saved
         write_file(self.fs, second, data)
+        self.unsaved = False
 
     @property
     def master_pass_group_id(self) -> str | None:
