@@ -314,7 +314,8 @@ def test_an_unreadable_piece_of_the_journal_may_be_the_newest(store):
             file.write(good)
 
 
-def test_a_missing_piece_of_the_journal_beside_a_damaged_witness_may_be_the_newest(store):
+@pytest.mark.parametrize("witness", ("damaged", "missing"))
+def test_a_missing_piece_of_the_journal_beside_no_witness_may_be_the_newest(store, witness):
     folder = store.folder
     finish(store.update(50, [(token(i), {"authorization_status": "Blocked"}) for i in range(20)]))
     for i in range(300, 309):
@@ -323,8 +324,11 @@ def test_a_missing_piece_of_the_journal_beside_a_damaged_witness_may_be_the_newe
         finish(store.delete(token(i)))
     assert store.status()["journal"] == 18
     store.close()
-    with open(folder + ".witness", "wb") as file:
-        file.write(bytes(14))
+    if witness == "damaged":
+        with open(folder + ".witness", "wb") as file:
+            file.write(bytes(14))
+    else:
+        os.remove(folder + ".witness")
     for name in ("j0", "j1", "j2", "j3", "j4"):
         path = os.path.join(folder, name)
         good = open(path, "rb").read()

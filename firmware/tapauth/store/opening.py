@@ -91,14 +91,12 @@ def open_store(store) -> None:
         pass
     store.remove_new()
     store.remove_new("/settings.new")  # a journal file's is replaced: that file is missing then
-    told = True  # what is missing: by the witness, or there was none yet
     try:
         data = _read_file(store.fs, store.witness_path())
         if data:
             store.witnessed = _unpack_witness(data)
             store.journal.reset(store.witnessed[0])  # a mended store counts on from there
     except (Damaged, OSError) as error:
-        told = False
         store.say(error)
     all_cleared = False
     try:
@@ -116,7 +114,7 @@ def open_store(store) -> None:
     except (StoreError, OSError) as error:
         store.say(error)
         return
-    _open_journal(store, told)
+    _open_journal(store)
     if all_cleared:
         store.settings = (store.cards.seed, store.journal.seq) + store.settings[2:]
     if store.cleared() >= store.journal.seq:
@@ -174,12 +172,14 @@ def _create(store) -> None:
         pass
 
 
-def _open_journal(store, told: bool) -> None:
+def _open_journal(store) -> None:
     cards, journal = store.cards, store.journal
     store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
     damage: Exception | None = None
     try:
-        newest = _load_journal(journal, cards.seed, cards.seq, told)
+        # A segment may be missing when the witness tells what it held, and at the first start.
+        may_miss = store.witnessed or cards.seq <= 1 and not store.damage and _is_unused(journal)
+        newest = _load_journal(journal, cards.seed, cards.seq, may_miss)
         if newest:
             store.version, (store.listed, store.cached) = newest
     except (Damaged, OSError) as error:
@@ -259,10 +259,10 @@ def _is_unused(journal) -> bool:
     return True
 
 
-def _load_journal(journal, seed: int, after: int, told: bool):
+def _load_journal(journal, seed: int, after: int, may_miss):
     """Read the changes that follow `after` in the cards file with this seed.
 
-    `told`: a segment may be missing, as at the first start; else that is a gap.
+    `may_miss`: whether a segment may be missing; else that is a gap.
     Returns (version, (list, cache)) as of the newest, or None if there is none. Raises
     Damaged if one is missing; those after the gap are kept then, as nothing is newer.
     """
@@ -272,7 +272,7 @@ def _load_journal(journal, seed: int, after: int, told: bool):
     for slot in range(SEGMENTS):
         try:
             data = _read_file(journal.fs, journal.path(slot))
-            if data is None and told:  # or missing: then there is a gap
+            if data is None and may_miss:
                 _put_empty(journal, slot)
                 continue
             segment = _unpack_segment(data or b"")
