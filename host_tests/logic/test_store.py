@@ -1,11 +1,14 @@
 """The token store's rules: what it answers and what it takes."""
 
 import os
+import struct
+from binascii import crc32
 
 from store_kit import (
     DAY,
     KEY,
     NOW,
+    Pieces,
     accepted,
     again,
     list_file,
@@ -20,9 +23,20 @@ from store_kit import (
 from tapauth.core.timestamps import format_rfc3339
 from tapauth.store import Store, files, finish
 from tapauth.store import store as store_module
-from tapauth.store.codec import Busy, Full, StoreError, parse_time, seal, spelling_hash
+from tapauth.store.codec import (
+    HASH,
+    Busy,
+    Full,
+    StoreError,
+    digest,
+    pack_record,
+    parse_time,
+    seal,
+    spelling_hash,
+)
 from tapauth.store.merge import merge
 from tapauth.store.store import MAX_UPDATE
+from tapauth.store.writer import Writer
 
 
 def refuses(error, steps):
@@ -438,6 +452,45 @@ def test_a_list_with_bytes_behind_its_end_is_refused():
     assert refuses(StoreError, upload(store, pages[:-1]))
     finish(upload(store, pages))
     assert store.version == 9 and store.listed == 40
+
+
+def list_of_records(store, records, slots=()):
+    """A full list of version 9 with these records, whatever they say."""
+    file = Pieces()
+    writer = Writer(file, 9, 0, True)
+    counts = (len(records), 0, len(slots), len(records), 0, 0)
+    writer.plate("H", 0, store.key_id, 1, 9, counts)
+    for _ in writer.terms(iter(slots)):
+        pass
+    for record in sorted(records):
+        writer.add(record)
+    writer.end_records()
+    writer.fences()
+    writer.plate("T", 0, store.key_id, 1, 9, counts)
+    return [b"".join(file.pieces)]
+
+
+def test_a_list_with_a_card_that_makes_no_sense_is_refused_and_not_only_its_tap():
+    store = new_store("senseless")
+    take_list(store, (1,))
+
+    def record(i, status, terms=0):
+        return pack_record(digest(KEY, token(i))[:HASH], status, terms, None)
+
+    def slot(kind, value):
+        data = struct.pack("<BBI36sH", kind, len(value), 0, value, 0)
+        return data + struct.pack("<I", crc32(data, 1))
+
+    for status in (12, 13, 14, 15):
+        records = [record(1, 0), record(2, status), record(3, 1)]
+        assert refuses(StoreError, upload(store, list_of_records(store, records)))
+    # A parent id of no type would be none, and its card one of no group.
+    for kind, value in ((8, b"P"), (254, b"P"), (0, b"\xff\xfe")):
+        pages = list_of_records(store, [record(1, 0, 1)], [slot(kind, value)])
+        assert refuses(StoreError, upload(store, pages)), kind
+    assert store.version == 1 and not store.damage and not store.busy
+    finish(upload(store, list_of_records(store, [record(2, 11, 1)], [slot(7, b"P")])))
+    assert store.version == 9 and store.lookup(token(2), NOW)[0]["parent_id_token"]
 
 
 def test_a_store_whose_file_cannot_be_opened_any_more_knows_no_card_and_says_so():

@@ -277,8 +277,11 @@ def unpack_terms(number: int, data: bytes) -> tuple:
         raise Damaged("terms")
     kind, length, mask = struct.unpack_from("<BBI", data)
     parent = None
-    if kind < len(TYPES):
-        parent = {"value": data[6 : 6 + length].decode(), "type": TYPES[kind]}
+    if kind != 0xFF:
+        try:
+            parent = {"value": data[6 : 6 + length].decode(), "type": TYPES[kind]}
+        except (ValueError, IndexError):
+            raise Damaged("terms")
     return parent, [i + 1 for i in range(32) if mask >> i & 1] or None
 
 

@@ -9,7 +9,6 @@ import struct
 from tapauth.compat import const
 from tapauth.store.cards import pages_for, term_pages
 from tapauth.store.codec import (
-    DELETED,
     FENCE_PAGES,
     FORMAT,
     HASH,
@@ -19,6 +18,7 @@ from tapauth.store.codec import (
     PER_PAGE,
     PLATE,
     RECORD,
+    STATUSES,
     Busy,
     Damaged,
     Full,
@@ -149,7 +149,11 @@ class Load:
 
     def _add(self, record: bytes):
         """Write a record of the list, and before it the cache entries with smaller hashes."""
-        if is_cache(record) or status_of(record) == DELETED or terms_of(record) > self._run_terms:
+        if (
+            is_cache(record)
+            or status_of(record) >= len(STATUSES)
+            or terms_of(record) > self._run_terms
+        ):
             raise Damaged("record")
         while self._head is not None and self._head[:HASH] <= record[:HASH]:
             if self._head[:HASH] < record[:HASH]:
