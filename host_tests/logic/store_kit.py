@@ -9,6 +9,7 @@ from tapauth.store.writer import Writer
 KEY = bytes(range(32))
 NOW = 1_790_000_000  # 2026-09-21
 DAY = 86_400
+BLOCKED = {"authorization_status": "Blocked"}
 FOLDER = "/tmp/tapauth-store"
 
 
@@ -92,3 +93,26 @@ def upload(store, pages):
 def take_list(store, cards=()):
     """Put a full list of the next version in place."""
     finish(upload(store, list_file(store, store.version + 1, cards)))
+
+
+def refuses(error, steps):
+    """Whether these steps end with this error."""
+    try:
+        finish(steps)
+    except error:
+        return True
+    return False
+
+
+class Short:
+    """The file system of a board on which opening or writing some file fails."""
+
+    def __init__(self, ending, error):
+        self.rename, self.remove = files.rename, files.remove
+        self.mkdir, self.urandom = files.mkdir, files.urandom
+        self.ending, self.error = ending, error
+
+    def open(self, path, mode):
+        if self.ending and (path.rsplit("/")[-1] + " " + mode).endswith(self.ending):
+            raise self.error
+        return files.open(path, mode)
