@@ -117,6 +117,34 @@ def test_a_list_with_a_card_that_makes_no_sense_is_refused_and_not_only_its_tap(
     assert store.version == 9 and store.lookup(token(2), NOW)[0]["parent_id_token"]
 
 
+def test_damage_is_found_also_when_the_store_is_changed_during_the_look():
+    new_parent = accepted(parent_id_token=parent("NEW"))  # closes the file and opens it again
+    changes = [lambda store: finish(store.put(token(900), new_parent))]
+    changes.append(lambda store: fails(finish, store.put(token(901), accepted())))
+    for change in changes:
+        for damaged in (True, False):
+            at, steps = 0, 1
+            while at < steps:
+                store = new_store("look")
+                take_list(store, range(150))
+                finish(store.put(token(200), accepted()))
+                if damaged:
+                    with open(store.path, "r+b") as file:
+                        file.seek(256 * 3 + 40)  # of the run
+                        byte = file.read(1)[0]
+                        file.seek(256 * 3 + 40)
+                        file.write(bytes((byte ^ 1,)))
+                store.journal.fs = Lying("/j wb", None) if change is changes[1] else files
+                steps = 0
+                for step, _ in enumerate(store.verify()):
+                    steps = step + 1
+                    if step == at:
+                        change(store)
+                    assert steps < 100
+                assert bool(store.damage) == damaged, (at, store.damage)
+                at += 1
+
+
 def test_a_store_whose_file_cannot_be_opened_any_more_knows_no_card_and_says_so():
     store = new_store("closed")
     finish(store.put(token(2), accepted(parent_id_token=parent("P"))))

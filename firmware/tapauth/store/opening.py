@@ -213,11 +213,13 @@ def verify(store):
             if not _is_unsure(store):
                 _check_small(store)
             yield
-        if cards:
+        cards = None
+        while store.cards and cards is not store.cards:  # a change closes it and opens another
+            cards = store.cards
             for _ in verify_cards(cards):
                 yield
-                if cards is not store.cards:  # replaced, and checked then
-                    return
+                if cards is not store.cards:
+                    break
     except (Damaged, OSError) as error:
         store.say(error)
 
@@ -314,7 +316,7 @@ def _check_journal(journal, seed: int):
                 raise Damaged("journal")
             held += len(records) // RECORD
         yield
-        if journal.seq != seq or journal.after != after:
+        if journal.seq != seq or journal.after != after or journal.unsure is not None:
             return
     if held != len(journal):
         raise Damaged("journal")
