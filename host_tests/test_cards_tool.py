@@ -72,6 +72,36 @@ def test_a_card_for_no_evse_is_not_put_on_the_list_for_all():
     assert "evse_ids" not in card({"uid": "9c3a5501", "evse_ids": ""})[1]
 
 
+@pytest.mark.parametrize(
+    "evse_ids",
+    [[1.9], [1.0], [True], [False], ["1.9"], ["1_0"], ["\u0663"], [[1]], [None], [""], 1.9, True]
+    + [[2, True], {"1": 2}, "1_0", "1;", "one", [-1], [0], [33], "33", 0],
+)
+def test_a_card_is_put_on_no_evse_that_its_table_does_not_name(evse_ids):
+    with pytest.raises(BadCard, match="evse_ids"):
+        card({"uid": "9c3a5501", "evse_ids": evse_ids})
+
+
+@pytest.mark.parametrize("evse_ids", [[2, 1], ["1", " 2 "], "1;2", "1, 2", "2;1;2"])
+def test_evses_in_any_sound_writing(evse_ids):
+    assert card({"uid": "9c3a5501", "evse_ids": evse_ids})[1]["evse_ids"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "name", ["uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry"]
+)
+def test_a_null_is_not_taken_for_accepted_everywhere_and_for_ever(name):
+    with pytest.raises(BadCard, match=f"{name} is null"):
+        card({"uid": "9c3a5501", "status": "Blocked", name: None})
+
+
+def test_a_row_of_a_table_may_end_early(tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("uid,status,parent_id,evse_ids,expiry\n9c3a5501,Blocked\n9c3a5502\n")
+    main(["build", str(table), "--dry-run"])
+    assert "2 cards, 0 bad rows" in capsys.readouterr().out
+
+
 def test_a_dry_run_names_bad_rows_and_duplicates(tmp_path, capsys):
     table = tmp_path / "t.csv"
     table.write_text(TABLE)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,9 @@ from tapauth.store.codec import STATUSES, TYPES, is_refused, parse_time
 
 COLUMNS = ("uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry")
 UID_BYTES = {"ISO14443": (4, 7, 10), "ISO15693": (8,), "MacAddress": (6, 8)}
+
+
+_DIGITS = re.compile(r"\s*[0-9]+\s*").fullmatch
 
 
 class BadCard(ValueError):
@@ -61,10 +65,10 @@ def _expiry(text: str) -> str:
 
 def _evse_ids(value) -> list[int]:
     parts = value if isinstance(value, list) else str(value).replace(",", ";").split(";")
-    try:
-        ids = sorted({int(part) for part in parts})
-    except (TypeError, ValueError):
-        raise BadCard("evse_ids are not numbers") from None
+    # Not what int() makes of anything: 1.9 and true would be 1.
+    if not all(type(part) is int or type(part) is str and _DIGITS(part) for part in parts):
+        raise BadCard("evse_ids are not whole numbers")
+    ids = sorted({int(part) for part in parts})
     if not all(1 <= n <= 32 for n in ids):
         raise BadCard("evse_ids go from 1 to 32")
     return ids
@@ -78,8 +82,10 @@ def card(fields: dict) -> tuple[dict, dict]:
     if fields.get("evse_ids") == []:
         # In EVerest's answers an empty list permits no EVSE, in a table an empty cell all.
         raise BadCard("evse_ids is an empty list: leave it out for every EVSE, or block the card")
-    given = {name: value for name, value in fields.items() if value not in (None, "")}
+    given = {name: value for name, value in fields.items() if value != ""}
     for name, value in given.items():
+        if value is None:
+            raise BadCard(f"{name} is null: leave it out for what is usual")
         if name != "evse_ids" and not isinstance(value, str):
             raise BadCard(f"{name} is not text")
     if "uid" not in given:
@@ -146,7 +152,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, object]]:
     if not lines:
         raise SystemExit(f"{path} is empty")
     mark = ";" if lines[0].count(";") > lines[0].count(",") else ","
-    reader = csv.DictReader(lines, delimiter=mark, restkey="more columns than names")
+    reader = csv.DictReader(lines, delimiter=mark, restkey="more columns than names", restval="")
     names = [name.strip().lower() for name in reader.fieldnames or ()]
     if "uid" not in names:
         raise SystemExit(f"{path}: the first line names the columns; one must be uid")

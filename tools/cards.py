@@ -241,7 +241,7 @@ def _target(arguments) -> ImageTarget | BoardTarget:
 
 
 def _card(arguments) -> tuple[dict, dict]:
-    fields = {name: getattr(arguments, name, None) for name in COLUMNS}
+    fields = {name: getattr(arguments, name, None) or "" for name in COLUMNS}
     try:
         return card(fields)
     except BadCard as error:
