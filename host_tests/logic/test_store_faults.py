@@ -63,6 +63,21 @@ class Lying(Short):
         return files.open(path, mode)
 
 
+class At(Short):
+    """A file system that tells an error of one path, whose file is written, or is not."""
+
+    def __init__(self, ending, done):
+        Short.__init__(self, ending, OSError(5))
+        self.done = done
+
+    def open(self, path, mode):
+        if self.ending and (path + " " + mode).endswith(self.ending):
+            if not self.done:
+                raise self.error
+            return Told(files.open(path, mode))
+        return files.open(path, mode)
+
+
 class NotPlaced:
     """A file system that does not let a new cards file into its place."""
 
@@ -320,6 +335,24 @@ def test_a_change_that_is_asked_for_again_when_memory_is_back_has_its_witness():
     store.fs.ending = ""
     finish(store.put(token(1), blocked))
     assert store.witnessed == (store.journal.seq, store.version, store.saved)
+
+
+def test_a_cache_that_is_cleared_under_an_error_counts_what_it_holds():
+    for ending in (".settings wb", "/settings wb"):
+        for done in (True, False):
+            store = new_store("cleared count")
+            finish(store.put(token(1), accepted()))
+            finish(store.learn(token(2), accepted(), NOW))
+            store.fs = At(ending, done)
+            assert fails(store.clear_cache)
+            store.fs.ending = ""
+            for _ in range(2):
+                known = status_of(store, token(2)) is not None
+                assert store.cached == known and store.listed == 1, (ending, done)
+                store = again(store)
+            store.clear_cache()
+            store = again(store)
+            assert store.cached == 0 and status_of(store, token(2)) is None
 
 
 def test_a_damaged_bit_does_not_let_a_master_pass_card_charge():

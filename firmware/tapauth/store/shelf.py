@@ -298,6 +298,8 @@ class Shelf:
         write_file(self.fs, first, data)
         self.settings = settings
         self.saved = saved
+        if self.cleared() >= self.journal.seq:
+            self.cached = 0
         write_file(self.fs, second, data)
         self.unsaved = False
 
@@ -331,7 +333,6 @@ class Shelf:
             raise Busy("another change is under way")
         self.settle()
         self.save(self.opened().seed, self.journal.seq, *self.settings[2:])
-        self.cached = 0
 
 
 def _strictness(answer: tuple) -> tuple:
