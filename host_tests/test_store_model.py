@@ -50,7 +50,8 @@ class CutFlash(UserContext):
 def files(flash, chip):
     """The mounted file system of a board with this flash."""
     found = LfsFiles(flash, *CHIPS[chip])
-    if not any(byte != 0xFF for byte in flash.buffer[:64]):
+    # Both blocks of the root directory: a cut may leave one of them erased.
+    if not any(byte != 0xFF for byte in flash.buffer[: 2 * 4096]):
         found.format()
     found.mount()
     return found
