@@ -1,6 +1,6 @@
 """Connection auth: lifetimes of tokens and sessions, who takes whose place, what ends them."""
 
-from conn_rig import PASSWORD, USER_PASSWORD, Connection, Rig
+from conn_rig import PASSWORD, USER_PASSWORD, Connection, Rig, finish
 
 DAY = 86_400_000
 MONTH = 30 * DAY
@@ -315,3 +315,46 @@ def test_setUsedApiVersion_needs_no_authorization():
     rig = Rig()
     assert rig.ask(Connection(), "setUsedApiVersion", version="1")["result"]
     assert not rig.ask(Connection(), "setUsedApiVersion", version=1)["result"]
+
+
+class Untold:
+    """What a connection lost; memory is out when it is to be told."""
+
+    def append(self, cause):
+        raise MemoryError
+
+
+def untold(*connections):
+    for one in connections:
+        one.lost = Untold()
+
+
+def test_an_intruder_is_out_with_the_old_secret_also_when_memory_is_out():
+    rig = Rig(single_session=False)
+    one, two, admin = rig.login(), rig.login(), rig.login()
+    untold(one, two)
+    assert rig.set(admin, "admin", "password", PASSWORD)["result"]
+    assert [rig.auth.role(each) for each in (one, two, admin)] == [0, 0, 2]
+    assert opens(rig, one.reply["token"]) == opens(rig, two.reply["token"]) == 8
+
+
+def test_the_consoles_new_pin_is_shown_and_ends_all_also_when_memory_is_out():
+    rig = Rig(single_session=False)
+    old, one, two = rig.pin(), rig.login(), rig.login()
+    untold(one, two)
+    finish(rig.auth.renew_pin(2))
+    assert rig.auth.role(one) == rig.auth.role(two) == 0
+    assert rig.pin() != old and opens(rig, rig.pin()) == 0
+
+
+def test_what_ends_sessions_ends_them_all_also_when_memory_is_out():
+    rig = Rig(single_session=False)
+    admins = [rig.login(), rig.login()]
+    untold(*admins)
+    rig.auth.set_plan(False)
+    assert [rig.auth.role(one) for one in admins] == [0, 0] and not rig.auth.sessions.all
+    rig = Rig(single_session=False)
+    admins = [rig.login(), rig.login()]
+    untold(*admins)
+    rig.clock.advance(MONTH)
+    assert [rig.auth.role(one) for one in admins] == [0, 0] and not rig.auth.sessions.all

@@ -7,6 +7,7 @@ import os
 from conn_rig import Connection, Rig, finish
 
 from tapauth import trial as trial_module
+from tapauth.conn.auth import ConnectionAuth
 from tapauth.local import Local
 from tapauth.server import door, service
 from tapauth.server.commands import Commands, Ports
@@ -529,6 +530,34 @@ def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
         assert counts["server_events_dropped"] == 9
 
     asyncio.run(run())
+
+
+def test_who_cannot_be_told_for_lack_of_memory_that_he_is_out_is_hung_up_on():
+    rig = Rig(single_session=False)
+    counts = {"server_events_dropped": 0, "server_dropped": 0}
+
+    def make_auth(on_lost):
+        rig.auth = ConnectionAuth(rig.settings, rig.keeper, rig.clock, rig.log, on_lost)
+        rig.auth.iterations = 1000
+        return rig.auth
+
+    settings = {"tls_cert": "", "max_connections": 4}
+    server = Server(settings, Ports(), make_auth, rig.clock, rig.log, counts)
+    peers = [Peer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000) for _ in range(3)]
+    for peer in peers:
+        rig.login(connection=peer)
+        peer.settle(True)
+        peer.push = no_memory
+    request = {"method": "setAuthParams", "userType": "admin", "authType": "password"}
+    request["password"] = "a new password"
+    assert finish(server.commands.handle(peers[2], request))["result"]
+    assert [rig.auth.role(peer) for peer in peers] == [0, 0, 2]
+    late = rig.clock.now()
+    assert [late >= peer.pipe.deadline for peer in peers] == [True, True, False]
+
+
+def no_memory(*arguments):
+    raise MemoryError
 
 
 class Flash:

@@ -8,7 +8,7 @@ Here is what is needed all the time; what a request needs (login.py, params.py, 
 memory while one runs.
 """
 
-from tapauth.compat import const, unload
+from tapauth.compat import SYSTEM_ERRORS, const, unload
 from tapauth.conn.sessions import (
     ADMIN,
     API,
@@ -121,8 +121,12 @@ class ConnectionAuth:
     def set_plan(self, pro: bool) -> None:
         """The plan is Pro from now on, or no longer."""
         self.pro = pro
-        for session in list(self.sessions.all):
-            if not pro and (session.role == USER or session.secured and not session.boot):
+        every = self.sessions.all
+        at = 0 if pro else len(every)
+        while at:
+            at -= 1
+            session = every[at]
+            if session.role == USER or session.secured and not session.boot:
                 self.end(session, _NOT_LICENSED)
 
     def wait(self) -> int:
@@ -237,19 +241,27 @@ class ConnectionAuth:
                 return session
         return self.sessions.all[0]
 
+    # Ending needs no memory: the new secret is in force already, and nobody may stay inside.
+
     def end(self, session: Session, cause: int) -> None:
         """End a session; a connection that has it is told the cause."""
         self.sessions.all.remove(session)
         connection = session.connection
         if connection:
             self.closed(connection)
-            self._on_lost(connection, cause)
+            try:
+                self._on_lost(connection, cause)
+            except SYSTEM_ERRORS:
+                pass  # whoever could not be told finds out at the next request
 
     def end_all(self, role: int, cause: int) -> None:
         """End all sessions of a role."""
-        for session in list(self.sessions.all):
-            if session.role == role:
-                self.end(session, cause)
+        every = self.sessions.all
+        at = len(every)
+        while at:
+            at -= 1
+            if every[at].role == role:
+                self.end(every[at], cause)
 
     def require(self, connection, role: int) -> None:
         """Raises Refused unless the connection has at least this role."""

@@ -109,11 +109,15 @@ def _get_http_token(auth, connection, request: dict, reply: dict):
 
 def _clear_tokens(auth, connection, request: dict, reply: dict):
     auth.require(connection, ADMIN)
-    for session in list(auth.sessions.all):
-        if session.connection:
-            auth.sessions.renew(session)
-        else:
-            auth.sessions.all.remove(session)
+    every = auth.sessions.all
+    at = len(every)
+    # First what needs no memory.
+    while at:
+        at -= 1
+        if not every[at].connection:
+            del every[at]
+    for session in every:
+        auth.sessions.renew(session)
 
 
 def _set_version(auth, connection, request: dict, reply: dict):

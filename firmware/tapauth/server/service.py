@@ -223,12 +223,19 @@ class Server:
             self._counts["server_events_dropped"] += 1
 
     def _lost(self, peer: Peer, cause: int) -> None:
-        """A connection lost its authorization."""
+        """A connection lost its authorization. Who cannot be told, for lack of memory, is hung
+        up on: nobody shall wait for events that do not come.
+        """
         peer.settle(False)
-        peer.pipe.deadline = self.clock.now() + _STRANGER_MS
         # What still waits was for somebody who may read it; and this must not find the queue full.
-        self._counts["server_events_dropped"] += peer.forget()
-        self._tell(peer, "authorizationNeeded", {"cause": cause})
+        dropped = peer.forget()
+        peer.pipe.deadline = 0
+        try:
+            self._counts["server_events_dropped"] += dropped
+            self._tell(peer, "authorizationNeeded", {"cause": cause})
+            peer.pipe.deadline = self.clock.now() + _STRANGER_MS
+        except SYSTEM_ERRORS:
+            pass
 
     # Requests.
 
