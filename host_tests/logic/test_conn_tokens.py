@@ -317,6 +317,19 @@ def test_setUsedApiVersion_needs_no_authorization():
     assert not rig.ask(Connection(), "setUsedApiVersion", version=1)["result"]
 
 
+def test_a_visitor_cannot_close_an_open_role_to_the_others():
+    rig = Rig()
+    admin = rig.login()
+    assert rig.set(admin, "user", "unsecured")["result"]
+    visitor = Connection()
+    assert rig.code(visitor, type="unsecured") == 0
+    for kind in ("pin", "password"):
+        assert rig.set(visitor, "user", kind, USER_PASSWORD)["error"] == "admin only"
+    assert rig.code(type="unsecured") == 0
+    assert rig.set(admin, "user", "password", USER_PASSWORD)["result"]
+    assert rig.code(type="unsecured") == 4
+
+
 class Untold:
     """What a connection lost; memory is out when it is to be told."""
 

@@ -36,8 +36,9 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
         raise Refused("userType or authType is invalid")
     kind = KINDS.index(kind)
     asking = connection.session.role
-    # A user may give the role user another secret, but not open it to everybody.
-    if role == ADMIN or kind == UNSECURED:
+    # A user may give the role user another secret, but neither open it to everybody nor close
+    # what is open: who has come in without a proof would shut out all others.
+    if role == ADMIN or kind == UNSECURED or auth.keeper.accounts[USER].kind == UNSECURED:
         auth.require(connection, ADMIN)
     if kind and not auth.pro:
         raise Refused("the plan is not Pro")
