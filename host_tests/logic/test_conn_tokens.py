@@ -330,6 +330,45 @@ def test_a_visitor_cannot_close_an_open_role_to_the_others():
     assert rig.code(type="unsecured") == 4
 
 
+def test_a_user_who_logs_in_again_and_again_takes_no_admins_token():
+    for on_one_connection in (True, False):
+        for unsecured in (True, False):
+            rig = Rig(single_session=False)
+            admin = rig.login()
+            if unsecured:
+                assert rig.set(admin, "user", "unsecured")["result"]
+            rig.auth.closed(admin)  # the phone sleeps
+            user = Connection()
+            for _ in range(9):
+                if not on_one_connection:
+                    user = Connection()
+                if unsecured:
+                    assert rig.code(user, type="unsecured") == 0
+                else:
+                    rig.login(rig.pin("user"), user)
+            assert opens(rig, admin.reply["token"]) == 0
+
+
+def test_an_admin_finds_room_among_many_users_and_ends_none_who_is_connected():
+    rig = Rig(single_session=False)
+    first = rig.login()
+    users = [rig.login(rig.pin("user")) for _ in range(7)]
+    rig.auth.closed(users[6])
+    rig.login()
+    assert first.lost == [] and [one.lost for one in users] == [[]] * 7
+    assert opens(rig, users[6].reply["token"]) == 8
+
+
+def test_who_logs_in_again_by_its_own_token_keeps_it():
+    rig = Rig(single_session=False)
+    admin = rig.login()
+    token = admin.reply["token"]
+    for _ in range(9):
+        rig.login(token, admin)
+    assert opens(rig, token) == 0 and len(rig.auth.sessions.all) == 2
+    assert rig.auth.http_role(admin.reply["tokenForHttpServer"]) == 2
+
+
 class Untold:
     """What a connection lost; memory is out when it is to be told."""
 

@@ -222,24 +222,31 @@ class ConnectionAuth:
         # First what may fail: until here nothing has changed.
         token = self.sessions.token(API, session, now)
         http = self.sessions.token(HTTP, session, now)
+        full = not self.single and len(self.sessions.all) >= MOST
+        ended = self._least_needed(session.role) if full else None
         reply["previleges"] = session.role
         reply["token"] = token
         reply["tokenForHttpServer"] = http
+        old = connection.session
         self.closed(connection)
         if self.single:
             self.end_all(session.role, _TAKEN)
-        elif len(self.sessions.all) >= MOST:
-            self.end(self._least_needed(), _TAKEN)
+        elif old and old.role == session.role:
+            self.end(old, _TAKEN)
+        elif ended:
+            self.end(ended, _TAKEN)
         self.sessions.all.append(session)
         session.connection = connection
         connection.session = session
         self.log.info("conn", "a connection is {}", "admin" if session.role == ADMIN else "user")
 
-    def _least_needed(self) -> Session:
-        for session in self.sessions.all:
+    def _least_needed(self, role: int) -> Session:
+        """Who makes room for a newcomer: no admin for a user, as long as there is a user."""
+        rivals = [one for one in self.sessions.all if one.role <= role] or self.sessions.all
+        for session in rivals:
             if not session.connection:
                 return session
-        return self.sessions.all[0]
+        return rivals[0]
 
     # Ending needs no memory: the new secret is in force already, and nobody may stay inside.
 

@@ -140,7 +140,7 @@ def _grant(auth, connection, wanted, opened: dict, reply: dict, old=None) -> int
     session = opened[role]
     if old:
         session = auth.sessions.new(role, old.secured, old.boot, old.expiry)
-        if auth.single:
+        if auth.single or old.connection is connection:
             # The session goes on, so that its tokens hold; a holder loses the HTTP tokens.
             session.sid = old.sid
             session.http = old.http + (old.connection not in (None, connection))
