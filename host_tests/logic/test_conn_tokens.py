@@ -2,6 +2,8 @@
 
 from conn_rig import PASSWORD, USER_PASSWORD, Connection, Rig, finish
 
+from tapauth import compat
+
 DAY = 86_400_000
 MONTH = 30 * DAY
 
@@ -410,3 +412,62 @@ def test_what_ends_sessions_ends_them_all_also_when_memory_is_out():
     untold(*admins)
     rig.clock.advance(MONTH)
     assert [rig.auth.role(one) for one in admins] == [0, 0] and not rig.auth.sessions.all
+
+
+def exhausted(rig):
+    """When the next secret is on flash, there is memory for nothing, and no second write.
+    Returns what mends that.
+    """
+    save = rig.file.save
+
+    def no_memory(*arguments):
+        raise MemoryError
+
+    def last(data):
+        save(data)
+        rig.noise.fail = rig.file.fail = True
+        rig.log.info = no_memory
+
+    def mend():
+        rig.file.save = save
+        rig.noise.fail = rig.file.fail = False
+
+    rig.file.save = last
+    return mend
+
+
+def test_a_new_pin_that_is_on_flash_is_told_whatever_fails_then():
+    for role in ("admin", "user"):
+        rig = Rig()
+        admin = rig.login()
+        mend = exhausted(rig)
+        reply = rig.set(admin, role, "pin")
+        assert reply["result"] and rig.auth.role(admin) == 2
+        mend()
+        rig.boot()
+        assert rig.login(reply["newPin"]).reply["previleges"] == (2 if role == "admin" else 1)
+
+
+def test_the_consoles_new_pin_is_shown_when_the_flash_takes_one_write_more():
+    rig = Rig()
+    old = rig.pin()
+    rig.code(type="secured", credentials="wrong")  # a failure to be forgotten
+    mend = exhausted(rig)
+    finish(rig.auth.renew_pin(2))
+    pin = rig.pin()
+    assert pin != old
+    mend()
+    rig.boot()
+    assert rig.login(pin).reply["previleges"] == 2
+
+
+def test_no_secret_is_changed_when_there_is_hardly_memory_to_tell_of_it():
+    rig = Rig()
+    admin = rig.login()
+    real, compat.is_scarce = compat.is_scarce, lambda: True
+    try:
+        assert rig.set(admin, "admin", "pin")["error"] == "internal error"
+    finally:
+        compat.is_scarce = real
+    assert rig.auth.role(admin) == 2 and admin.lost == []
+    assert opens(rig, rig.pin()) == 0

@@ -218,15 +218,20 @@ class ConnectionAuth:
 
     def enter(self, connection, session: Session, reply: dict) -> None:
         """Make `session` that of a connection, and put its tokens into the reply."""
+        self.promise(session, reply)
+        self.seat(connection, session)
+
+    def promise(self, session: Session, reply: dict) -> None:
+        """Put the tokens of a session into the reply: all of entering that may fail."""
         now = self.now()
-        # First what may fail: until here nothing has changed.
-        token = self.sessions.token(API, session, now)
-        http = self.sessions.token(HTTP, session, now)
+        reply["token"] = self.sessions.token(API, session, now)
+        reply["tokenForHttpServer"] = self.sessions.token(HTTP, session, now)
+        reply["previleges"] = session.role
+
+    def seat(self, connection, session: Session) -> None:
+        """Make a session that of a connection, instead of its own and in another's place."""
         full = not self.single and len(self.sessions.all) >= MOST
         ended = self._least_needed(session.role) if full else None
-        reply["previleges"] = session.role
-        reply["token"] = token
-        reply["tokenForHttpServer"] = http
         old = connection.session
         self.closed(connection)
         if self.single:
@@ -238,7 +243,14 @@ class ConnectionAuth:
         self.sessions.all.append(session)
         session.connection = connection
         connection.session = session
-        self.log.info("conn", "a connection is {}", "admin" if session.role == ADMIN else "user")
+        self.note("a connection is {}", role_name(session.role))
+
+    def note(self, text: str, *arguments) -> None:
+        """Log what is done; that there is no memory for the log does not undo it."""
+        try:
+            self.log.info("conn", text, *arguments)
+        except SYSTEM_ERRORS:
+            pass
 
     def _least_needed(self, role: int) -> Session:
         """Who makes room for a newcomer: no admin for a user, as long as there is a user."""

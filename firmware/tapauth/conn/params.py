@@ -1,6 +1,6 @@
 """The commands beside auth: how the roles are protected, and tokens."""
 
-from tapauth.compat import const
+from tapauth.compat import const, is_scarce
 from tapauth.conn.auth import ROLES, Refused, role_name
 from tapauth.conn.kdf import LEAST, best_iterations, new_pin, protect
 from tapauth.conn.keeper import KINDS, PASSWORD, PIN, UNSECURED, Account
@@ -61,11 +61,11 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
             count = (yield from best_iterations(auth)) if kind == PASSWORD else LEAST
             account = yield from protect(kind, secret, auth.keeper.random, count)
         auth.require(connection, asking)
+        if kind == PIN:
+            reply["newPin"] = secret
         _put(auth, connection, role, account, reply)
     finally:
         auth.busy = False
-    if kind == PIN:
-        reply["newPin"] = secret
 
 
 def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
@@ -79,6 +79,11 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
     if own:
         lifetime = _DAY_S if account.kind == PIN else _MONTH_S
         session = auth.session(role, account.kind != UNSECURED, False, lifetime)
+        auth.promise(session, reply)
+        del reply["previleges"]
+    if is_scarce():
+        raise MemoryError
+    # What may fail is above: a secret that is in force and that nobody was told shuts all out.
     auth.keeper.keep(accounts)
     if session:
         auth.closed(connection)
@@ -89,9 +94,8 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
     if opens_user:
         auth.end_all(USER, _ADMIN_UNSECURED)
     if session:
-        auth.enter(connection, session, reply)
-        del reply["previleges"]
-    auth.log.info("conn", "{} is now protected by: {}", role_name(role), KINDS[account.kind])
+        auth.seat(connection, session)
+    auth.note("{} is now protected by: {}", role_name(role), KINDS[account.kind])
 
 
 def _get_auth_info(auth, connection, request: dict, reply: dict):
@@ -140,8 +144,8 @@ def renew_pin(auth, role: int):
         auth.busy = False
     accounts = dict(auth.keeper.accounts)
     accounts[role] = account
+    auth.keeper.lockout.passed(True)
     auth.keeper.keep(accounts)
-    auth.unlock()
     auth.end_all(role, _ADMIN_CHANGED if role == ADMIN else _USER_CHANGED_BY_ADMIN)
     auth.keeper.show_pin(role)
 
