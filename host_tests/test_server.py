@@ -9,6 +9,7 @@ from certificates import Authority
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
+from tools.charger import DesktopCharger
 from tools.local_board import Client, LocalBoard, list_file
 
 CARD = "04a1b2c3d4e5f6"
@@ -361,6 +362,30 @@ def test_configuration_is_checked_applied_and_on_trial():
             assert text == {"mqtt": {"host": "new", "password": "secret"}, "board_id": "b"}
             assert client.ask("restart")["result"]
         assert board.process.wait(10) == 3
+
+
+def test_a_configuration_that_starts_nothing_gives_way_to_the_one_before(tmp_path):
+    lines = []
+    charger = DesktopCharger(flash=tmp_path / "flash.img", on_board_line=lines.append, server=True)
+    with charger:
+        charger.wait_until_up()
+
+        def back(starts):
+            return len([line for line in lines if "http on port" in line]) >= starts
+
+        charger.wait_for(lambda: back(1), 20)
+        port = charger.config["server"]["port"]
+        with Client(port) as client:
+            client.login(charger.pin)
+            # The desktop charger has no lines, which only the start finds out.
+            assert client.ask("setConfig", config={"evse_io": "lines"})["result"]
+            assert client.ask("restart")["result"]
+        charger.wait_for(lambda: back(2), 20)
+        with Client(port) as client:
+            client.login(charger.pin)
+            assert client.ask("getStatus")["configuration"] == "in force"
+            assert "evse_io" not in client.ask("getConfig")["config"]
+        assert [line for line in lines if "new configuration: restored" in line]
 
 
 def test_a_restart_by_command_ends_no_charge_without_a_word():

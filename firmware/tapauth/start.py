@@ -22,27 +22,25 @@ from tapauth.wallclock import WallClock, load_day
 import board
 
 
-def _begin_trial(log):
-    """A configuration that nobody confirmed goes before it is read; see tapauth.trial."""
+def _begin_trial(log) -> tuple:
+    """A configuration that nobody confirmed goes before it is read; see tapauth.trial. Returns
+    the Trial, and whether it is this start that a new configuration is on trial for.
+    """
     from tapauth.trial import Trial
 
     trial = Trial()
+    state = ""
     try:
         state = trial.begin()
         if state:
             log.warning("config", "new configuration: {}", state)
     except OSError as error:
         log.error("config", "the trial of a configuration failed ({})", error)
-    return trial
+    return trial, state == "trial"
 
 
-def begin() -> tuple | None:
-    """(settings, clock, log, trial or None, tail or None) for an App; None when the
-    configuration is refused, and the log says why.
-    """
-    clock = Clock()
-    log = Log(clock, os.urandom(16))
-    trial = _begin_trial(log)
+def _load(log) -> dict | None:
+    """The checked configuration; None when it is refused, and the log says why."""
     # Needed once, and its tables are large.
     from tapauth import config
 
@@ -57,6 +55,22 @@ def begin() -> tuple | None:
         len(settings["evses"]), settings["lines"]
     ):
         log.error("config", "evses: this board has no lines for so many; nothing is started")
+        return None
+    return settings
+
+
+def begin() -> tuple | None:
+    """(settings, clock, log, trial or None, tail or None) for an App; None when the
+    configuration is refused, and the log says why.
+    """
+    clock = Clock()
+    log = Log(clock, os.urandom(16))
+    trial, new = _begin_trial(log)
+    settings = _load(log)
+    if not settings:
+        if new:
+            # No task runs that would end the trial. The next start restores the one before.
+            board.reset()
         return None
     tail = None
     if settings["server"]["enabled"]:
