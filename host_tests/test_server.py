@@ -257,6 +257,21 @@ def test_settings_have_bounds(board):
         assert client.ask("getStatus")["groupId"] == ""
 
 
+def test_a_user_reads_no_group_with_which_cards_stop_everything(board):
+    with board.admin() as admin, board.client() as user:
+        assert user.login(board.pins["user"])["previleges"] == 1
+        assert admin.ask("addCard", idToken=CARD, parentId="MASTER")["result"]
+        card = admin.ask("getCard", idToken=CARD)["card"]
+        assert card["parent_id_token"]["value"] == "MASTER"
+        card = user.ask("getCard", idToken=CARD)["card"]
+        assert admin.ask("removeCard", idToken=CARD)["result"]
+        assert card["authorization_status"] == "Accepted" and "MASTER" not in str(card)
+        assert user.ask("getCard", idToken=CARD)["card"] is None
+        token = user.ask("getTokenForHttpServer")["token"]
+        status, body, _ = board.http("GET", "/cards?token=" + token)
+        assert status == 403 and body == b"token of an admin needed"
+
+
 def test_the_list_goes_down_and_up(board):
     with board.admin() as client:
         for number in range(30):
@@ -331,7 +346,7 @@ def test_files_need_the_right_token(board):
         reply = user.login(board.pins["user"])
         http = reply["tokenForHttpServer"]
         assert board.http("GET", "/log?token=" + http)[0] == 200
-        assert board.http("GET", "/cards?token=" + http)[0] == 200
+        assert board.http("GET", "/cards?token=" + http)[0] == 403
         assert board.http("POST", "/cards?token=" + http, b"x")[0] == 403
         for bad in ("", "x", reply["token"], http[:-1] + "G", "4" + http):
             for path in ("/log", "/cards"):
@@ -340,6 +355,7 @@ def test_files_need_the_right_token(board):
         reply = admin.login(board.pins["admin"])
         assert board.http("POST", "/cards?token=" + reply["token"], b"x")[0] == 403
         assert board.http("POST", "/cards?token=" + reply["tokenForHttpServer"])[0] == 411
+        assert board.http("GET", "/cards?token=" + reply["tokenForHttpServer"])[0] == 200
     # An evicted or logged-out session's token is void only when its session ends.
     with board.admin():
         assert board.http("GET", "/log?token=" + reply["tokenForHttpServer"])[0] == 403
