@@ -200,12 +200,24 @@ def _object(given, schema: dict, path: str) -> dict:
     return result
 
 
+def _is_number(text: str, most: int) -> bool:
+    """Whether a text is a decimal number of at most `most`."""
+    return bool(text) and not text.strip("0123456789") and int(text) <= most
+
+
+def _is_ipv4(text: str) -> bool:
+    parts = text.split(".")
+    return len(parts) == 4 and all(_is_number(part, 255) for part in parts)
+
+
 def _check_mqtt(mqtt: dict) -> None:
     tls = mqtt["tls"]
     for key in ("client_id", "user"):
         if not topics.is_text(mqtt[key]):
             raise ConfigError(f"mqtt.{key}: control characters are not allowed in MQTT texts")
-    if mqtt["name_server"].strip("0123456789.:"):
+    address, colon, port = mqtt["name_server"].partition(":")
+    right = _is_ipv4(address) and (not colon or _is_number(port, 65535) and int(port) > 0)
+    if mqtt["name_server"] and not right:
         raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
     if tls["enabled"] and not tls["ca_file"]:
         raise ConfigError("mqtt.tls.ca_file: is required when TLS is enabled")
@@ -215,6 +227,18 @@ def _check_mqtt(mqtt: dict) -> None:
         raise ConfigError("mqtt.tls: cert_file and key_file go together")
     if not mqtt["port"]:
         mqtt["port"] = 8883 if tls["enabled"] else 1883
+
+
+def _check_addresses(result: dict) -> None:
+    for key in ("address", "netmask", "gateway", "name_server"):
+        text = result["network"][key]
+        if text and not _is_ipv4(text):
+            raise ConfigError(f"network.{key}: must be an IPv4 address")
+    for key in ("address", "backend_id"):
+        text = result["rpc"][key]
+        # The service itself looks closer; this is what somebody takes for an address.
+        if text and (not text.startswith("//") or text[2:3] in ("", "/") or " " in text):
+            raise ConfigError(f"rpc.{key}: must be //host/path")
 
 
 def parse(text: str) -> dict:
@@ -235,6 +259,9 @@ def parse(text: str) -> dict:
             if fault:
                 raise ConfigError(f"{key}: {fault}")
     _check_mqtt(result["mqtt"])
+    _check_addresses(result)
+    if bool(result["server"]["tls_cert"]) != bool(result["server"]["tls_key"]):
+        raise ConfigError("server: tls_cert and tls_key go together")
     if 0 < len(result["rpc"]["backend_key"]) < 16:
         raise ConfigError("rpc.backend_key: must have at least 16 characters")
     if not result["base_topic"]:

@@ -136,3 +136,36 @@ def test_the_name_server_is_an_address():
     for text in ("192.168.1.1", "192.168.1.1:5353", ""):
         config.parse(with_change({"mqtt": {"host": "broker", "name_server": text}}))
     assert mqtt_refusal(name_server="router").startswith("mqtt.name_server: must be an IPv4")
+    for text in ("1", "192.168.1", "192.168.1.256", "192.168.1.1:", "192.168.1.1:0", ".:"):
+        assert mqtt_refusal(name_server=text).startswith("mqtt.name_server: must be an IPv4")
+
+
+def test_who_wants_tls_for_the_console_does_not_get_it_in_clear():
+    files = {"tls_cert": "/cert.der", "tls_key": "/key.der"}
+    config.parse(with_change({"server": files}))
+    for name in files:
+        text = refusal({"server": {"enabled": True, name: files[name]}})
+        assert text == "server: tls_cert and tls_key go together"
+
+
+def test_an_address_with_which_no_network_comes_up_is_refused():
+    config.parse(with_change({"network": {"address": "192.168.1.7", "name_server": "1.1.1.1"}}))
+    config.parse(with_change({"network": {"address": "", "name_server": ""}}))
+    for key in ("address", "netmask", "gateway", "name_server"):
+        for text in (
+            "bananas",
+            "192.168.1.256",
+            "192.168..1",
+            "1.2.3.4.5",
+            "1.2.3.4:80",
+            "1.2.3.-4",
+        ):
+            assert refusal({"network": {key: text}}) == f"network.{key}: must be an IPv4 address"
+
+
+def test_an_address_with_which_no_auth_service_starts_is_refused():
+    for text in ("//host", "//host:80/board/1.part", ""):
+        config.parse(with_change({"rpc": {"address": text, "backend_id": text}}))
+    for key in ("address", "backend_id"):
+        for text in ("cloud", "/cloud", "//", "///board", "http://host/board", "//ho st/board"):
+            assert refusal({"rpc": {key: text}}) == f"rpc.{key}: must be //host/path"
