@@ -62,6 +62,25 @@ def test_a_tap_is_caught_once_and_waits_for_a_yes():
     assert it.tapped(me) is None and it.connection is None
 
 
+def test_a_tap_that_cannot_be_told_is_decided_on_and_not_learned_behind_it():
+    clock, memory = MovedClock(), []
+
+    def tell(*arguments):
+        if not memory:
+            raise MemoryError
+
+    it, me = Learner(clock, tell), Connection()
+    it.start(me, 30)
+    try:
+        it.tap(CARD)
+        raise AssertionError
+    except MemoryError:  # so the tap is decided on: see Local.tap
+        assert it.tapped(me) is None and it.owns(me)
+    memory.append("again")
+    clock.advance(29_999)
+    assert it.tap(CARD) and it.tapped(me) == CARD["id_token"]
+
+
 def test_learning_ends_with_its_window():
     clock, told, it = learner()
     me = Connection()

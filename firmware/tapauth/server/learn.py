@@ -29,14 +29,18 @@ class Learner:
         self._until = self._clock.now() + seconds * 1000
 
     def tap(self, token: dict) -> bool:
-        """A card was tapped. True: it is being learned, so it is not to be decided on."""
+        """A card was tapped. True: it is being learned, so it is not to be decided on. Raises
+        MemoryError when it cannot be told; then it is not learned either.
+        """
         self.poll()
         if self._state != _WAITING:
             return False
+        until = self._clock.now() + self._seconds * 1000
+        # First what may fail: such a tap is decided on, so it must not be confirmed as well.
+        self._tell(self.connection, "cardTapped", {"idToken": token["id_token"]})
         self._state = _TAPPED
         self._id_token = token["id_token"]
-        self._until = self._clock.now() + self._seconds * 1000
-        self._tell(self.connection, "cardTapped", {"idToken": self._id_token})
+        self._until = until
         return True
 
     def owns(self, connection) -> bool:
