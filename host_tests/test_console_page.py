@@ -218,6 +218,34 @@ def test_a_setting_is_shown_as_it_is_and_not_emptied_by_mistake():
 
 
 @needs_chromium
+def test_a_setting_that_cannot_be_read_back_is_not_shown_as_the_old_one():
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        open_boxes(page)
+        page.wait("document.querySelector('#timeout').value === '60'")
+        page.wait("document.querySelector('#config').value !== ''")
+        page.run("window.asked = ask; window.deaf = ['getStatus', 'getConfig']; 0")
+        page.run(
+            "ask = (method, members) => deaf.includes(method)"
+            " ? Promise.resolve({result: false, error: 'out of memory'})"
+            " : asked(method, members); 0"
+        )
+        enter(page, "#timeout", "45")
+        page.press("Set timeout")
+        page.sees("The board took it")
+        note = "document.querySelector('#setnote').textContent"
+        assert "60" not in page.run(note) and page.run("+$('timeout').value") == 45
+        page.run("$('config').value = JSON.stringify({...written, board_id: 'b2'}); 0")
+        page.press("Check and save")
+        page.sees("Saved, but the board does not show")
+        page.run("window.deaf = []; 0")
+        assert page.run("ask('getConfig').then(reply => reply.config.board_id)") == "b2"
+        assert page.errors == []
+
+
+@needs_chromium
 def test_a_deleted_line_of_the_configuration_is_gone():
     with LocalBoard() as board, browser.Browser() as page:
         file = board.folder / "config.json"
