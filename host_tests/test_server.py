@@ -387,7 +387,8 @@ def test_a_configuration_that_starts_nothing_gives_way_to_the_one_before(tmp_pat
         charger.wait_until_up()
 
         def back(starts):
-            return len([line for line in lines if "http on port" in line]) >= starts
+            # The charger types its PIN at each start.
+            return len([line for line in lines if "until the restart" in line]) >= starts
 
         charger.wait_for(lambda: back(1), 20)
         port = charger.config["server"]["port"]

@@ -78,6 +78,7 @@ class Board:
         self.store = Store(files, folder + "/store", bytes(range(32)), 20_000)
         self.folder = folder
         self.worst = 0
+        self.watchers: list = []
         settings = dict(SETTINGS)
         settings["port"] = port
         if len(sys.argv) > 3:
@@ -124,6 +125,9 @@ class Board:
             return None
         peer.name = data
         return "you are " + data
+
+    def trusts(self, peer):
+        return bool(peer.name)
 
     def parse(self, text):
         if json.loads(text).get("evses", 1) != 1:
