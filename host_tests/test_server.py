@@ -388,7 +388,10 @@ def test_a_configuration_that_starts_nothing_gives_way_to_the_one_before(tmp_pat
 
         def back(starts):
             # The charger types its PIN at each start.
-            return len([line for line in lines if "until the restart" in line]) >= starts
+            return all(
+                len([line for line in lines if told in line]) >= starts
+                for told in ("http on port", "until the restart")
+            )
 
         charger.wait_for(lambda: back(1), 20)
         port = charger.config["server"]["port"]
