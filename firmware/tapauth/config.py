@@ -215,8 +215,8 @@ def _check_mqtt(mqtt: dict) -> None:
     for key in ("client_id", "user"):
         if not topics.is_text(mqtt[key]):
             raise ConfigError(f"mqtt.{key}: control characters are not allowed in MQTT texts")
-    address, colon, port = mqtt["name_server"].partition(":")
-    right = _is_ipv4(address) and (not colon or _is_number(port, 65535) and int(port) > 0)
+    address, _, port = mqtt["name_server"].partition(":")
+    right = _is_ipv4(address) and (not port or _is_number(port, 65535))
     if mqtt["name_server"] and not right:
         raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
     if tls["enabled"] and not tls["ca_file"]:
@@ -230,15 +230,21 @@ def _check_mqtt(mqtt: dict) -> None:
 
 
 def _check_addresses(result: dict) -> None:
-    for key in ("address", "netmask", "gateway", "name_server"):
-        text = result["network"][key]
-        if text and not _is_ipv4(text):
-            raise ConfigError(f"network.{key}: must be an IPv4 address")
-    for key in ("address", "backend_id"):
-        text = result["rpc"][key]
-        # The service itself looks closer; this is what somebody takes for an address.
-        if text and (not text.startswith("//") or text[2:3] in ("", "/") or " " in text):
-            raise ConfigError(f"rpc.{key}: must be //host/path")
+    """Of what is in use: boards in the field may hold others, which did no harm."""
+    if result["network"]["address"]:
+        for key in ("address", "netmask", "gateway", "name_server"):
+            text = result["network"][key]
+            if text and not _is_ipv4(text):
+                raise ConfigError(f"network.{key}: must be an IPv4 address")
+    if result["rpc"]["address"]:
+        for key in ("address", "backend_id"):
+            text = result["rpc"][key]
+            # The service itself looks closer; this is what somebody takes for an address.
+            if text and (not text.startswith("//") or text[2:3] in ("", "/") or " " in text):
+                raise ConfigError(f"rpc.{key}: must be //host/path")
+    server = result["server"]
+    if server["enabled"] and bool(server["tls_cert"]) != bool(server["tls_key"]):
+        raise ConfigError("server: tls_cert and tls_key go together")
 
 
 def parse(text: str) -> dict:
@@ -260,8 +266,6 @@ def parse(text: str) -> dict:
                 raise ConfigError(f"{key}: {fault}")
     _check_mqtt(result["mqtt"])
     _check_addresses(result)
-    if bool(result["server"]["tls_cert"]) != bool(result["server"]["tls_key"]):
-        raise ConfigError("server: tls_cert and tls_key go together")
     if 0 < len(result["rpc"]["backend_key"]) < 16:
         raise ConfigError("rpc.backend_key: must have at least 16 characters")
     if not result["base_topic"]:
