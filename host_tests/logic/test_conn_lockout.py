@@ -4,6 +4,7 @@ import os
 
 from conn_rig import PASSWORD, Connection, Noise, Rig, finish
 
+from tapauth.conn import keeper
 from tapauth.conn.kdf import calibrate, derive, matches, protect
 from tapauth.conn.keeper import PASSWORD as KIND_PASSWORD
 from tapauth.conn.keeper import StateFile
@@ -342,3 +343,36 @@ def test_the_file_is_checked_and_replaced_whole():
     file.save(b"three")
     assert file.load() == b"three"
     os.remove(path)
+
+
+def test_a_secret_that_is_on_flash_is_told_though_flash_told_an_error():
+    path = f"build/conn_rename_{getattr(os, 'getpid', int)()}"
+
+    class Odd:
+        """A rename that fails, having done it or not."""
+
+        done = True
+
+        @staticmethod
+        def rename(old, new):
+            if Odd.done:
+                os.rename(old, new)
+            raise OSError(5)
+
+    file = StateFile(path)
+    file.save(b"one")
+    real, keeper.os = keeper.os, Odd
+    try:
+        file.save(b"two")
+        assert file.load() == b"two"
+        Odd.done = False
+        try:
+            file.save(b"three")
+            raise AssertionError("it was not done")
+        except OSError:
+            pass
+        assert file.load() == b"two"
+    finally:
+        keeper.os = real
+        os.remove(path)
+        os.remove(path + ".new")

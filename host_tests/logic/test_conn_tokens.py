@@ -361,6 +361,18 @@ def test_an_admin_finds_room_among_many_users_and_ends_none_who_is_connected():
     assert opens(rig, users[6].reply["token"]) == 8
 
 
+def test_who_changes_his_role_makes_room_by_his_own_session():
+    rig = Rig(single_session=False)
+    admin = rig.passwords()
+    users = [rig.login(USER_PASSWORD) for _ in range(7)]
+    rig.login(PASSWORD, users[3])
+    everybody = [admin] + users
+    assert [one.lost for one in everybody] == [[]] * 8
+    assert all(one.connection for one in rig.auth.sessions.all)
+    assert rig.ask(admin, "auth", role="user")["resultCode"] == 0
+    assert [one.lost for one in everybody] == [[]] * 8
+
+
 def test_who_logs_in_again_by_its_own_token_keeps_it():
     rig = Rig(single_session=False)
     admin = rig.login()

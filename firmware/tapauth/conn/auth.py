@@ -231,13 +231,13 @@ class ConnectionAuth:
     def seat(self, connection, session: Session) -> None:
         """Make a session that of a connection, instead of its own and in another's place."""
         full = not self.single and len(self.sessions.all) >= MOST
-        ended = self._least_needed(session.role) if full else None
         old = connection.session
+        ended = old if old and (full or old.role == session.role) else None
+        if full and not ended:
+            ended = self._least_needed(session.role)
         self.closed(connection)
         if self.single:
             self.end_all(session.role, _TAKEN)
-        elif old and old.role == session.role:
-            self.end(old, _TAKEN)
         elif ended:
             self.end(ended, _TAKEN)
         self.sessions.all.append(session)

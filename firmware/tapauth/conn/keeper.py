@@ -102,6 +102,20 @@ class StateFile:
 
     def save(self, data: bytes) -> None:
         """Keep `data`, at most 2000 bytes. Raises OSError."""
-        with open(self._path + ".new", "wb") as file:
+        new = self._path + ".new"
+        with open(new, "wb") as file:
             file.write(data + struct.pack("<I", binascii.crc32(data)))
-        os.rename(self._path + ".new", self._path)
+        try:
+            os.rename(new, self._path)
+        except OSError:
+            # What says that it failed may have done it, and would come true at the next start.
+            if self._is_there(new):
+                raise
+
+    @staticmethod
+    def _is_there(path: str) -> bool:
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            return error.args[0] != 2  # ENOENT
+        return True
