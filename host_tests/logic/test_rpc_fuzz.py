@@ -1,4 +1,5 @@
-"""10,000 mutated frames: no crash, no malformed answer, and none that tells whether an ID exists.
+"""10,000 mutated frames: no crash, no malformed answer, and none that tells whether an ID exists
+by itself (how many of others are remembered can tell: docs/rpc.md).
 
 Two boards get the same frames. They differ in one thing: only one knows the device that the
 frames name, always with a wrong key. Any difference in their answers would tell.

@@ -390,18 +390,53 @@ def test_deleted_devices_leave_room_for_the_tokens_of_others():
     assert len(rig.service.tokens.table) == 0
 
 
-def test_tokens_that_an_older_firmware_left_behind_go_at_the_start():
-    rig, token = with_a_token()
-    rig.service.credentials.remove(DEVICE)  # as it did
-    assert opens(rig, token) is False
-    rig.restart()
+def test_tokens_that_an_older_firmware_left_behind_take_nobodys_room():
+    rig = Rig(tokens_as_psk=True)
+    for number in range(4):
+        rig.add(DEVICE, psk="qwerty")
+        for app in range(16):
+            host = {"host": f"app{number}-{app}.com"}
+            assert rig.status("Auth.GenerateToken", host, src=DEVICE, key="qwerty") == 0
+        former = rig.service.tokens.table.keys(b"")
+        rig.service.credentials.remove(DEVICE)  # as it did
+        rig.restart()
+        assert rig.service.tokens.table.keys(b"") == former, "nobody needs the room"
+        if number < 3:
+            owner = (HOST + "/gone" + str(number)).encode()
+            for key in former:
+                if key.startswith(DEVICE.encode()):
+                    serial = rig.service.tokens.table.get(key)
+                    rig.service.tokens.table.remove(key)
+                    rig.service.tokens.table.put(owner + key[len(DEVICE) :], serial)
+    assert rig.status("Auth.GenerateToken", APP) == 0
     assert rig.service.tokens.table.keys(b"") == [(BACKEND + "\0app.com").encode()]
-    # A full flash is no reason not to start.
-    rig, token = with_a_token()
-    rig.service.credentials.remove(DEVICE)
-    rig.fs.failing = True
+
+
+def test_a_backend_that_is_tried_and_given_up_costs_no_tokens():
+    rig = Rig()
+    token = rig.result("Auth.GenerateToken", APP)["token"]
+    backend = rig.settings["backend_id"]
+    rig.settings["backend_id"] = HOST + "/another"
     rig.restart()
-    assert opens(rig, token) is False
+    rig.settings["backend_id"] = backend
+    rig.restart()
+    assert rig.result("Auth.GetToken", APP) == {"exist": True, "token": token}
+
+
+def test_who_asks_again_for_other_credentials_ends_the_connections_of_the_old():
+    rig = Rig()
+    rig.add(DEVICE, psk="one")
+    told = []
+
+    def watcher():
+        told.append(1)
+        if len(told) == 1:
+            raise MemoryError
+
+    rig.service.watchers.append(watcher)
+    for status in (500, 0):
+        assert rig.status("Device.Add", {"deviceid": DEVICE, "psk": "two"}) == status
+    assert len(told) == 2
 
 
 def test_no_power_cut_leaves_the_tokens_of_a_device_that_is_gone():

@@ -181,7 +181,7 @@ def test_status_429_after_too_many_failures():
     rig = rig_with_joe()
     for _ in range(5):
         assert rig.result("Auth.Authenticate", BAD) is False
-    # Also the right one has to wait, and an unknown ID is treated alike.
+    # Also the right one has to wait, and an unknown ID is answered alike.
     assert rig.status("Auth.Authenticate", GOOD) == 429
     unknown = {"id": HOST + "/nobody", "credentials": {"psk": "x"}}
     for _ in range(5):

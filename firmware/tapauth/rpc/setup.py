@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth.compat import SYSTEM_ERRORS, const
+from tapauth.compat import const
 from tapauth.mac import Mac
 from tapauth.rpc import addresses, credentials, records, tokens
 from tapauth.rpc.rules import RuleError, Rules
@@ -101,17 +101,10 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     load_rules(rules, fs, folder + "rules.json", log)
     problems.append(rules.problem)
     known = credentials.Credentials(devices, mac, backend, settings["backend_key"])
-    given = tokens.Tokens(apps, mac, random)
-    if devices.state != records.LOST:
-        # An older firmware left them behind when it deleted their owners.
-        try:
-            given.keep(known.current)
-        except SYSTEM_ERRORS:
-            pass  # at the next start; they open nothing
     service = Service(
         settings,
         known,
-        given,
+        tokens.Tokens(apps, mac, random),
         rules,
         clock,
         unix_time,
