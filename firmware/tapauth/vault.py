@@ -21,6 +21,10 @@ _NOT_MADE = (StoreError, OSError, ValueError, MemoryError)  # made once: see SYS
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
 
+def _is_certified(token: dict) -> bool:
+    return "certificate" in token or "iso15118CertificateHashData" in token
+
+
 class Vault:
     """`settings` is the "cards" object of the configuration; `wallclock.unix()` the time or None.
 
@@ -80,8 +84,16 @@ class Vault:
         return found
 
     def validate(self, token: dict) -> tuple:
-        """(ValidationResult, whether that settles the question) for a ProvidedIdToken."""
+        """(ValidationResult, whether that settles the question) for a ProvidedIdToken.
+
+        That one was accepted before, with another certificate or none, says nothing of one with a
+        certificate: the board checks none.
+        """
         result, settled = self.look_up(token["id_token"])
+        if result and _is_certified(token) and result["authorization_status"] == "Accepted":
+            assert self.store
+            if self.store.is_learned(token["id_token"]):
+                return UNKNOWN, False
         return result or UNKNOWN, settled
 
     def is_unknown(self, id_token: dict) -> bool:
@@ -93,13 +105,10 @@ class Vault:
         return not (result or not self.store or self.store.damage)
 
     def learn(self, token: dict, result: dict) -> None:
-        """Remember another validator's answer, soon; of two for one card the newer.
-
-        That a token was accepted with its certificate is not remembered: the board checks none,
-        and would accept the same contract with any other.
-        """
-        checked = "certificate" in token or "iso15118CertificateHashData" in token
-        if not self.store or checked and result["authorization_status"] == "Accepted":
+        """Remember another validator's answer, soon; of two for one card the newer. That a token
+        was accepted with its certificate is not remembered."""
+        accepts = result["authorization_status"] == "Accepted"
+        if not self.store or accepts and _is_certified(token):
             return
         id_token = token["id_token"]
         name = digest(self.store.key, id_token)

@@ -165,6 +165,15 @@ def test_a_contract_is_not_accepted_by_the_certificate_that_it_once_came_with():
     run(vault, lambda: vault.store.cached == 2)
     assert vault.look_up(token(1, "eMAID")) == (None, False)
     assert vault.look_up(token(2, "eMAID"))[0]["authorization_status"] == "Blocked"
+    # Nor by what was learned without one, or by older firmware.
+    learn(vault, 4)
+    run(vault, lambda: vault.store.cached == 3 and not vault.store.busy)
+    assert vault.validate({"id_token": token(4)})[1]
+    for name in ("certificate", "iso15118CertificateHashData"):
+        result, settled = vault.validate({"id_token": token(4), name: "x"})
+        assert (result["authorization_status"], settled) == ("Unknown", False)
+    finish(vault.store.put(token(4), ACCEPTED))
+    assert vault.validate({"id_token": token(4), "certificate": "x"})[1], "the list decides"
 
 
 def test_a_newer_answer_that_comes_while_the_former_is_learned_is_learned_too():

@@ -88,6 +88,7 @@ class AuthTokenValidator(ApiModule):
             self._doubt(key)  # also if it cannot be used: it may be a refusal
         except MemoryError:
             self._doubts_all = True
+            self._log.warning(KIND, "no memory for a doubt: nobody is accepted without an answer")
         result = load(payload)
         error = check_validation_result(result)
         if error:

@@ -221,6 +221,7 @@ class Load:
             yield
             self._file.close()  # type: ignore
             self._file = None
+            store.owes_witness = True
             yield from put_in_place(store)
             yield from _mended(store)
         finally:

@@ -155,8 +155,6 @@ def reopen(store) -> None:
     store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
     store.note(cards.day)
     store.journal.reset(cards.seq)
-    # Not before: a setting that is saved between the steps has a witness of its own time.
-    store.owes_witness = True
 
 
 def _slots(cards, after: int, new_terms):

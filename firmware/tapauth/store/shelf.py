@@ -225,6 +225,11 @@ class Shelf:
             self.say(error)
             return None, False
 
+    def is_learned(self, id_token: dict) -> bool:
+        """Whether it is from the cache that a card is known. Raises StoreError, OSError."""
+        record = self.find(digest(self.key, id_token)[:HASH])
+        return record is not None and bool(is_cache(record))
+
     def _answer(self, name: bytes, now: int | None) -> tuple:
         """What the record of this hash answers. Raises StoreError, OSError, IndexError."""
         record = self.find(name)

@@ -8,6 +8,7 @@ the result. A generator that is given up must be closed; it then leaves things a
 
 from tapauth.compat import const
 from tapauth.store.codec import (
+    ACCEPTED,
     DAYS_AHEAD,
     DELETED,
     HASH,
@@ -188,8 +189,8 @@ class Store(Shelf):
         Not remembered: what the list knows, random UIDs, types Central and NoAuthorization,
         statuses that hold for a moment only, and what is accepted under a condition that a record
         cannot hold: an empty list of EVSEs, which in an answer permits none and in the store would
-        permit all, a reservation, some modes of energy transfer only. What was learned before
-        goes then. A repeated answer writes nothing.
+        permit all, a reservation, some modes of energy transfer only. An acceptance that was
+        learned before goes then. A repeated answer writes nothing.
         """
         status = result["authorization_status"]
         if (
@@ -204,7 +205,7 @@ class Store(Shelf):
             or "allowed_energy_transfer_modes" in result
         ):
             old = self.find(digest(self.key, id_token)[:HASH])
-            if old and is_cache(old):
+            if old and is_cache(old) and status_of(old) == ACCEPTED:
                 yield from self._change(((id_token, None),), None)
             return False
         with _Turn(self):
@@ -290,14 +291,14 @@ class Store(Shelf):
         which would not be accepted with it.
         """
         assert self.cards is not None
+        if not harmless:
+            self.owes_witness = True
         if version is None:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
         if new_terms or len(records) > SEGMENT_RECORDS:
             yield from _flush(self, records, new_terms, version, counts)
             return
-        if not harmless:
-            self.owes_witness = True
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
         self.version = version
         self.listed, self.cached = counts
