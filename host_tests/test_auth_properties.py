@@ -147,6 +147,7 @@ class Model:
         self.unanswered: dict[int, list] = {n + 1: [] for n in range(self.evses)}
         # EVSEs whose grant ended unused, and that may not know yet: until when.
         self.lapsed: dict[int, int] = {}
+        self.lapsed_card: dict[int, tuple] = {}  # whose grants those were
         self.stopping: dict[int, str] = {}  # EVSEs whose transaction was told to stop, and why
         self.op = ""
         self.resumed = False
@@ -270,6 +271,7 @@ class Model:
             if unused and evse_id not in self.grants and not unused.withdrawn and not asked:
                 # The EVSE may have said so before it was authorized.
                 self.lapsed[evse_id] = self.now + ANSWER_MS
+                self.lapsed_card[evse_id] = unused.card
                 withdrawn = True
         refused = self.auth.session_event(evse_id, event, self.now)
         assert bool(refused) != known
@@ -462,6 +464,7 @@ class Model:
             assert evse_id not in self.running
             if grant:
                 self.lapsed[evse_id] = self.now + ANSWER_MS
+                self.lapsed_card[evse_id] = grant.card
                 del self.grants[evse_id]
             else:
                 self.plug_ins.discard(evse_id)
@@ -529,7 +532,8 @@ class Model:
         self.granted += 1
         self.grants[evse_id] = Granted(self.granted, key, result.get("parent_id_token"))
         self.plug_ins.discard(evse_id)
-        if all(until <= self.now for until, _ in self.unanswered[evse_id]):
+        answered = all(until <= self.now for until, _ in self.unanswered[evse_id])
+        if answered or self.lapsed_card.get(evse_id) == key:
             self.lapsed.pop(evse_id, None)  # what starts now is of this grant
         assert after[:3] == (auth.STATUS, token, "UsedToStart")
         assert token["connectors"] == [evse_id]

@@ -34,7 +34,7 @@ class Station:
             "connection_timeout": core.settings.connection_timeout,
             "master_pass_group_id": core.settings.master_pass_group_id,
         }
-        self._saved = dict(self._in_force)
+        self._unsaved = {"connection_timeout": False, "master_pass_group_id": False}
 
     def in_force(self) -> dict:
         """The settings that commands change, by their names in the configuration, as they are."""
@@ -109,7 +109,7 @@ class Station:
 
     def commands_leave(self) -> None:
         """There is a way to the EVSEs just now."""
-        self._core.commands_leave()
+        self._core.commands_leave(self._clock.now())
 
     def withdraw(self, request) -> str:
         """A WithdrawAuthorizationRequest; returns the WithdrawAuthorizationResult."""
@@ -202,15 +202,15 @@ class Station:
             self._validators[validator](request_id, token)
         elif kind == effects.SAVE:
             self._in_force[effect[1]] = effect[2]
+            self._unsaved[effect[1]] = True
             self._save(effect[1])
         else:
             self._command(kind, effect)
 
     def _save(self, key: str) -> None:
-        value = self._in_force[key]
-        if self._saved[key] != value:
-            self._on_save(key, value)
-            self._saved[key] = value
+        if self._unsaved[key]:
+            self._on_save(key, self._in_force[key])
+            self._unsaved[key] = False
 
     # Withdrawals and stops for which there was no memory are owed: they come before whatever else
     # is said to their EVSE, and are tried again until they go. So are settings to be saved.
@@ -223,7 +223,7 @@ class Station:
                 except MemoryError:
                     pass  # next time
         try:
-            for key in self._saved:
+            for key in self._unsaved:
                 self._save(key)
         except MemoryError:
             pass

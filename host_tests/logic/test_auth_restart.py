@@ -421,6 +421,14 @@ def test_a_start_on_a_grant_that_timed_out_is_not_booked_to_the_next_driver():
         charger.tx(1)
         crossed = [("stop_transaction", 1, "DeAuthorized", None)]
         assert charger.commands == ([] if answered else crossed)
+    # The same card again is no next driver, and whether its EVSE ever had the first one is open.
+    charger = Charger()
+    charger.swipe(T1, [1])
+    charger.wait(1000)
+    charger.swipe(T1.lower(), [1])
+    charger.forget()
+    charger.tx(1)
+    assert charger.commands == []
 
 
 def test_a_waiting_driver_does_not_get_a_charge_that_is_being_stopped():

@@ -165,5 +165,7 @@ def test_a_driver_whose_grant_could_not_be_told_may_tap_again_at_once():
     link.full_heap = False
     charger.wake()
     assert said(link) == ["withdraw_authorization"]
-    charger.tap("card")
+    charger.tap("next")
     assert said(link) == ["authorize_response"]
+    charger.event(1, "TransactionStarted")
+    assert said(link) == [], "the first one never left the board"

@@ -273,16 +273,17 @@ class Authorizer(TokenPath):
         for evse in self.evses:
             evse.hold_answers(now)
 
-    def commands_leave(self) -> None:
+    def commands_leave(self, now: int) -> None:
         """Commands can leave the board: the EVSEs may have what was granted until now."""
         for evse in self.evses:
-            if evse.grant:
+            if evse.grant and (evse.deadline is None or evse.deadline > now):
                 evse.grant.left = True
 
     def command_lost(self, evse_id: int, now: int) -> None:
         """An EVSE was not told of its grant, for want of memory: the grant times out now."""
         evse = self._evse(evse_id)
         if evse and evse.grant and not evse.transaction_active:
+            evse.grant.left = False
             evse.deadline = now
 
     def set_clock(self, unix_seconds: int | None, now: int) -> None:
@@ -334,7 +335,7 @@ class Authorizer(TokenPath):
         grant = evse.grant
         if grant:
             if grant.left is not False:
-                evse.lapse(now)
+                evse.lapse(grant.key, now)
             if not grant.withdrawn:
                 self._publish(grant.token, "TimedOut")
         else:
@@ -401,7 +402,7 @@ class Authorizer(TokenPath):
         It may have happened before the EVSE was authorized: then it has the authorization still.
         """
         if grant and not grant.withdrawn and not evse.transaction_active:
-            evse.lapse(now)
+            evse.lapse(grant.key, now)
             # Not one that is owed an answer: in all likelihood it has nothing to drop.
             self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
 

@@ -99,6 +99,7 @@ class Evse:
         self.copied = 0
         """The grant's transaction is over, and a copy of the grant may be with the EVSE, which is
         told to drop it: until when, ms, a start may cross that."""
+        self.lapsed_key = ""  # whose grant that was
         self.lapsed = 0
         """The last grant is over, and is taken back: until when, ms, a start may cross that. It is
         not one of a newer grant, as long as the EVSE owes an answer about the former one."""
@@ -156,7 +157,7 @@ class Evse:
         self.forget_late_answers(now)
         grant.older = len(self.answers)
         self.copied = 0
-        if not grant.older:
+        if not grant.older or grant.key == self.lapsed_key:
             self.lapsed = 0
         self.grant = grant
 
@@ -185,11 +186,12 @@ class Evse:
         for i in range(len(self.answers)):
             self.answers[i] = now + _ANSWER_MS
         if self.lapsed > now:
-            self.lapse(now)
+            self.lapse(self.lapsed_key, now)
 
-    def lapse(self, now: int) -> None:
-        """A grant ended unused, and the EVSE, which may have it, is told to drop it."""
+    def lapse(self, key: str, now: int) -> None:
+        """The grant of a token ended unused, and the EVSE, which may have it, is to drop it."""
         self.lapsed = now + _ANSWER_MS
+        self.lapsed_key = key
 
     def used(self, now: int) -> None:
         """The transaction of the grant is over."""

@@ -127,6 +127,8 @@ class MqttEvses:
             if command["result"]["authorization_status"] == "Accepted":
                 grant_ms = self._station.grant_ms()
                 added = self._link.enqueue(topic, data, LASTING, grant_ms, _WITHDRAW)
+                if added and self._link.connected:  # it may be lost before the next tick
+                    self._station.commands_leave()
             else:
                 self._link.enqueue(topic, data, REFUSAL)
         if not added:
