@@ -215,9 +215,7 @@ def _check_mqtt(mqtt: dict) -> None:
     for key in ("client_id", "user"):
         if not topics.is_text(mqtt[key]):
             raise ConfigError(f"mqtt.{key}: control characters are not allowed in MQTT texts")
-    address, _, port = mqtt["name_server"].partition(":")
-    right = _is_ipv4(address) and (not port or _is_number(port, 65535))
-    if mqtt["name_server"] and not right:
+    if mqtt["name_server"].strip("0123456789.:"):
         raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
     if tls["enabled"] and not tls["ca_file"]:
         raise ConfigError("mqtt.tls.ca_file: is required when TLS is enabled")
@@ -229,26 +227,29 @@ def _check_mqtt(mqtt: dict) -> None:
         mqtt["port"] = 8883 if tls["enabled"] else 1883
 
 
-def _check_addresses(result: dict) -> None:
-    """Of what is in use: boards in the field may hold others, which did no harm."""
-    if result["network"]["address"]:
-        for key in ("address", "netmask", "gateway", "name_server"):
-            text = result["network"][key]
-            if text and not _is_ipv4(text):
-                raise ConfigError(f"network.{key}: must be an IPv4 address")
-    if result["rpc"]["address"]:
-        for key in ("address", "backend_id"):
-            text = result["rpc"][key]
-            # The service itself looks closer; this is what somebody takes for an address.
-            if text and (not text.startswith("//") or text[2:3] in ("", "/") or " " in text):
-                raise ConfigError(f"rpc.{key}: must be //host/path")
-    server = result["server"]
-    if server["enabled"] and bool(server["tls_cert"]) != bool(server["tls_key"]):
+def _check_new(result: dict) -> None:
+    """What must be right in a configuration that is written now. A board in the field may hold
+    such a thing without harm, and is not to refuse all of it after an update.
+    """
+    name_server = result["mqtt"]["name_server"]
+    address, _, port = name_server.partition(":")
+    if name_server and not (_is_ipv4(address) and (not port or _is_number(port, 65535))):
+        raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
+    for key in ("address", "netmask", "gateway", "name_server"):
+        text = result["network"][key]
+        if text and not _is_ipv4(text):
+            raise ConfigError(f"network.{key}: must be an IPv4 address")
+    for key in ("address", "backend_id"):
+        text = result["rpc"][key]
+        # The service itself looks closer; this is what somebody takes for an address.
+        if text and (not text.startswith("//") or text[2:3] in ("", "/") or " " in text):
+            raise ConfigError(f"rpc.{key}: must be //host/path")
+    if bool(result["server"]["tls_cert"]) != bool(result["server"]["tls_key"]):
         raise ConfigError("server: tls_cert and tls_key go together")
 
 
-def parse(text: str) -> dict:
-    """Check a configuration and fill in the defaults.
+def parse(text: str, is_new: bool = True) -> dict:
+    """Check a configuration and fill in the defaults; one that is not new a little less strictly.
 
     Returns nested dicts with every key of the schema. Raises ConfigError.
     """
@@ -265,7 +266,8 @@ def parse(text: str) -> dict:
             if fault:
                 raise ConfigError(f"{key}: {fault}")
     _check_mqtt(result["mqtt"])
-    _check_addresses(result)
+    if is_new:
+        _check_new(result)
     if 0 < len(result["rpc"]["backend_key"]) < 16:
         raise ConfigError("rpc.backend_key: must have at least 16 characters")
     if not result["base_topic"]:
@@ -284,4 +286,4 @@ def load(path: str = "/config.json") -> dict:
         raise ConfigError(f"{path} cannot be read ({error})")
     except UnicodeError:
         raise ConfigError(f"{path} is not UTF-8 text")
-    return parse(text)
+    return parse(text, False)

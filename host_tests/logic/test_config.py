@@ -146,7 +146,7 @@ def test_who_wants_tls_for_the_console_does_not_get_it_in_clear():
     for name in files:
         text = refusal({"server": {"enabled": True, name: files[name]}})
         assert text == "server: tls_cert and tls_key go together"
-        config.parse(with_change({"server": {name: files[name]}}))
+        config.parse(with_change({"server": {"enabled": True, name: files[name]}}), False)
 
 
 def test_an_address_with_which_no_network_comes_up_is_refused():
@@ -163,8 +163,8 @@ def test_an_address_with_which_no_network_comes_up_is_refused():
         ):
             network = {"address": "192.168.1.7", key: text}
             assert refusal({"network": network}) == f"network.{key}: must be an IPv4 address"
-    # It does no harm where it is not in use, and a board in the field may have it.
-    config.parse(with_change({"network": {"gateway": "the-router"}}))
+            # A board in the field may have it, and is not to stand still after an update.
+            config.parse(with_change({"network": network}), False)
 
 
 def test_an_address_with_which_no_auth_service_starts_is_refused():
@@ -174,4 +174,4 @@ def test_an_address_with_which_no_auth_service_starts_is_refused():
         for text in ("cloud", "/cloud", "//", "///board", "http://host/board", "//ho st/board"):
             rpc = {"address": "//host", key: text}
             assert refusal({"rpc": rpc}) == f"rpc.{key}: must be //host/path"
-    config.parse(with_change({"rpc": {"backend_id": "cloud"}}))
+            config.parse(with_change({"rpc": rpc}), False)
