@@ -345,6 +345,45 @@ def test_no_line_is_switched_on_by_what_its_inputs_once_were():
     assert told.count("TransactionStarted") == told.count("TransactionFinished") == 1
 
 
+class Scarce(Line):
+    """A plugged input; there is no memory to look at it for `short` times."""
+
+    short = 0
+
+    def __call__(self, level=None):
+        if self.short:
+            self.short -= 1
+            raise MemoryError
+        return 0
+
+
+def test_lines_that_nobody_can_look_at_any_more_are_switched_off():
+    for short in (4, 5):
+        pins = (Scarce(0), Line(0), Line(0))
+        clock = Ticks()
+        evses = LineEvses([pins], LINES, clock, Quiet(), lambda n, event: None)
+        enabled = []
+
+        def beat(pins=pins, clock=clock, evses=evses, enabled=enabled, short=short):
+            clock.ms += 10
+            if clock.ms == 100:
+                evses.command(1, ACCEPTED)
+            elif clock.ms == 150:
+                pins[0].short = short
+            elif clock.ms == 300:
+                raise KeyError("the end")
+            enabled.append(pins[1].level)
+
+        try:
+            asyncio.run(evses.run(beat))
+        except MemoryError:
+            ended = True
+        except KeyError:
+            ended = False
+        assert ended == (short == 5) and pins[1].level == 0
+        assert enabled[11:] and all(enabled[11:]), "a moment ends no charge"
+
+
 def test_an_event_that_cannot_be_taken_is_not_told_for_ever():
     pins = (Line(0), Line(0), Line(0))
     told = []

@@ -8,6 +8,7 @@ with a car plugged in and no fault. A restart, a fault or an unplug ends the aut
 from tapauth.compat import const, sleep_ms
 
 _POLL_MS = const(10)
+_MOST_MISSED = const(5)  # polls in a row for which there is no memory
 _PLUGGED_IN = "EVConnected"
 _AUTHORIZED = "Authorized"
 
@@ -197,8 +198,10 @@ class LineEvses:
         self._lines[i][1](1 if self._evses[i].enable != self._enable_low else 0)
 
     def poll(self, now: int) -> None:
-        """Sample the inputs, drive the outputs, report; `now` in milliseconds."""
-        for i, evse in enumerate(self._evses):
+        """Sample the inputs, drive the outputs, report; `now` in milliseconds. What switches off
+        needs no memory."""
+        for i in range(len(self._evses)):
+            evse = self._evses[i]
             plugged, _, fault = self._lines[i]
             evse.sense(plugged() != self._plugged_low, fault() != self._fault_low, now)
             self._drive(i)
@@ -225,12 +228,16 @@ class LineEvses:
         """Poll for ever; however it ends, the enable lines are off."""
         for evse in self._evses:
             evse.unwatched()
+        missed = 0
         try:
             while True:
                 try:
                     self.poll(self._clock.now())
+                    missed = 0
                 except MemoryError:
-                    pass  # 10 ms that nobody looks at
+                    missed += 1
+                    if missed == _MOST_MISSED:
+                        raise
                 beat()
                 await sleep_ms(_POLL_MS)
         finally:
