@@ -416,8 +416,13 @@ def test_a_backend_that_is_tried_and_given_up_costs_no_tokens():
     rig = Rig()
     token = rig.result("Auth.GenerateToken", APP)["token"]
     backend = rig.settings["backend_id"]
+    rig.add(DEVICE, psk="qwerty")
     rig.settings["backend_id"] = HOST + "/another"
     rig.restart()
+    for app in range(17):  # one more than a device may have
+        host = {"host": f"app{app}.com"}
+        status = rig.status("Auth.GenerateToken", host, src=DEVICE, key="qwerty")
+        assert status == (507 if app == 16 else 0)
     rig.settings["backend_id"] = backend
     rig.restart()
     assert rig.result("Auth.GetToken", APP) == {"exist": True, "token": token}

@@ -12,6 +12,7 @@ from tapauth.rpc.frames import Invalid
 from tapauth.rpc.records import LOST, Damaged
 from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
+from tapauth.rpc.tokens import CAPACITY
 
 MAX_FRAME = const(4096)
 """Most bytes of a frame that is taken."""
@@ -261,9 +262,13 @@ class Service:
     def _generate_token(self, source, args, version):
         host = addresses.parse_host(args["host"])
         token = self.tokens.generate(source, host)
-        if token is None and self.credentials.table.state != LOST:
-            # Of owners that older firmware deleted, or a backend of before; they open nothing, and
-            # a configuration on trial must not cost them.
+        if (
+            token is None
+            and len(self.tokens.table) >= CAPACITY
+            and self.credentials.table.state != LOST
+        ):
+            # Of owners that older firmware deleted, or a backend of before. They open nothing, and
+            # go only now: a configuration on trial should not cost them.
             self.tokens.keep(self.credentials.current)
             token = self.tokens.generate(source, host)
         if token is None:
