@@ -101,6 +101,7 @@ class Granted:
         self.card = card
         self.parent = parent
         self.withdrawn = False
+        self.left: bool | None = None  # whether its command may have left the board
 
 
 class Model:
@@ -147,6 +148,8 @@ class Model:
         self.unanswered: dict[int, list] = {n + 1: [] for n in range(self.evses)}
         # EVSEs whose grant ended unused, and that may not know yet: until when.
         self.lapsed: dict[int, int] = {}
+        # EVSEs whose grant was used, and that may hold a copy of it: until when.
+        self.copied: dict[int, int] = {}
         self.lapsed_card: dict[int, tuple] = {}  # whose grants those were
         self.stopping: dict[int, str] = {}  # EVSEs whose transaction was told to stop, and why
         self.op = ""
@@ -166,7 +169,7 @@ class Model:
         kind = rng.choices(
             (self.swipe, self.answer, self.event, self.withdraw, self.change, self.garbage)
             + (self.reach, self.hold),
-            (30, 30, 30, 7, 8, 2, 1, 1),
+            (30, 30, 30, 7, 8, 2, 1, 4),
         )[0]
         self.op = kind.__name__
         kind(rng)
@@ -243,7 +246,8 @@ class Model:
                     self.plug_ins.add(evse_id)
             elif name == "TransactionStarted":
                 lapsed = self.lapsed.get(evse_id, 0) > self.now
-                crossed = bool(reason or lapsed or grant and grant.withdrawn)
+                copied = self.copied.get(evse_id, 0) > self.now
+                crossed = bool(reason or lapsed or copied or grant and grant.withdrawn)
                 if grant or crossed:
                     self.plug_ins.discard(evse_id)
                 self.running.add(evse_id)
@@ -256,6 +260,8 @@ class Model:
                     del self.grants[evse_id]
                 self.running.add(evse_id)
             elif name in ("TransactionFinished", "SessionFinished"):
+                if grant and evse_id in self.running:
+                    self.copied[evse_id] = self.now + ANSWER_MS
                 self.running.discard(evse_id)
                 self.stopping.pop(evse_id, None)
                 self.plug_ins.discard(evse_id)
@@ -266,6 +272,8 @@ class Model:
                 asked = self.deauthorized(evse_id)
             if name in ("TransactionStarted", "SessionResumed"):
                 self.lapsed.pop(evse_id, None)
+            if name in ("TransactionStarted", "SessionResumed", "SessionFinished", "Deauthorized"):
+                self.copied.pop(evse_id, None)
             if name.startswith(("Transaction", "SessionFinished", "SessionResumed")):
                 self.unanswered[evse_id].clear()
             if unused and evse_id not in self.grants and not unused.withdrawn and not asked:
@@ -309,12 +317,21 @@ class Model:
         self.watch(None)
 
     def hold(self, rng: random.Random) -> None:
+        if rng.random() < 0.5:
+            self.auth.commands_leave(self.now)
+            for grant in self.grants.values():
+                grant.left = True
+            assert self.auth.take_effects() == ()
+            return
         self.auth.commands_wait(self.now)
+        for grant in self.grants.values():
+            grant.left = bool(grant.left)
         for waiting in self.unanswered.values():
             waiting[:] = [[self.now + ANSWER_MS, n] for until, n in waiting if until > self.now]
-        for evse_id, until in self.lapsed.items():
-            if until > self.now:
-                self.lapsed[evse_id] = self.now + ANSWER_MS
+        for windows in (self.lapsed, self.copied):
+            for evse_id, until in windows.items():
+                if until > self.now:
+                    windows[evse_id] = self.now + ANSWER_MS
         assert self.auth.take_effects() == ()
 
     def withdraw(self, rng: random.Random) -> None:
@@ -463,8 +480,9 @@ class Model:
         elif self.op == "poll":  # a timeout
             assert evse_id not in self.running
             if grant:
-                self.lapsed[evse_id] = self.now + ANSWER_MS
-                self.lapsed_card[evse_id] = grant.card
+                if grant.left is not False:
+                    self.lapsed[evse_id] = self.now + ANSWER_MS
+                    self.lapsed_card[evse_id] = grant.card
                 del self.grants[evse_id]
             else:
                 self.plug_ins.discard(evse_id)
@@ -532,6 +550,7 @@ class Model:
         self.granted += 1
         self.grants[evse_id] = Granted(self.granted, key, result.get("parent_id_token"))
         self.plug_ins.discard(evse_id)
+        self.copied.pop(evse_id, None)
         answered = all(until <= self.now for until, _ in self.unanswered[evse_id])
         if answered or self.lapsed_card.get(evse_id) == key:
             self.lapsed.pop(evse_id, None)  # what starts now is of this grant

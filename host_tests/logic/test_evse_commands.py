@@ -211,6 +211,23 @@ def test_a_grant_that_never_left_the_board_stops_no_other_driver():
     assert said(link) == ["stop_transaction"]
 
 
+def test_a_grant_that_went_out_as_the_link_came_and_went_may_have_been_used():
+    link, charger = rig()
+    link.connected = False
+    link.outbox = ["what waits"]
+    charger.tap("card")
+    charger.evses.tick(charger.clock.advance(50))
+    link.connected = True
+    charger.evses.link_up()  # and gone before the next tick
+    link.connected = False
+    charger.evses.tick(charger.clock.advance(50))
+    charger.clock.advance(TIMEOUT_S * 1000)
+    charger.wake()
+    link.take()
+    charger.event(1, "TransactionStarted")
+    assert said(link) == ["stop_transaction"]
+
+
 def test_a_charge_that_goes_on_is_not_stopped_by_what_an_evse_tells_after_an_outage():
     link, charger = rig()
     charger.tap("card")

@@ -187,6 +187,8 @@ class Evse:
             self.answers[i] = now + _ANSWER_MS
         if self.lapsed > now:
             self.lapse(self.lapsed_key, now)
+        if self.copied > now:
+            self.copied = now + _ANSWER_MS
 
     def lapse(self, key: str, now: int) -> None:
         """The grant of a token ended unused, and the EVSE, which may have it, is to drop it."""

@@ -53,6 +53,7 @@ class MqttEvses:
     def link_up(self) -> None:
         """Until now nothing that was said to the EVSEs has reached them."""
         self._station.evses_reached()
+        self._station.commands_leave()  # what waits goes out right behind this
 
     def tick(self, now: int) -> None:
         """Tell while the outbox is not empty, as a command may be in it."""
