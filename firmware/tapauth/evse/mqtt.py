@@ -31,8 +31,8 @@ class MqttEvses:
     """`base` is the board's base topic, `link` the way to the broker, and
     `on_event(evse_id, event)` gets what the EVSEs report and returns why it is refused, or None.
     `station.authorized(evse_id)` says what an EVSE may hold, and `station.grant_ms()` for how
-    long; it has evses_reached(), commands_wait() and take_back() too. `refused` counts refused
-    messages.
+    long; it has evses_reached(), commands_wait(), commands_leave() and take_back() too. `refused`
+    counts refused messages.
     """
 
     def __init__(self, base: str, log, link, on_event, station):
@@ -52,14 +52,13 @@ class MqttEvses:
 
     def link_up(self) -> None:
         """Until now nothing that was said to the EVSEs has reached them."""
-        self._station.evses_reached()
         self._station.commands_leave()  # what waits goes out right behind this
+        self._station.evses_reached()
 
     def tick(self, now: int) -> None:
         """Tell while the outbox is not empty, as a command may be in it."""
         if self._link.connected:
             self._station.evses_reached()  # again, if there was no memory for it in link_up()
-            self._station.commands_leave()
         if len(self._link.outbox):
             self._station.commands_wait()
         if self._event_lost and now >= self._next_loss:
@@ -128,7 +127,7 @@ class MqttEvses:
             if command["result"]["authorization_status"] == "Accepted":
                 grant_ms = self._station.grant_ms()
                 added = self._link.enqueue(topic, data, LASTING, grant_ms, _WITHDRAW)
-                if added and self._link.connected:  # it may be lost before the next tick
+                if added and self._link.connected:
                     self._station.commands_leave()
             else:
                 self._link.enqueue(topic, data, REFUSAL)
