@@ -1,9 +1,6 @@
 """The way to the cloud auth service over a WebSocket."""
 
-from tapauth.compat import const
 from tapauth.server.frames import WebSocketError
-
-_STRANGER_MS = const(30_000)  # as service.py has it
 
 
 async def converse(server, connection):
@@ -14,8 +11,7 @@ async def converse(server, connection):
     def check():
         # Its place is for who has shown who he is. Who lost that may send no more than Pongs.
         if connection.pipe.settled and not service.trusts(peer):
-            connection.settle(False)
-            connection.pipe.deadline = server.clock.now() + _STRANGER_MS
+            connection.unsettle()
 
     service.watchers.append(check)
     try:

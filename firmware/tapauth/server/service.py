@@ -80,6 +80,11 @@ class Peer:
         if authorized:
             self.pipe.deadline = self._clock.now() + self._idle_ms
 
+    def unsettle(self) -> None:
+        """It has to show who it is, again or for the first time, and has a while for that."""
+        self.settle(False)
+        self.pipe.deadline = self._clock.now() + _STRANGER_MS
+
     def look_after(self, now: int) -> None:
         """Ask for a sign of life when there was none for half of the time."""
         pipe = self.pipe
@@ -233,7 +238,7 @@ class Server:
         try:
             self._counts["server_events_dropped"] += dropped
             self._tell(peer, "authorizationNeeded", {"cause": cause})
-            peer.pipe.deadline = self.clock.now() + _STRANGER_MS
+            peer.unsettle()
         except SYSTEM_ERRORS:
             pass
 
@@ -280,9 +285,9 @@ class Server:
         if path == "/cards":
             await self._upload(pipe, *rest)
             return
-        pipe.deadline = self.clock.now() + _STRANGER_MS
         socket = WebSocket(pipe)
         peer = Peer(pipe, socket, self.clock, self.settings["idle_s"] * 1000)
+        peer.unsettle()
         try:
             await (self._api(peer) if path == "/api" else self._rpc(peer))
         except WebSocketError as error:
