@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import signal
+from contextlib import contextmanager
 
 import browser
 import pytest
@@ -45,6 +46,16 @@ def log_in(page, secret):
     page.run("document.querySelector('#secret').value = ''")
     page.type(secret)
     page.key("Enter")
+
+
+@contextmanager
+def admin_page():
+    """A board, and its page with admin logged in."""
+    with LocalBoard() as board, browser.Browser() as page:
+        page.open(f"http://127.0.0.1:{board.port}/")
+        log_in(page, board.pins["admin"])
+        page.sees("Logged in as admin")
+        yield board, page
 
 
 @needs_chromium
@@ -127,10 +138,7 @@ def open_boxes(page):
 
 @needs_chromium
 def test_blocked_is_said_when_the_next_tap_is_refused():
-    with LocalBoard() as board, browser.Browser() as page:
-        page.open(f"http://127.0.0.1:{board.port}/")
-        log_in(page, board.pins["admin"])
-        page.sees("Logged in as admin")
+    with admin_page() as (board, page):
         enter(page, "#card", "04:A1:B2:C3:D4:E5:F6")
         page.press("Add")
         page.sees("04:A1:B2:C3:D4:E5:F6 is on the list. A tap gets: Accepted.")
@@ -175,10 +183,7 @@ def test_blocked_is_said_when_the_next_tap_is_refused():
 
 @needs_chromium
 def test_a_setting_is_shown_as_it_is_and_not_emptied_by_mistake():
-    with LocalBoard() as board, browser.Browser() as page:
-        page.open(f"http://127.0.0.1:{board.port}/")
-        log_in(page, board.pins["admin"])
-        page.sees("Logged in as admin")
+    with admin_page() as (board, page):
         open_boxes(page)
         page.wait("document.querySelector('#timeout').value === '60'")
         enter(page, "#group", "MASTERS")
@@ -219,10 +224,7 @@ def test_a_setting_is_shown_as_it_is_and_not_emptied_by_mistake():
 
 @needs_chromium
 def test_a_setting_that_cannot_be_read_back_is_not_shown_as_the_old_one():
-    with LocalBoard() as board, browser.Browser() as page:
-        page.open(f"http://127.0.0.1:{board.port}/")
-        log_in(page, board.pins["admin"])
-        page.sees("Logged in as admin")
+    with admin_page() as (board, page):
         open_boxes(page)
         page.wait("document.querySelector('#timeout').value === '60'")
         page.wait("document.querySelector('#config').value !== ''")
@@ -282,10 +284,7 @@ def test_a_deleted_line_of_the_configuration_is_gone():
 
 @needs_chromium
 def test_a_board_that_falls_silent_is_told_and_found_again():
-    with LocalBoard() as board, browser.Browser() as page:
-        page.open(f"http://127.0.0.1:{board.port}/")
-        log_in(page, board.pins["admin"])
-        page.sees("Logged in as admin")
+    with admin_page() as (board, page):
         board.process.send_signal(signal.SIGSTOP)
         page.sees("The board does not answer")
         assert page.run("document.querySelector('#main').classList.contains('stale')")
@@ -304,10 +303,7 @@ def test_a_board_that_falls_silent_is_told_and_found_again():
 
 @needs_chromium
 def test_what_a_lost_connection_leaves_unanswered_is_told():
-    with LocalBoard() as board, browser.Browser() as page:
-        page.open(f"http://127.0.0.1:{board.port}/")
-        log_in(page, board.pins["admin"])
-        page.sees("Logged in as admin")
+    with admin_page() as (board, page):
         board.process.send_signal(signal.SIGSTOP)
         page.focus("#card")
         page.type(CARD)

@@ -296,11 +296,17 @@ def test_statuses_of_strangers_do_not_displace_a_drivers_start():
     assert box.dropped_kept == 0
 
 
-def test_a_stop_that_nobody_acknowledges_is_not_given_up_and_blocks_no_other_topic():
+def stop_before_others():
+    """An outbox with a stop, another topic's message, and what comes behind the stop."""
     box = Outbox(10, 1000, 5000)
     box.add(b"evse/1", b"stop", STOP)
     fill(box, 1)
     box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    return box
+
+
+def test_a_stop_that_nobody_acknowledges_is_not_given_up_and_blocks_no_other_topic():
+    box = stop_before_others()
     for _ in range(10):
         assert box.due(0)[1] == b"stop"
         box.sent(0)
@@ -310,10 +316,7 @@ def test_a_stop_that_nobody_acknowledges_is_not_given_up_and_blocks_no_other_top
 
 
 def test_a_stop_is_not_lost_when_a_session_ends_without_memory():
-    box = Outbox(10, 1000, 5000)
-    box.add(b"evse/1", b"stop", STOP)
-    fill(box, 1)
-    box.add(b"evse/1", WITHDRAW, WITHDRAWAL)
+    box = stop_before_others()
     for _ in range(9):
         box.sent(0)
         box.session_ended()
