@@ -83,8 +83,9 @@ class AuthTokenValidator(ApiModule):
         if name not in self.pending:
             raise BadMessage("no such request is open")
         request_id, _, token, _ = self.pending[name]
-        key = key_of(token["id_token"])
+        key = ""
         try:
+            key = key_of(token["id_token"])
             self._doubt(key)  # also if it cannot be used: it may be a refusal
         except MemoryError:
             self._doubts_all = True
@@ -96,10 +97,10 @@ class AuthTokenValidator(ApiModule):
             raise BadMessage(error)
         self._station.answer(request_id, result)
         del self.pending[name]
-        unconditional = not set(result).difference(ACCEPTED)
-        if unconditional and result["authorization_status"] == "Accepted":
-            self._doubtful = [one for one in self._doubtful if one != key]
         try:
+            unconditional = not set(result).difference(ACCEPTED)
+            if unconditional and result["authorization_status"] == "Accepted":
+                self._doubtful = [one for one in self._doubtful if one != key]
             self._vault.learn(token, result)
         except MemoryError:
             pass  # it is asked for again at the next tap
