@@ -200,6 +200,9 @@ def _object(given, schema: dict, path: str) -> dict:
     return result
 
 
+_NAME_SERVER = "mqtt.name_server: must be an IPv4 address, with :port if not 53"
+
+
 def _is_number(text: str, most: int) -> bool:
     """Whether a text is a decimal number of at most `most`."""
     return bool(text) and not text.strip("0123456789") and int(text) <= most
@@ -216,7 +219,7 @@ def _check_mqtt(mqtt: dict) -> None:
         if not topics.is_text(mqtt[key]):
             raise ConfigError(f"mqtt.{key}: control characters are not allowed in MQTT texts")
     if mqtt["name_server"].strip("0123456789.:"):
-        raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
+        raise ConfigError(_NAME_SERVER)
     if tls["enabled"] and not tls["ca_file"]:
         raise ConfigError("mqtt.tls.ca_file: is required when TLS is enabled")
     if not tls["enabled"] and any(tls.values()):
@@ -234,7 +237,7 @@ def _check_new(result: dict) -> None:
     name_server = result["mqtt"]["name_server"]
     address, _, port = name_server.partition(":")
     if name_server and not (_is_ipv4(address) and (not port or _is_number(port, 65535))):
-        raise ConfigError("mqtt.name_server: must be an IPv4 address, with :port if not 53")
+        raise ConfigError(_NAME_SERVER)
     for key in ("address", "netmask", "gateway", "name_server"):
         text = result["network"][key]
         if text and not _is_ipv4(text):
