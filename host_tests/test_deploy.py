@@ -352,6 +352,21 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash, monkeypatch):
     own_files_are_untouched(flash)
 
 
+def test_bytes_that_are_no_text_do_not_end_it(flash):
+    """A TLS connection that is collected while a tool talks to a board says farewell there."""
+    noise = (
+        "import builtins, sys\nto_print = builtins.print\ndef noisy(*words):\n"
+        " sys.stdout.buffer.write(b'\\x15\\x03\\xac\\xb3\\x7f')\n to_print(*words)\n"
+        "builtins.print = noisy"
+    )
+    with PtyBoard(flash) as board:
+        deploy(board, image("noisy", at_import=noise), wait=0)
+        board.wait_for("app noisy")
+        deploy(board, image("good"))
+        board.wait_for("app good")
+    own_files_are_untouched(flash)
+
+
 def test_a_board_that_is_still_starting_is_called_again(flash, monkeypatch):
     """Nobody hears mpremote's Ctrl-C then."""
     monkeypatch.setattr(BoardPort, "knock_s", 3.0)

@@ -39,7 +39,7 @@ OLDEST = (1, 24)
 # On any MicroPython there ever was: tools/on_board.py wants a newer one.
 KNOCK = (
     "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass\n"
-    "import sys\nprint('VERSION', sys.implementation[1][0], sys.implementation[1][1])"
+    "import sys\nprint('\\nVERSION', sys.implementation[1][0], sys.implementation[1][1])"
 )
 SILENT = (
     "the board does not answer on its console: start it in safe mode (its safe-mode pin low while "
@@ -120,7 +120,10 @@ class BoardPort:
         # Without `resume` mpremote makes a soft reset first, which the watchdog outlives.
         call = [sys.executable, "-m", "mpremote", "connect", self.port, "resume", *commands]
         try:
-            done = subprocess.run(call, capture_output=True, text=True, timeout=seconds)
+            # Beside text there may be noise, such as a TLS connection's last words.
+            done = subprocess.run(
+                call, capture_output=True, text=True, errors="replace", timeout=seconds
+            )
         except subprocess.TimeoutExpired:
             raise SilentError(SILENT) from None
         if done.returncode:
@@ -136,7 +139,7 @@ class BoardPort:
 
     def call(self, expression: str):
         """The value of an expression over tools/on_board.py, run on the board."""
-        code = f"{SOURCE}\nkeep_alive()\nprint('ANSWER', json.dumps({expression}))"
+        code = f"{SOURCE}\nkeep_alive()\nprint('\\nANSWER', json.dumps({expression}))"
         try:
             output = self.run("exec", code)
         except BoardError:

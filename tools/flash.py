@@ -92,7 +92,10 @@ def esptool(limits: dict, image: Path, port: str, say) -> None:
     say("erasing and writing (a minute)")
     # Two runs would reset the chip in between, out of the bootloader that somebody led it into.
     done = subprocess.run(
-        [*call, "write-flash", "--erase-all", offset, str(image)], capture_output=True, text=True
+        [*call, "write-flash", "--erase-all", offset, str(image)],
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
     if done.returncode:
         raise BoardError(explain_esptool(port, done.stdout + done.stderr))

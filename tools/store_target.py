@@ -52,9 +52,9 @@ try:
             file.close()
             load.abort()
             files.remove(path)
-    print("ANSWER", json.dumps([{expression}, store.damage]))
+    print("\\nANSWER", json.dumps([{expression}, store.damage]))
 except Exception as error:
-    print("REFUSED", type(error).__name__, error)
+    print("\\nREFUSED", type(error).__name__, error)
 """
 
 
@@ -140,7 +140,7 @@ class BoardTarget:
         except BoardError as error:
             raise Refused(str(error)) from error
         call = [sys.executable, "-m", "mpremote", "connect", self._port, *self._begin, *commands]
-        done = subprocess.run(call, capture_output=True, text=True)
+        done = subprocess.run(call, capture_output=True, text=True, errors="replace")
         if "no module named 'tapauth" in done.stderr + done.stdout:
             raise Refused("this board has no firmware yet: make deploy")
         if done.returncode:
