@@ -582,7 +582,9 @@ class Model:
             return
         find_first = self.settings.selection_algorithm == "FindFirst"
         for other in self.auth.evses:
-            if other.id not in token.get("connectors", [other.id]) or other.grant:
+            if other.id not in token.get("connectors", [other.id]):
+                continue
+            if other.grant or other.id in self.stopping:  # such a one may not be used
                 continue
             if not self.is_plug_faulty(other.id) and not other.is_unavailable():
                 if find_first:
