@@ -177,12 +177,15 @@ def test_a_board_with_little_memory_turns_away_and_goes_on():
             counters = admin.ask("getStatus")["status"]["counters"]
             assert counters["server_refused"] >= refused
         # The collector is conservative: where memory ends deep in an import, the C stack may go on
-        # pointing at modules that were forgotten, until somebody else passes there.
-        left_behind(board, before, NAMES + 3000)
-        with board.admin() as admin:
-            assert admin.ask("getLog")["result"]
-        left = left_behind(board, before, NAMES + 3000)
-        assert left < NAMES + 3000, left
+        # pointing at modules that were forgotten, until others have passed there.
+        left = left_behind(board, before, NAMES + 2000)
+        for _ in range(5):
+            if left < NAMES + 2000:
+                break
+            with board.admin() as admin:
+                assert admin.ask("getLog")["result"]
+            left = left_behind(board, before, NAMES + 2000)
+        assert left < NAMES + 2000, left
         # What does not fit leaves the list as it was.
         with board.admin() as admin:
             token = admin.ask("getTokenForHttpServer")["token"]
