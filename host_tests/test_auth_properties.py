@@ -148,9 +148,9 @@ class Model:
         self.unanswered: dict[int, list] = {n + 1: [] for n in range(self.evses)}
         # EVSEs whose grant ended unused, and that may not know yet: until when.
         self.lapsed: dict[int, int] = {}
+        self.lapsed_card: dict[int, tuple] = {}  # whose grants those were
         # EVSEs whose grant was used, and that may hold a copy of it: until when.
         self.copied: dict[int, int] = {}
-        self.lapsed_card: dict[int, tuple] = {}  # whose grants those were
         self.stopping: dict[int, str] = {}  # EVSEs whose transaction was told to stop, and why
         self.op = ""
         self.resumed = False

@@ -99,10 +99,10 @@ class Evse:
         self.copied = 0
         """The grant's transaction is over, and a copy of the grant may be with the EVSE, which is
         told to drop it: until when, ms, a start may cross that."""
-        self.lapsed_key = ""  # whose grant that was
         self.lapsed = 0
         """The last grant is over, and is taken back: until when, ms, a start may cross that. It is
         not one of a newer grant, as long as the EVSE owes an answer about the former one."""
+        self.lapsed_key = ""  # whose grant that was
 
     def has_connector(self, connector_id: int) -> bool:
         """Whether there is a connector of that number."""
