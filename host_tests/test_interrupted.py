@@ -37,7 +37,7 @@ def test_a_second_ctrl_c_does_not_leave_an_evse_on():
         [micropython(), "-X", "heapsize=2M", "-c", INTERRUPTED],
         capture_output=True,
         text=True,
-        env={**os.environ, "MICROPYPATH": f".frozen:{FIRMWARE}:{LIBS}"},
+        env={**os.environ, "MICROPYPATH": f".frozen:{FIRMWARE}:{FIRMWARE}/boot:{LIBS}"},
     )
     assert done.stdout.endswith("closed 3\n"), done.stdout + done.stderr
 

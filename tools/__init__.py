@@ -3,4 +3,5 @@
 import sys
 
 # Tools use the firmware's own code. (MicroPython imports this too, and has no pathlib.)
-sys.path.append(__file__.replace("\\", "/").rsplit("/", 2)[0] + "/firmware")
+_firmware = __file__.replace("\\", "/").rsplit("/", 2)[0] + "/firmware"
+sys.path.extend([_firmware, _firmware + "/boot"])

@@ -142,7 +142,7 @@ PAGES = ("tapauth/server/console.html",)
 def sources() -> dict[str, Path]:
     """Path on the board (without suffix .mpy applied yet) to source file."""
     found = {
-        str(path.relative_to(FIRMWARE)): path
+        str(path.relative_to(FIRMWARE)).removeprefix("boot/").removeprefix("shims/"): path
         for path in sorted(FIRMWARE.rglob("*.py"))
         if "__pycache__" not in path.parts
     }

@@ -79,7 +79,7 @@ def board_sources(board: str) -> dict[str, Path]:
 
 def boot_part(board: str, limits: dict) -> dict[str, bytes]:
     """The files of the boot part."""
-    files = {name: (FIRMWARE / name).read_bytes() for name in AS_SOURCE}
+    files = {name: (FIRMWARE / "boot" / name).read_bytes() for name in AS_SOURCE}
     if limits["family"] == "desktop":
         files["boot_hal.py"] = (BOARDS / board / "boot_hal.py").read_bytes()
         return files
@@ -92,9 +92,7 @@ def boot_part(board: str, limits: dict) -> dict[str, bytes]:
 
 
 def make_packs(modules: dict[str, bytes]) -> dict[str, bytes]:
-    """Modules and pages by path on the board to packs by name, as firmware/tapauth_slot.py reads
-    them.
-    """
+    """Modules and pages by path on the board to packs by name, as tapauth_slot.py reads them."""
     folders: dict[str, list[str]] = {}
     for name in sorted(modules):
         folder, _, _ = name.rpartition("/")
@@ -144,7 +142,7 @@ def make_manifest(
 
 
 def sign(manifest: bytes, site_key: bytes) -> bytes:
-    """The manifest with its signature, as firmware/tapauth_boot.py checks it."""
+    """The manifest with its signature, as firmware/boot/tapauth_boot.py checks it."""
     key = hashlib.sha256(b"tapauth firmware manifest" + site_key).digest()
     return manifest + b"mac " + hmac.new(key, manifest, "sha256").hexdigest().encode() + b"\n"
 

@@ -204,7 +204,7 @@ def test_which_modules_are_loaded(bench):
     for name, size in [*sizes.items(), ("total", sum(sizes.values()))]:
         bench.rows.append(row("emu", name, "mpy_loaded", size, "bytes"))
         print(f"  {size:7} {name}")
-    BoardPort(bench.board.port).run("fs", "cp", str(FIRMWARE / "boot.py"), ":/boot.py")
+    BoardPort(bench.board.port).run("fs", "cp", str(FIRMWARE / "boot" / "boot.py"), ":/boot.py")
 
 
 def test_it_reaches_nothing_but_this_machine(bench):
