@@ -5,9 +5,9 @@ import json
 from auth_fixture import result, token
 from recording_link import EVEREST, RecordingLink, quiet_log
 
-from tapauth.api.consumer import AuthConsumer
 from tapauth.core.auth import Authorizer
 from tapauth.core.settings import AuthSettings
+from tapauth.everest.consumer import AuthConsumer
 from tapauth.evse.mqtt import MqttEvses
 from tapauth.station import Station
 from tapauth.wallclock import WallClock

@@ -12,10 +12,10 @@ import random
 from auth_fixture import result, token
 from recording_link import EVEREST, quiet_log
 
-from tapauth.api.consumer import AuthConsumer
 from tapauth.core.auth import Authorizer
 from tapauth.core.effects import WITHDRAWAL
 from tapauth.core.settings import AuthSettings
+from tapauth.everest.consumer import AuthConsumer
 from tapauth.evse.mqtt import MqttEvses
 from tapauth.link.outbox import Outbox
 from tapauth.station import Station

@@ -1,7 +1,7 @@
 """A real EVerest decides; the board is its card reader and a validator of tokens."""
 
-from tapauth.api.attached import Attached
 from tapauth.app import App
+from tapauth.everest.client import Attached
 
 
 class AttachedBoard(App):

@@ -1,8 +1,8 @@
 """The board decides: it is EVerest's Auth module and its API modules."""
 
-from tapauth.api.consumer import AuthConsumer
 from tapauth.app import App, none_yet
 from tapauth.compat import unload
+from tapauth.everest.consumer import AuthConsumer
 from tapauth.station import Station
 
 

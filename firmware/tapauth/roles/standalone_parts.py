@@ -1,11 +1,11 @@
 """Makes and joins the parts of a board that decides; needed once, at the start."""
 
-from tapauth.api.consumer import AuthConsumer
-from tapauth.api.discovery import Discovery
-from tapauth.api.provider import AuthTokenProvider
 from tapauth.compat import unload
 from tapauth.core.auth import Authorizer
 from tapauth.core.settings import AuthSettings
+from tapauth.everest.consumer import AuthConsumer
+from tapauth.everest.discovery import Discovery
+from tapauth.everest.provider import AuthTokenProvider
 from tapauth.station import Station
 
 
@@ -31,7 +31,7 @@ def join(app) -> None:
     modules = [app.consumer, AuthTokenProvider(everest["auth_token_provider_id"], *common)]
     validators = [app.validate]
     if remote:
-        from tapauth.api.validator import AuthTokenValidator
+        from tapauth.everest.validator import AuthTokenValidator
 
         validator = AuthTokenValidator(everest["auth_token_validator_id"], *common, app.vault)
         modules.append(validator)

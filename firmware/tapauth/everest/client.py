@@ -6,10 +6,10 @@ auth_token_provider, auth_token_validator and auth_consumer.
 
 import json
 
-from tapauth.api.module import BadMessage, load, reply_topic
 from tapauth.compat import const
 from tapauth.core.tokens import check_provided_token
 from tapauth.errors import COMMUNICATION_FAULT
+from tapauth.everest.module import BadMessage, load, reply_topic
 
 _CHECK_MS = const(2000)
 """Between signs of life to EVerest, whose checks wait 5 s by default."""

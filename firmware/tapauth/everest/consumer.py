@@ -1,7 +1,7 @@
 """EVerest's auth_consumer API: what becomes of tokens, and the commands of the auth interface."""
 
-from tapauth.api.module import ApiModule, BadMessage, load, reply_topic
 from tapauth.core.effects import LASTING, ORDINARY, PROGRESS
+from tapauth.everest.module import ApiModule, BadMessage, load, reply_topic
 from tapauth.fitting import fitting
 
 KIND = "auth_consumer"

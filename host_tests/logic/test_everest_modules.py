@@ -5,12 +5,12 @@ import json
 from recording_link import EVEREST, RecordingLink, quiet_log
 
 from tapauth import errors
-from tapauth.api import provider, validator
-from tapauth.api.attached import Attached
-from tapauth.api.consumer import AuthConsumer
-from tapauth.api.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
-from tapauth.api.validator import AuthTokenValidator
 from tapauth.errors import Errors
+from tapauth.everest import provider, validator
+from tapauth.everest.client import Attached
+from tapauth.everest.consumer import AuthConsumer
+from tapauth.everest.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
+from tapauth.everest.validator import AuthTokenValidator
 from tapauth.wallclock import WallClock
 
 from moved_clock import MovedClock

@@ -4,10 +4,10 @@ import binascii
 import json
 import os
 
-from tapauth.api.module import ApiModule, BadMessage, load
 from tapauth.compat import const
 from tapauth.core.evse import key_of
 from tapauth.core.tokens import check_validation_result
+from tapauth.everest.module import ApiModule, BadMessage, load
 
 KIND = "auth_token_validator"
 _REPLY = "reply/"

@@ -1,7 +1,7 @@
 """EVerest's auth_token_provider API: others may hand the board tokens."""
 
-from tapauth.api.module import ApiModule, BadMessage, load
 from tapauth.compat import const, is_scarce
+from tapauth.everest.module import ApiModule, BadMessage, load
 
 KIND = "auth_token_provider"
 _LONG = const(1024)

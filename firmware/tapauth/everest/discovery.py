@@ -2,7 +2,7 @@
 
 import json
 
-from tapauth.api.module import BadMessage, load, reply_topic
+from tapauth.everest.module import BadMessage, load, reply_topic
 
 
 class Discovery:
