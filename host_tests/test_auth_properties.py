@@ -10,8 +10,8 @@ import random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tapauth.core import auth
-from tapauth.core.auth import Authorizer
+from tapauth.core import authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.evse import STATES
 from tapauth.core.settings import ALGORITHMS, AuthSettings
 from tapauth.core.timestamps import parse_rfc3339
@@ -286,9 +286,9 @@ class Model:
         if refused:
             assert self.auth.take_effects() == ()
             return
-        stop = (auth.STOP_TRANSACTION, evse_id, reason or "DeAuthorized", None)
+        stop = (authorizer.STOP_TRANSACTION, evse_id, reason or "DeAuthorized", None)
         assert (stop in self.auth.effects) == crossed
-        withdrawal = (auth.WITHDRAW_AUTHORIZATION, evse_id)
+        withdrawal = (authorizer.WITHDRAW_AUTHORIZATION, evse_id)
         if not self.unreached:  # else one may go before a grant
             assert (withdrawal in self.auth.effects) == withdrawn
         self.resumed = name == "SessionResumed"
@@ -310,7 +310,7 @@ class Model:
         wanted = []
         if self.unreached:
             at_rest = set(range(1, self.evses + 1)) - self.running - self.grants.keys()
-            wanted = [(auth.WITHDRAW_AUTHORIZATION, n) for n in sorted(at_rest)]
+            wanted = [(authorizer.WITHDRAW_AUTHORIZATION, n) for n in sorted(at_rest)]
         self.unreached = False
         self.auth.evses_reached(self.now)
         assert list(self.auth.effects) == wanted
@@ -364,16 +364,16 @@ class Model:
             assert self.auth.set_master_pass_group_id(group, self.now)
             self.group = group.lower()
             effects = list(self.auth.effects)
-            assert effects[0] == (auth.SAVE, "master_pass_group_id", group)
+            assert effects[0] == (authorizer.SAVE, "master_pass_group_id", group)
             members = [
-                (auth.WITHDRAW_AUTHORIZATION, n)
+                (authorizer.WITHDRAW_AUTHORIZATION, n)
                 for n, grant in sorted(self.grants.items())
                 if group
                 and n not in self.running
                 and grant.parent
                 and grant.parent["value"].lower() == self.group
             ]
-            assert [e for e in effects if e[0] == auth.WITHDRAW_AUTHORIZATION] == members
+            assert [e for e in effects if e[0] == authorizer.WITHDRAW_AUTHORIZATION] == members
             self.op = "withdraw"
             self.watch(None)
         elif which == 2:
@@ -414,24 +414,24 @@ class Model:
         for position, effect in enumerate(effects):
             kind = effect[0]
             after = effects[position + 1] if position + 1 < len(effects) else ()
-            if kind == auth.STATUS:
+            if kind == authorizer.STATUS:
                 self.watch_status(effect, before, stopped, refusals, card)
                 stopped = []
                 refusals = []
-            elif kind == auth.VALIDATE:
+            elif kind == authorizer.VALIDATE:
                 key = key_of(effect[3]["id_token"])
                 assert effect[1] not in self.requests and key in self.open
                 assert 0 <= effect[2] < self.validators
                 self.requests[effect[1]] = key
-            elif kind == auth.AUTHORIZE_RESPONSE:
+            elif kind == authorizer.AUTHORIZE_RESPONSE:
                 assert 1 <= effect[1] <= self.evses
                 if effect[3]["authorization_status"] == "Accepted":
                     self.watch_authorization(effect, before, after)
                 else:
                     refusals.append(effect)
-            elif kind == auth.WITHDRAW_AUTHORIZATION:
+            elif kind == authorizer.WITHDRAW_AUTHORIZATION:
                 self.watch_withdrawal(effect[1], after)
-            elif kind == auth.STOP_TRANSACTION:
+            elif kind == authorizer.STOP_TRANSACTION:
                 assert effect[1] in self.running
                 if effect[3] is None:
                     assert self.op in ("withdraw", "event")
@@ -442,7 +442,7 @@ class Model:
                         self.watch_stop(effect, card)
                 self.stopping[effect[1]] = effect[2]
             else:
-                assert kind == auth.SAVE
+                assert kind == authorizer.SAVE
             before = effect
         assert stopped == []
         self.check_bounds()
@@ -468,7 +468,7 @@ class Model:
         grant = self.grants.get(evse_id)
         before_grant = (
             self.unreached
-            and after[:2] == (auth.AUTHORIZE_RESPONSE, evse_id)
+            and after[:2] == (authorizer.AUTHORIZE_RESPONSE, evse_id)
             and after[3]["authorization_status"] == "Accepted"
         )
         # One that makes sure that a grant is over is not owed an answer.
@@ -515,9 +515,9 @@ class Model:
                 self.requests[request_id] = ()  # answers to it are late from now on
         else:
             assert status in ("TimedOut", "Withdrawn")
-            assert before == (auth.WITHDRAW_AUTHORIZATION, at[0]) and len(at) == 1
+            assert before == (authorizer.WITHDRAW_AUTHORIZATION, at[0]) and len(at) == 1
         if status == "UsedToStart":
-            assert before[:2] == (auth.AUTHORIZE_RESPONSE, at[0]) and before[2] is token
+            assert before[:2] == (authorizer.AUTHORIZE_RESPONSE, at[0]) and before[2] is token
         assert (status == "UsedToStop") == bool(stopped)
         if stopped:
             assert at == stopped
@@ -533,7 +533,7 @@ class Model:
     @staticmethod
     def is_after_grant(status: str, before: tuple, at: list | None) -> bool:
         """Whether a TimedOut or Withdrawn ends a grant, not the card's processing elsewhere."""
-        withdrawn = before[:1] == (auth.WITHDRAW_AUTHORIZATION,) and at == [before[1]]
+        withdrawn = before[:1] == (authorizer.WITHDRAW_AUTHORIZATION,) and at == [before[1]]
         return status in ("TimedOut", "Withdrawn") and withdrawn
 
     def watch_authorization(self, effect: tuple, before: tuple, after: tuple) -> None:
@@ -541,7 +541,7 @@ class Model:
         key = key_of(token["id_token"])
         assert evse_id not in self.grants, "authorized twice"
         if self.unreached:
-            assert before == (auth.WITHDRAW_AUTHORIZATION, evse_id)
+            assert before == (authorizer.WITHDRAW_AUTHORIZATION, evse_id)
         if evse_id in self.running:
             assert self.settings.selection_algorithm != "FindFirst"
             assert evse_id in self.plug_ins, "a stranger has a charge that runs"
@@ -554,7 +554,7 @@ class Model:
         answered = all(until <= self.now for until, _ in self.unanswered[evse_id])
         if answered or self.lapsed_card.get(evse_id) == key:
             self.lapsed.pop(evse_id, None)  # what starts now is of this grant
-        assert after[:3] == (auth.STATUS, token, "UsedToStart")
+        assert after[:3] == (authorizer.STATUS, token, "UsedToStart")
         assert token["connectors"] == [evse_id]
         accepted = self.open[key].accepted()
         assert any({**r, "tariff_messages": []} == result for r in accepted)

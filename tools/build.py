@@ -152,7 +152,7 @@ def sources() -> dict[str, Path]:
 
 
 def module_name(name: str) -> str:
-    """The module of a source: tapauth/core/auth.py is tapauth.core.auth."""
+    """The module of a source: tapauth/core/authorizer.py is tapauth.core.authorizer."""
     path = name.removeprefix("lib/").removesuffix(".py").removesuffix("/__init__")
     return path.replace("/", ".")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tapauth.core.shapes import normal
 from tapauth.core.timestamps import format_rfc3339
-from tapauth.core.tokens import normal
 from tapauth.store.codec import STATUSES, TYPES, is_refused, parse_time
 
 COLUMNS = ("uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry")

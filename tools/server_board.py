@@ -18,7 +18,7 @@ import sys
 from tapauth import compat
 from tapauth.compat import Clock, sleep_ms
 from tapauth.console import Console
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.evse import STATES
 from tapauth.core.settings import AuthSettings
 from tapauth.log import INFO, Log, token_name

@@ -155,7 +155,7 @@ class App:
     def _healthy(self) -> bool:
         online = self.link.connected or self.settings["update"]["without_broker"]
         supervisor = self.supervisor
-        restarts = sum([task.restarts for task in supervisor.tasks])
+        restarts = sum([one.restarts for one in supervisor.tasks])
         steady = restarts == self._restarts and not supervisor.stalled(self.clock.now())
         self._restarts = restarts
         return online and steady and not self.scanner.is_lost

@@ -4,8 +4,8 @@ Effects are carried out at once: EVSE commands move `flags` (who is authorized w
 kept in `commands`, statuses are kept as letters. Validators answer at once unless `held`.
 """
 
-from tapauth.core import auth
-from tapauth.core.auth import Authorizer
+from tapauth.core import authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 
 LETTERS = {
@@ -107,19 +107,19 @@ class Charger:
                 return
             for effect in effects:
                 kind = effect[0]
-                if kind == auth.STATUS:
+                if kind == authorizer.STATUS:
                     self.statuses.append(effect[1:])
-                elif kind == auth.VALIDATE:
+                elif kind == authorizer.VALIDATE:
                     if self.held:
                         self.requests.append(effect[1:])
                     else:
                         answer = self.validators[effect[2]](effect[3])
                         self.auth.validation_result(effect[1], answer, self.now)
-                elif kind == auth.SAVE:
+                elif kind == authorizer.SAVE:
                     self.saved.append(effect[1:])
                 else:
                     self.commands.append(effect)
-                    ok = kind == auth.AUTHORIZE_RESPONSE and (
+                    ok = kind == authorizer.AUTHORIZE_RESPONSE and (
                         effect[3]["authorization_status"] == "Accepted"
                     )
                     self.flags[effect[1] - 1] = int(ok)

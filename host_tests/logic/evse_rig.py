@@ -5,7 +5,7 @@ import json
 from auth_fixture import result, token
 from recording_link import EVEREST, RecordingLink, quiet_log
 
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.everest.consumer import AuthConsumer
 from tapauth.evse.mqtt import MqttEvses

@@ -3,7 +3,7 @@
 from auth_fixture import PAR, T1, T2, T3, Charger, always, id_token, result, started, token
 from recording_link import RecordingLink
 
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.evse.mqtt import MqttEvses
 from tapauth.station import Station

@@ -2,7 +2,7 @@
 
 from auth_fixture import T1, T2, Charger, id_token, result, started, token, with_members
 
-from tapauth.core import tokens
+from tapauth.core import shapes
 from tapauth.core.settings import AuthSettings
 from tapauth.core.timestamps import parse_rfc3339
 
@@ -111,10 +111,10 @@ def test_a_malformed_token_is_dropped():
 
 
 def test_reasons_name_the_member_and_never_the_value():
-    reason = tokens.check_provided_token(token("secret-card\n"))
+    reason = shapes.check_provided_token(token("secret-card\n"))
     assert reason == "value is not printable ASCII"
-    assert tokens.check_provided_token({}) == "token lacks id_token"
-    assert tokens.check_provided_token(token("x" * 37)) == "value is too long"
+    assert shapes.check_provided_token({}) == "token lacks id_token"
+    assert shapes.check_provided_token(token("x" * 37)) == "value is too long"
 
 
 def test_a_full_token_is_carried_through():
@@ -252,7 +252,7 @@ def test_the_limits_of_the_commands():
 
 def refusal(connectors=(1,), validators=1, **values):
     """What the ValueError says, or "" when there is none."""
-    from tapauth.core.auth import Authorizer
+    from tapauth.core.authorizer import Authorizer
 
     try:
         settings = AuthSettings(**with_members({"connection_timeout": 60}, **values))

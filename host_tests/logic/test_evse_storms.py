@@ -12,7 +12,7 @@ import random
 from auth_fixture import result, token
 from recording_link import EVEREST, quiet_log
 
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.effects import WITHDRAWAL
 from tapauth.core.settings import AuthSettings
 from tapauth.everest.consumer import AuthConsumer

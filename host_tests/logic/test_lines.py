@@ -3,7 +3,7 @@
 import asyncio
 
 from tapauth.core import effects
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.evse.lines import Debounced, LineEvse, LineEvses, session_event
 

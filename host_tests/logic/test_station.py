@@ -3,7 +3,7 @@
 from auth_fixture import result, token
 from conn_rig import Quiet
 
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.station import Station
 

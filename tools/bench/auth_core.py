@@ -11,7 +11,7 @@ import gc
 import json
 
 from tapauth.compat import mem_alloc, ticks_diff, ticks_us
-from tapauth.core.auth import VALIDATE, Authorizer
+from tapauth.core.authorizer import VALIDATE, Authorizer
 from tapauth.core.settings import AuthSettings
 
 ROUNDS = 500

@@ -1,7 +1,7 @@
 """An EVSE as the authorization core sees it: connectors, the grant, the transaction, one timer."""
 
 from tapauth.compat import const
-from tapauth.core.tokens import normal
+from tapauth.core.shapes import normal
 
 _AVAILABLE = const(0)
 _UNAVAILABLE = const(1)

@@ -1,7 +1,7 @@
 """What the values of AuthSettings may be; needed once, at the start."""
 
 from tapauth.core.settings import ALGORITHMS
-from tapauth.core.tokens import check_master_pass_group_id
+from tapauth.core.shapes import check_master_pass_group_id
 
 _SWITCHES = (
     "prioritize_authorization_over_stopping_transaction",

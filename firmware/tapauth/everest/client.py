@@ -7,7 +7,7 @@ auth_token_provider, auth_token_validator and auth_consumer.
 import json
 
 from tapauth.compat import const
-from tapauth.core.tokens import check_provided_token
+from tapauth.core.shapes import check_provided_token
 from tapauth.errors import COMMUNICATION_FAULT
 from tapauth.everest.module import BadMessage, load, reply_topic
 

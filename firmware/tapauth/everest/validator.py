@@ -6,7 +6,7 @@ import os
 
 from tapauth.compat import const
 from tapauth.core.evse import key_of
-from tapauth.core.tokens import check_validation_result
+from tapauth.core.shapes import check_validation_result
 from tapauth.everest.module import ApiModule, BadMessage, load
 
 KIND = "auth_token_validator"

@@ -1,7 +1,7 @@
 """Makes and joins the parts of a board that decides; needed once, at the start."""
 
 from tapauth.compat import unload
-from tapauth.core.auth import Authorizer
+from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.everest.consumer import AuthConsumer
 from tapauth.everest.discovery import Discovery

@@ -2,7 +2,7 @@
 
 from tapauth.compat import const, unload
 from tapauth.conn.auth import Refused
-from tapauth.core.tokens import check_id_token, check_master_pass_group_id, normal
+from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
 from tapauth.server.commands import table
 from tapauth.store.codec import STATUSES
 

@@ -9,8 +9,8 @@ from binascii import crc32
 from hashlib import sha256
 
 from tapauth.compat import const
+from tapauth.core.shapes import check_id_token, normal
 from tapauth.core.timestamps import parse_rfc3339
-from tapauth.core.tokens import check_id_token, normal
 
 FORMAT = const(1)
 PAGE = const(256)

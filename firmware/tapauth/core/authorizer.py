@@ -17,8 +17,7 @@ from tapauth.core.effects import STOP_TRANSACTION as STOP_TRANSACTION
 from tapauth.core.effects import VALIDATE as VALIDATE
 from tapauth.core.effects import WITHDRAW_AUTHORIZATION as WITHDRAW_AUTHORIZATION
 from tapauth.core.evse import TRANSITIONS, Evse, Grant, key_of, key_of_parent
-from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
-from tapauth.core.tokens import (
+from tapauth.core.shapes import (
     check_connection_timeout,
     check_master_pass_group_id,
     check_provided_token,
@@ -27,6 +26,7 @@ from tapauth.core.tokens import (
     check_validation_result_update,
     check_withdraw_request,
 )
+from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
 
 _NO_EFFECTS: tuple = ()
 
