@@ -8,7 +8,7 @@ from recording_link import EVEREST, RecordingLink, quiet_log
 from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
 from tapauth.everest.consumer import AuthConsumer
-from tapauth.evse.mqtt import MqttEvses
+from tapauth.evse.remote import MqttEvses
 from tapauth.station import Station
 from tapauth.wallclock import WallClock
 

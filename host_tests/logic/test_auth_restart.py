@@ -5,7 +5,7 @@ from recording_link import RecordingLink
 
 from tapauth.core.authorizer import Authorizer
 from tapauth.core.settings import AuthSettings
-from tapauth.evse.mqtt import MqttEvses
+from tapauth.evse.remote import MqttEvses
 from tapauth.station import Station
 
 ALGORITHMS = ("FindFirst", "PlugEvents", "PlugEventsLIFO")

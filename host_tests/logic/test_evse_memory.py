@@ -2,7 +2,7 @@
 
 from evse_rig import TIMEOUT_S, rig, said
 
-from tapauth.evse import mqtt
+from tapauth.evse import remote
 
 
 def test_a_status_that_finds_no_memory_takes_no_stop_along():
@@ -127,7 +127,7 @@ def no_memory(*_):
 
 
 def test_an_event_that_finds_no_memory_is_asked_for_again():
-    real = mqtt.load_or_fail
+    real = remote.load_or_fail
     for name in ("reading it", "taking it in"):
         link, charger = rig()
         charger.tap("card")
@@ -135,12 +135,12 @@ def test_an_event_that_finds_no_memory_is_asked_for_again():
         taken = charger.core.session_event
         try:
             if name == "reading it":
-                mqtt.load_or_fail = no_memory
+                remote.load_or_fail = no_memory
             else:
                 charger.core.session_event = no_memory
             charger.event(1, "SessionFinished")
         finally:
-            mqtt.load_or_fail = real
+            remote.load_or_fail = real
             charger.core.session_event = taken
         charger.evses.tick(0)
         assert link.messages_lost == 1 and charger.evses.refused == 1

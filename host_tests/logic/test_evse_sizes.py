@@ -11,7 +11,7 @@ from scripted_broker import play
 
 import tapauth
 from tapauth.core.effects import LASTING, REFUSAL, STOP
-from tapauth.evse.mqtt import MqttEvses
+from tapauth.evse.remote import MqttEvses
 
 from moved_clock import MovedClock
 

@@ -16,7 +16,7 @@ from tapauth.core.authorizer import Authorizer
 from tapauth.core.effects import WITHDRAWAL
 from tapauth.core.settings import AuthSettings
 from tapauth.everest.consumer import AuthConsumer
-from tapauth.evse.mqtt import MqttEvses
+from tapauth.evse.remote import MqttEvses
 from tapauth.link.outbox import Outbox
 from tapauth.station import Station
 from tapauth.wallclock import WallClock

@@ -43,7 +43,7 @@ def join(app) -> None:
 def _open_evses(app):
     settings = app.settings
     if settings["evse_io"] == "mqtt":
-        from tapauth.evse.mqtt import MqttEvses
+        from tapauth.evse.remote import MqttEvses
 
         base = settings["base_topic"]
         return MqttEvses(base, app.log, app.link, app.session_event, app.station)
