@@ -14,7 +14,7 @@ from tapauth.config import parse
 from tapauth.core.taps import TOKEN
 from tapauth.feedback import READING, Feedback
 from tapauth.feedback import run as run_feedback
-from tapauth.reader.service import open_reader, run
+from tapauth.reader.task import open_reader, run
 
 import board
 from board_stopwatch import Stopwatch

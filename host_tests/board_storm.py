@@ -14,7 +14,7 @@ import sys
 
 from tapauth.config import parse
 from tapauth.core.taps import TOKEN
-from tapauth.reader.service import open_reader
+from tapauth.reader.task import open_reader
 
 import board
 from board_stopwatch import Stopwatch

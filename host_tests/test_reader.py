@@ -6,7 +6,7 @@ import pytest
 
 from tapauth.core.taps import REFUSED, TOKEN, TWO_CARDS
 from tapauth.reader.scanner import BACK, LOST
-from tapauth.reader.service import counters
+from tapauth.reader.task import counters
 from tools.pn532_ports import I2CPort
 from tools.reader_rig import Rig, tap_latencies
 

@@ -7,7 +7,7 @@ print(rig.run(200))                # [("token", "04a1b2c3d4e5f6")]
 """
 
 from tapauth.core.taps import TOKEN
-from tapauth.reader.service import open_reader
+from tapauth.reader.task import open_reader
 from tools.pn532_faults import FaultyChip
 from tools.pn532_ports import I2CPort, Port, SPIPort, UARTPort
 from tools.pn532_sim import Clock

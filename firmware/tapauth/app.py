@@ -19,7 +19,7 @@ from tapauth.json_in import load
 from tapauth.link.mqtt import Link
 from tapauth.log import Log
 from tapauth.network import Network
-from tapauth.reader import scanner, service
+from tapauth.reader import scanner, task
 from tapauth.supervisor import Supervisor
 from tapauth.vault import Vault
 from tapauth.wallclock import WallClock, save_day
@@ -69,7 +69,7 @@ class App:
     health: Health
     scanner: scanner.Scanner
     taps: taps.Taps
-    reader_stall: service.Stall
+    reader_stall: task.Stall
     time_topic: str
 
     def __init__(self):
@@ -127,7 +127,7 @@ class App:
             "time_refused": self.wallclock.refused,
         }
         counters.update(self.link.counters())
-        counters.update(service.counters(self.scanner, self.taps))
+        counters.update(task.counters(self.scanner, self.taps))
         counters["cards"] = self.vault.counters()
         return counters
 
@@ -164,7 +164,7 @@ class App:
 
     async def scan(self, beat) -> None:
         """The task of the reader."""
-        await service.run(self.scanner, self.clock, beat, self.reader_stall)
+        await task.run(self.scanner, self.clock, beat, self.reader_stall)
 
     def card(self, event: str, value, now: int) -> None:
         """The reader has something: see reader/scanner.py."""

@@ -14,7 +14,7 @@ from tapauth.health import Health
 from tapauth.link.mqtt import Link
 from tapauth.log import LEVELS, Log
 from tapauth.network import Network
-from tapauth.reader import service
+from tapauth.reader import task
 from tapauth.supervisor import Backoff, Supervisor
 from tapauth.vault import Vault
 from tapauth.wallclock import WallClock, load_day
@@ -111,7 +111,7 @@ def _make_parts(app: App, settings: dict, clock, log) -> None:
     app.log = log
     app.time_topic = base + "/time"
     app.console = Console(app.console_status, log)
-    app.reader_stall = service.Stall()
+    app.reader_stall = task.Stall()
     app.feedback = Feedback(board.lamp)
     app.feedback.condition(OFFLINE, True, clock.now())
     app.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
@@ -136,7 +136,7 @@ def _make_parts(app: App, settings: dict, clock, log) -> None:
         link,
         app.counters,
     )
-    app.scanner, app.taps = service.open_reader(board, settings["reader"], app.card)
+    app.scanner, app.taps = task.open_reader(board, settings["reader"], app.card)
 
 
 def add_tasks(app) -> None:

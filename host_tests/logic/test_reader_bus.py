@@ -1,7 +1,7 @@
 """A bus that the board cannot set up is tried again, and the reason is told."""
 
 from tapauth.reader import scanner
-from tapauth.reader.service import open_reader
+from tapauth.reader.task import open_reader
 
 SETTINGS = {
     "address": 36,
