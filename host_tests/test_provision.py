@@ -14,8 +14,9 @@ from certificates import Authority
 from pty_board import PtyBoard
 from test_deploy import files_of, flash_image
 
-from tapauth import config, sitekey
+from tapauth import config
 from tapauth.conn import keeper
+from tapauth.crypto import sitekey
 from tapauth.link.tls import decoded
 from tools import provision
 from tools.board_port import BoardError, BoardPort

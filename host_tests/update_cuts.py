@@ -30,7 +30,7 @@ from update_rig import (
     write,
 )
 
-from tapauth import sitekey
+from tapauth.crypto import sitekey
 
 
 def on_trial():

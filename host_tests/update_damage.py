@@ -20,7 +20,7 @@ from update_rig import (
     tapauth_slot,
 )
 
-from tapauth import sitekey
+from tapauth.crypto import sitekey
 from tapauth.vault import Vault
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import serial
 import serial.tools.list_ports
 
-from tapauth import sitekey
 from tapauth.console import ANSWER
+from tapauth.crypto import sitekey
 from tools import on_board
 
 # The board's own firmware may be older, or not there, so the module comes along.
 SOURCE = Path(sitekey.__file__).read_text() + re.sub(
-    "^from tapauth.sitekey import .*\n", "", Path(on_board.__file__).read_text(), flags=re.M
+    "^from tapauth.crypto.sitekey import .*\n", "", Path(on_board.__file__).read_text(), flags=re.M
 )
 
 

@@ -1,7 +1,7 @@
 """What tools/deploy.py runs on a board: sent over the console, and imported by tests.
 
-Runs on MicroPython, whatever firmware the board holds or none; the source of tapauth/sitekey.py
-is sent before it. Nothing here may assume the boot part. Folders and files that are not of a slot
+Runs on MicroPython, whatever firmware the board holds or none; tapauth/crypto/sitekey.py is sent
+before it, as source. Nothing here may assume the boot part. Folders and files that are not of a slot
 are not touched, but for a copy of the site key that is damaged or missing.
 """
 
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from tapauth.sitekey import COPY, key_check, key_file, mend_key, site_key
+from tapauth.crypto.sitekey import COPY, key_check, key_file, mend_key, site_key
 
 
 def digest(path):

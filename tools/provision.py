@@ -21,7 +21,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tapauth import config, sitekey
+from tapauth import config
+from tapauth.crypto import sitekey
 from tools import tls_files
 from tools.board_port import BoardError, BoardPort, wait_for_no_transaction
 from tools.firmware import limits_of

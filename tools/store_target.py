@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
-from tapauth import sitekey
+from tapauth.crypto import sitekey
 from tapauth.store import Store, finish
 from tapauth.store.codec import StoreError
 from tools.board_port import BoardError, wait_for_no_transaction

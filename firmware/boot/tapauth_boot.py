@@ -83,7 +83,7 @@ def _key_check(key: bytes) -> bytes:
 
 
 def _site_key() -> bytes:
-    """The site's key, of its two copies (tapauth/sitekey.py). Raises Unsound."""
+    """The site's key, of its two copies (tapauth/crypto/sitekey.py). Raises Unsound."""
     own, copy = _read(KEY), _read(KEY + "2")
     key = copy[:32]
     if len(copy) != 64 or _key_check(key) != copy[32:]:

@@ -62,9 +62,9 @@ class Vault:
 
     def _key(self) -> bytes:
         """The site's key, whose second copy is made when it is not there. Raises ValueError."""
-        from tapauth import sitekey
+        from tapauth.crypto import sitekey
 
-        unload("tapauth.sitekey")
+        unload("tapauth.crypto.sitekey")
         # The boot part has checked the running slot with it.
         key = sitekey.site_key(open, tapauth_slot.running != "")
         try:

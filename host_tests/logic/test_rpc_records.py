@@ -5,7 +5,7 @@ import hashlib
 
 from rpc_rig import BACKEND, BrokenFs, RamFs, Random, error_of
 
-from tapauth.mac import Mac
+from tapauth.crypto.hmac import Hmac
 from tapauth.rpc import credentials, records, tokens
 from tapauth.rpc.throttle import Throttle
 
@@ -204,7 +204,7 @@ def test_what_flash_refuses_is_not_in_the_table():
 def test_a_token_is_derived_and_opaque():
     fs = RamFs()
     table = records.Table(records.RecordFile(fs, "/t"), tokens.SERIAL, tokens.CAPACITY)
-    mac = Mac(b"k" * 32)
+    mac = Hmac(b"k" * 32)
     apps = tokens.Tokens(table, mac, Random())
     token = apps.generate("//h/joe", "app.com")
     serial = table.get(b"//h/joe\0app.com")
@@ -215,7 +215,7 @@ def test_a_token_is_derived_and_opaque():
     assert not apps.owns("//h/joe", "") and not apps.owns("//h/ann", token)
     # Nothing of it is on flash, and another board's key makes another one.
     assert token.encode() not in fs.files["/t"] and digest not in fs.files["/t"]
-    assert tokens.Tokens(table, Mac(b"x" * 32), Random()).get("//h/joe", "app.com") != token
+    assert tokens.Tokens(table, Hmac(b"x" * 32), Random()).get("//h/joe", "app.com") != token
 
 
 CERT = binascii.b2a_base64(b"\x30\x82" + bytes(range(200))).decode()
@@ -224,7 +224,7 @@ PEM = "-----BEGIN CERTIFICATE-----\r\n" + CERT + "-----END CERTIFICATE-----\n"
 
 def devices(fs):
     table = records.Table(records.RecordFile(fs, "/d"), credentials.DIGESTS, credentials.CAPACITY)
-    return credentials.Credentials(table, Mac(b"k" * 32), BACKEND, "a key of the backend")
+    return credentials.Credentials(table, Hmac(b"k" * 32), BACKEND, "a key of the backend")
 
 
 def add(store, name, psk, cert):
@@ -268,7 +268,7 @@ def test_credentials():
 
 def test_a_backend_without_a_key_is_nobody():
     table = records.Table(records.RecordFile(RamFs(), "/d"), credentials.DIGESTS, 4)
-    store = credentials.Credentials(table, Mac(b"k"), BACKEND, "")
+    store = credentials.Credentials(table, Hmac(b"k"), BACKEND, "")
     for psk in ("", "x", "\0" * 32):
         assert not store.verify(BACKEND, psk)
 

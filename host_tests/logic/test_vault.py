@@ -63,7 +63,7 @@ def new_vault(name):
     store = new_store("vault_" + name)
     store.close()
     vault_module.FOLDER = store.folder
-    from tapauth import sitekey  # anew each time: the vault forgets it
+    from tapauth.crypto import sitekey  # anew each time: the vault forgets it
 
     own = sitekey.KEY, sitekey.COPY
     sitekey.KEY, sitekey.COPY = store.folder + ".key", store.folder + ".key2"

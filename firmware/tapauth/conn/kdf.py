@@ -8,7 +8,7 @@ import binascii
 
 from tapauth.compat import const, ticks_diff, ticks_us
 from tapauth.conn.keeper import PIN, Account
-from tapauth.mac import Mac, equal
+from tapauth.crypto.hmac import Hmac, equal
 
 LEAST = const(1000)
 """Iterations for a random PIN, and the least for a password."""
@@ -22,7 +22,7 @@ _SYMBOLS = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 def derive(secret: bytes, salt: bytes, count: int):
     """One block of PBKDF2 (RFC 8018) with `count` iterations. Returns 32 bytes."""
-    mac = Mac(secret)
+    mac = Hmac(secret)
     block = mac(salt, b"\x00\x00\x00\x01")
     total = int.from_bytes(block, "big")
     for done in range(1, count):

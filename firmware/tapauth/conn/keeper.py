@@ -9,7 +9,7 @@ import struct
 
 from tapauth.compat import const
 from tapauth.conn.sessions import ADMIN, USER
-from tapauth.mac import Mac
+from tapauth.crypto.hmac import Hmac
 
 UNSECURED = const(0)
 PIN = const(1)
@@ -36,7 +36,7 @@ class Random:
     """Random bytes, mixed from `source(n)` and a key, for boards whose source may be weak."""
 
     def __init__(self, key: bytes, source):
-        self._mac = Mac(key)
+        self._mac = Hmac(key)
         self._source = source
         self._count = 0
 

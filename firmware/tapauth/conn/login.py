@@ -6,7 +6,7 @@ from tapauth.conn.kdf import best_iterations, matches, protect
 from tapauth.conn.keeper import PASSWORD, UNSECURED
 from tapauth.conn.lockout import FOREVER
 from tapauth.conn.sessions import ADMIN, API, USER, fits, is_token_shaped
-from tapauth.mac import equal
+from tapauth.crypto.hmac import equal
 
 _OK = const(0)
 _NOT_PRO = const(2)

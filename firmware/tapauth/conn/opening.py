@@ -10,8 +10,8 @@ from tapauth.conn.auth import ConnectionAuth
 from tapauth.conn.keeper import PIN, Account, Keeper, Random
 from tapauth.conn.lockout import FREE, Lockout
 from tapauth.conn.sessions import ADMIN, USER, Session
+from tapauth.crypto.hmac import Hmac
 from tapauth.json_in import load
-from tapauth.mac import Mac
 
 
 def _read(kept: dict) -> tuple:
@@ -40,7 +40,7 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
             log.error("conn", "the kept PINs and passwords are damaged: there are new PINs")
             # Whoever can damage the file must not get more tries by it.
             failures = FREE
-    mac = Mac(seed)
+    mac = Hmac(seed)
     fresh = source(32)
     random = Random(mac(b"random", fresh, unique), source)
     keeper = Keeper(

@@ -11,7 +11,7 @@ takes out of a string, for ever, and a stranger could show a token of ever other
 import binascii
 
 from tapauth.compat import const
-from tapauth.mac import Mac, equal
+from tapauth.crypto.hmac import Hmac, equal
 
 USER = const(1)
 ADMIN = const(2)
@@ -84,7 +84,7 @@ class Sessions:
 
     def __init__(self, key: bytes, random):
         self.all: list[Session] = []
-        self._mac = Mac(key)
+        self._mac = Hmac(key)
         self._random = random
 
     def new(self, role: int, secured: bool, boot: bool, expiry: int) -> Session:

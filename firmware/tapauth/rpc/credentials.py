@@ -4,7 +4,7 @@ from binascii import a2b_base64
 from hashlib import sha256
 
 from tapauth.compat import const
-from tapauth.mac import Mac, equal
+from tapauth.crypto.hmac import Hmac, equal
 
 DIGESTS = const(64)
 """Bytes of the two digests of a device: the value size of the table."""
@@ -26,7 +26,7 @@ def fingerprint(cert: str) -> bytes:
 class Credentials:
     """The devices in `table` (a records.Table of DIGESTS bytes), and the backend beside it."""
 
-    def __init__(self, table, mac: Mac, backend: str, backend_key: str):
+    def __init__(self, table, mac: Hmac, backend: str, backend_key: str):
         self.table = table
         self._mac = mac
         self._backend = backend

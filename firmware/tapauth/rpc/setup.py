@@ -3,7 +3,7 @@
 import os
 
 from tapauth.compat import const
-from tapauth.mac import Mac
+from tapauth.crypto.hmac import Hmac
 from tapauth.rpc import addresses, credentials, records, tokens
 from tapauth.rpc.rules import RuleError, Rules
 from tapauth.rpc.service import Service
@@ -97,7 +97,7 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     problems = [_report(name, files[name].state, log) for name in ("devices", "tokens", "rules")]
     key, problem = _secret(files["key"], (devices, apps), random, log)
     problems.append(problem)
-    mac = Mac(key)
+    mac = Hmac(key)
     load_rules(rules, fs, folder + "rules.json", log)
     problems.append(rules.problem)
     known = credentials.Credentials(devices, mac, backend, settings["backend_key"])

@@ -7,7 +7,7 @@ and the 8 random bytes of the serial; revoking drops the row, a new one has a ne
 from binascii import b2a_base64
 
 from tapauth.compat import const
-from tapauth.mac import Mac, equal
+from tapauth.crypto.hmac import Hmac, equal
 
 SERIAL = const(8)
 """Bytes of a serial: the value size of the table."""
@@ -18,7 +18,7 @@ PER_OWNER = const(16)
 class Tokens:
     """`table` is a records.Table of SERIAL bytes; `random(count)` gives random bytes."""
 
-    def __init__(self, table, mac: Mac, random):
+    def __init__(self, table, mac: Hmac, random):
         self.table = table
         self._mac = mac
         self.random = random

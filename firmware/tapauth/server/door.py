@@ -15,7 +15,7 @@ _CONNECTION = const(640)  # words of heap that one holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
 _PARTS = (
-    "tapauth.mac",
+    "tapauth.crypto.hmac",
     "tapauth.conn.lockout",
     "tapauth.conn.sessions",
     "tapauth.conn.auth",

@@ -1,6 +1,6 @@
 """HMAC-SHA256 against the vectors of RFC 4231, and the comparison."""
 
-from tapauth.mac import Mac, equal
+from tapauth.crypto.hmac import Hmac, equal
 
 VECTORS = (
     (
@@ -28,9 +28,9 @@ VECTORS = (
 
 def test_the_vectors_of_rfc_4231():
     for key, data, digest in VECTORS:
-        assert Mac(key)(data).hex() == digest
-        # In parts it is the same, and a Mac can be used again.
-        mac = Mac(key)
+        assert Hmac(key)(data).hex() == digest
+        # In parts it is the same, and an Hmac can be used again.
+        mac = Hmac(key)
         mac(b"something else")
         assert mac(data[:3], b"", data[3:]).hex() == digest
 

@@ -6,7 +6,7 @@ _INNER = int.from_bytes(b"\x36" * 64, "big")
 _OUTER = int.from_bytes(b"\x5c" * 64, "big")
 
 
-class Mac:
+class Hmac:
     """HMAC-SHA256 (RFC 2104) with one key; a call gives the 32 bytes for some parts in a row."""
 
     def __init__(self, key: bytes):
