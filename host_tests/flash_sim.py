@@ -154,7 +154,7 @@ class Failing(Cut):
 
 
 class Files:
-    """The store's port onto a littlefs of its own (tapauth.store.files has the same names)."""
+    """The store's port onto a littlefs of its own (tapauth.cards.files has the same names)."""
 
     def __init__(self, device, settings):
         lfs = vfs.VfsLfs2(device, **settings)

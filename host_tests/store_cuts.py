@@ -14,7 +14,7 @@ sys.path.append(".")
 
 from flash_sim import SETTINGS, Cut, Files, Flash, formatted
 
-from tapauth.store import Store, finish
+from tapauth.cards import Store, finish
 from tools.card_image import Builder
 
 KEY = bytes(range(32))

@@ -16,13 +16,13 @@ sys.path.append(".")
 
 from flash_sim import BLOCK, MODES, SETTINGS, Files, Flash, formatted
 
-import tapauth.store.codec as codec
+import tapauth.cards.codec as codec
 
 # A delta so small that all levels of the store are gone through often. Before cards.py reads it.
 codec.DELTA_PAGES = 2
 
+from tapauth.cards import Store, finish  # noqa: E402
 from tapauth.core.timestamps import format_rfc3339  # noqa: E402
-from tapauth.store import Store, finish  # noqa: E402
 from tools.card_image import Builder  # noqa: E402
 
 KEY = bytes(range(32))

@@ -16,8 +16,8 @@ sys.path.append("host_tests/logic")
 
 from store_kit import DAY, KEY, NOW, accepted, list_file, parent, status_of, token, upload
 
-from tapauth.store import Store, files, finish
-from tapauth.store.codec import WITNESS, StoreError
+from tapauth.cards import Store, files, finish
+from tapauth.cards.codec import WITNESS, StoreError
 
 BLOCKED = {"authorization_status": "Blocked"}
 CARDS = 24

@@ -16,7 +16,7 @@ sys.path.append(".")
 
 from flash_sim import SETTINGS, Files, formatted
 
-from tapauth.store import Store
+from tapauth.cards import Store
 from tools.card_image import Builder
 
 KEY = bytes(range(32))

@@ -8,8 +8,8 @@ from binascii import crc32
 import pytest
 from conftest import run_micropython
 
-from tapauth.store import Store, files, finish
-from tapauth.store.codec import Damaged, StoreError
+from tapauth.cards import Store, files, finish
+from tapauth.cards.codec import Damaged, StoreError
 from tools.card_image import Builder
 
 KEY = bytes(range(32))

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from littlefs.context import UserContext
 
-from tapauth.store import Store, finish, journal, merge
+from tapauth.cards import Store, finish, journal, merge
 from tools.card_image import Builder
 from tools.flash_image import LfsFiles
 

@@ -20,8 +20,8 @@ from update_rig import (
     tapauth_slot,
 )
 
+from tapauth.cards.vault import Vault
 from tapauth.crypto import sitekey
-from tapauth.vault import Vault
 
 
 def read(path):

@@ -3,7 +3,7 @@
 Runs on CPython and on MicroPython, where the tests of the store use it.
 """
 
-from tapauth.store.codec import (
+from tapauth.cards.codec import (
     HASH,
     STATUSES,
     Full,
@@ -14,7 +14,7 @@ from tapauth.store.codec import (
     pack_terms,
     parse_time,
 )
-from tapauth.store.writer import Writer
+from tapauth.cards.writer import Writer
 
 MAX_TERMS = 2047
 

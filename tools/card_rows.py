@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tapauth.cards.codec import STATUSES, TYPES, is_refused, parse_time
 from tapauth.core.shapes import normal
 from tapauth.core.timestamps import format_rfc3339
-from tapauth.store.codec import STATUSES, TYPES, is_refused, parse_time
 
 COLUMNS = ("uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry")
 UID_BYTES = {"ISO14443": (4, 7, 10), "ISO15693": (8,), "MacAddress": (6, 8)}

@@ -1,4 +1,4 @@
-"""Cards for a board's token store: from a table to the board, and back.
+"""CardsFile for a board's token store: from a table to the board, and back.
 
     python -m tools.cards new-key site.key
     python -m tools.cards build cards.csv --key site.key --list-version 7 -o cards.img
@@ -22,11 +22,10 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from tapauth.core.timestamps import format_rfc3339
-from tapauth.store import finish
-from tapauth.store.cards import Cards
-from tapauth.store.cards_file import open_cards, verify_cards
-from tapauth.store.codec import (
+from tapauth.cards import finish
+from tapauth.cards.cards_check import open_cards, verify_cards
+from tapauth.cards.cards_file import CardsFile
+from tapauth.cards.codec import (
     BODY,
     DAY,
     HASH,
@@ -39,6 +38,7 @@ from tapauth.store.codec import (
     status_of,
     terms_of,
 )
+from tapauth.core.timestamps import format_rfc3339
 from tools.card_image import Builder
 from tools.card_rows import COLUMNS, BadCard, card, read_rows
 from tools.flash_image import lock_image
@@ -144,7 +144,7 @@ def build(arguments) -> None:
     print(f"{arguments.output}: version {arguments.list_version}, {size} bytes")
 
 
-def open_image(path: str) -> Cards:
+def open_image(path: str) -> CardsFile:
     """A cards file, checked from end to end. Raises SystemExit."""
     try:
         with open(path, "rb") as file:
@@ -159,7 +159,7 @@ def open_image(path: str) -> Cards:
         raise SystemExit(f"{path}: {error.strerror}") from error
 
 
-def records(cards: Cards) -> Iterable[bytes]:
+def records(cards: CardsFile) -> Iterable[bytes]:
     """Every record that counts."""
     for record in cards.run():
         yield cards.find_delta(record[:HASH]) or record

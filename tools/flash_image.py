@@ -25,7 +25,7 @@ def _as_errno(function):
 
 
 class LfsFiles:
-    """The store's port (tapauth.store.files) onto littlefs over `flash`.
+    """The store's port (tapauth.cards.files) onto littlefs over `flash`.
 
     `prog` and `cache` are the bytes of the port that mounts it: 32 and 128 on ESP32, 256 and 1024
     on RP2; they may differ from mount to mount. Raises OSError when there is no file system.

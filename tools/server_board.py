@@ -16,6 +16,7 @@ import os
 import sys
 
 from tapauth import compat
+from tapauth.cards import Store, files
 from tapauth.compat import Clock, sleep_ms
 from tapauth.console import Console
 from tapauth.core.authorizer import Authorizer
@@ -24,7 +25,6 @@ from tapauth.core.settings import AuthSettings
 from tapauth.log import INFO, Log, token_name
 from tapauth.server.door import Door
 from tapauth.server.tail import Tail
-from tapauth.store import Store, files
 
 SETTINGS = {
     "address": "127.0.0.1",
@@ -54,11 +54,11 @@ class Cards:
         return self._store.lookup(id_token, None)[0]
 
     def export(self):
-        from tapauth.store import export
+        from tapauth.cards import list_out
 
-        compat.unload("tapauth.store.export")
-        compat.unload("tapauth.store.writer")
-        return export.export(self._store)
+        compat.unload("tapauth.cards.list_out")
+        compat.unload("tapauth.cards.writer")
+        return list_out.export(self._store)
 
 
 class RpcPeer:

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
+from tapauth.cards import Store, finish
+from tapauth.cards.codec import StoreError
 from tapauth.crypto import sitekey
-from tapauth.store import Store, finish
-from tapauth.store.codec import StoreError
 from tools.board_port import BoardError, wait_for_no_transaction
 from tools.flash_image import FlashImage
 
@@ -36,7 +36,7 @@ try:
         sys.path[:0] = [tapauth_slot.MOUNT, tapauth_slot.MOUNT + "/lib"]
 except ImportError:
     pass
-from tapauth.store import Store, files, finish
+from tapauth.cards import Store, files, finish
 try:
     store = Store(files, {folder!r}, site_key(), capacity={capacity})
     def take(path):

@@ -8,6 +8,7 @@ import asyncio
 
 import tapauth_slot
 
+from tapauth.cards.vault import Vault
 from tapauth.compat import SYSTEM_ERRORS, Clock, const, sleep_ms, unload
 from tapauth.console import Console
 from tapauth.core import taps
@@ -21,7 +22,6 @@ from tapauth.log import Log
 from tapauth.network import Network
 from tapauth.reader import scanner, task
 from tapauth.supervisor import Supervisor
-from tapauth.vault import Vault
 from tapauth.wallclock import WallClock, save_day
 
 import board

@@ -44,11 +44,11 @@ class Cards:
 
     def export(self):
         """(bytes in all, generator of pieces) of the list."""
-        from tapauth.store import export
+        from tapauth.cards import list_out
 
-        unload("tapauth.store.export")  # what is under way lives as long as it runs
-        unload("tapauth.store.writer")
-        return export.export(self._vault.store)
+        unload("tapauth.cards.list_out")  # what is under way lives as long as it runs
+        unload("tapauth.cards.writer")
+        return list_out.export(self._vault.store)
 
 
 class Board:

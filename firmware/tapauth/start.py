@@ -6,6 +6,7 @@ import tapauth_slot
 
 from tapauth import __version__
 from tapauth.app import App
+from tapauth.cards.vault import Vault
 from tapauth.compat import Clock, unix_time, unload
 from tapauth.console import Console
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING, Errors
@@ -16,7 +17,6 @@ from tapauth.log import LEVELS, Log
 from tapauth.network import Network
 from tapauth.reader import task
 from tapauth.supervisor import Backoff, Supervisor
-from tapauth.vault import Vault
 from tapauth.wallclock import WallClock, load_day
 
 import board

@@ -2,9 +2,9 @@
 
 import os
 
-from tapauth.store import Store, files, finish
-from tapauth.store.codec import HASH, digest, pack_record
-from tapauth.store.writer import Writer
+from tapauth.cards import Store, files, finish
+from tapauth.cards.codec import HASH, digest, pack_record
+from tapauth.cards.writer import Writer
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000  # 2026-09-21

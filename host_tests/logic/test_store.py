@@ -18,19 +18,12 @@ from store_kit import (
     upload,
 )
 
+from tapauth.cards import finish
+from tapauth.cards import store as store_module
+from tapauth.cards.codec import Busy, Full, StoreError, parse_time, seal, spelling_hash
+from tapauth.cards.merge import merge
+from tapauth.cards.store import MAX_UPDATE
 from tapauth.core.timestamps import format_rfc3339
-from tapauth.store import finish
-from tapauth.store import store as store_module
-from tapauth.store.codec import (
-    Busy,
-    Full,
-    StoreError,
-    parse_time,
-    seal,
-    spelling_hash,
-)
-from tapauth.store.merge import merge
-from tapauth.store.store import MAX_UPDATE
 
 
 def test_a_list_card_answers_in_full_and_settles():

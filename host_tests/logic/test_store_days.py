@@ -15,9 +15,9 @@ from store_kit import (
     upload,
 )
 
-from tapauth.store import Store, files, finish
-from tapauth.store.codec import HASH, NO_DAY, digest, pack_mark, pack_record
-from tapauth.store.writer import Writer
+from tapauth.cards import Store, files, finish
+from tapauth.cards.codec import HASH, NO_DAY, digest, pack_mark, pack_record
+from tapauth.cards.writer import Writer
 
 CACHE_DAYS = 30
 

@@ -22,9 +22,9 @@ from store_kit import (
     upload,
 )
 
-from tapauth.store import Store, files, finish
-from tapauth.store.codec import HASH, StoreError, digest, pack_record
-from tapauth.store.writer import Writer
+from tapauth.cards import Store, files, finish
+from tapauth.cards.codec import HASH, StoreError, digest, pack_record
+from tapauth.cards.writer import Writer
 
 
 def list_of_records(store, records, slots=()):

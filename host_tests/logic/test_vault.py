@@ -4,10 +4,10 @@ import asyncio
 
 from store_kit import KEY, NOW, again, new_store, token
 
-from tapauth import vault as vault_module
+from tapauth.cards import files, finish
+from tapauth.cards import vault as vault_module
+from tapauth.cards.vault import Vault
 from tapauth.compat import sleep_ms
-from tapauth.store import files, finish
-from tapauth.vault import Vault
 
 ACCEPTED = {"authorization_status": "Accepted", "tariff_messages": []}
 BLOCKED = {"authorization_status": "Blocked", "tariff_messages": []}

@@ -15,9 +15,9 @@ sys.path.append(".")
 
 from flash_sim import BLOCK, SETTINGS, Files, formatted
 
+from tapauth.cards import Store, finish
+from tapauth.cards.codec import HASH, digest
 from tapauth.compat import mem_alloc, ticks_diff, ticks_us
-from tapauth.store import Store, finish
-from tapauth.store.codec import HASH, digest
 from tools.card_image import Builder
 
 KEY = bytes(range(32))

@@ -1,10 +1,10 @@
 """The commands that change something: in memory only while one of them begins."""
 
+from tapauth.cards.codec import STATUSES
 from tapauth.compat import const, unload
 from tapauth.conn.auth import Refused
 from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
 from tapauth.server.commands import table
-from tapauth.store.codec import STATUSES
 
 _RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _LEAST_WINDOW_S = const(5)

@@ -19,8 +19,8 @@ _LATE = (
     "tapauth.conn.login",
     "tapauth.conn.params",
     "tapauth.conn.opening",
-    "tapauth.store.export",
-    "tapauth.store.load",
+    "tapauth.cards.list_out",
+    "tapauth.cards.list_in",
     "tapauth.trial",
     "tapauth.config",
 )

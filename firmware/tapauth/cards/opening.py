@@ -5,8 +5,8 @@ and to mend a damaged store; shelf.py forgets it in between.
 import struct
 from binascii import crc32
 
-from tapauth.store.cards_file import open_cards, verify_cards
-from tapauth.store.codec import (
+from tapauth.cards.cards_check import open_cards, verify_cards
+from tapauth.cards.codec import (
     COUNTED,
     RECORD,
     SEGMENT,
@@ -22,7 +22,7 @@ from tapauth.store.codec import (
     is_cache,
     pack_segment,
 )
-from tapauth.store.journal import SEGMENTS, write_file
+from tapauth.cards.journal import SEGMENTS, write_file
 
 _NO_SETTINGS = (0, (0, 0, 0, None))
 
@@ -166,7 +166,7 @@ def _open_settings(store) -> None:
 def _create(store) -> None:
     if store.witnessed or not _is_unused(store.journal):
         raise Damaged("the cards file is missing")
-    from tapauth.store.merge import merge
+    from tapauth.cards.merge import merge
 
     for _ in merge(store, (), (), 0):
         pass

@@ -6,8 +6,7 @@ generator: run it to its end, a step at a time, with other work in between. Its 
 the result. A generator that is given up must be closed; it then leaves things as they were.
 """
 
-from tapauth.compat import const
-from tapauth.store.codec import (
+from tapauth.cards.codec import (
     ACCEPTED,
     DAYS_AHEAD,
     DELETED,
@@ -32,8 +31,9 @@ from tapauth.store.codec import (
     parse_time,
     status_of,
 )
-from tapauth.store.journal import SEGMENTS
-from tapauth.store.shelf import Shelf, finish, unload_writers
+from tapauth.cards.journal import SEGMENTS
+from tapauth.cards.shelf import Shelf, finish, unload_writers
+from tapauth.compat import const
 
 __all__ = ["MAX_UPDATE", "Store", "finish"]
 
@@ -45,7 +45,7 @@ _NOT_CACHED = ("ConcurrentTx", "Timeout", "PinRequired", "NotAtThisTime")
 
 def _flush(store, records, new_terms, version: int, counts: tuple):
     # Imported at the change that needs it: lookups alone do without.
-    from tapauth.store.merge import flush
+    from tapauth.cards.merge import flush
 
     unload_writers()
     return flush(store, records, new_terms, version, counts)
@@ -72,7 +72,7 @@ class _Turn:
 
 
 class Store(Shelf):
-    """One store in `folder` of `fs` (tapauth.store.files), under a site key of 32 bytes.
+    """One store in `folder` of `fs` (tapauth.cards.files), under a site key of 32 bytes.
 
     Opening never fails: `damage` then says what is wrong, as after any later finding. A damaged
     store answers what is beyond doubt, accepts no change, and is mended by a full list.
@@ -236,7 +236,7 @@ class Store(Shelf):
     def load(self):
         """Begin to take a full list (load.py). Raises Busy."""
         # Imported when needed: most boards see a full list rarely.
-        from tapauth.store.load import Load
+        from tapauth.cards.list_in import Load
 
         unload_writers()
         return Load(self)
@@ -270,7 +270,7 @@ class Store(Shelf):
         cards = self.cards
         assert cards is not None
         if self.today - cards.written > DAYS_AHEAD or not cards.written:
-            from tapauth.store.merge import merge
+            from tapauth.cards.merge import merge
 
             unload_writers()
             yield from merge(self, (), (), self.version)

@@ -3,13 +3,8 @@
 A change costs no erase there. A copy of it is in RAM, in a buffer that never grows.
 """
 
+from tapauth.cards.codec import HASH, RECORD, SEGMENT_RECORDS, pack_segment
 from tapauth.compat import const
-from tapauth.store.codec import (
-    HASH,
-    RECORD,
-    SEGMENT_RECORDS,
-    pack_segment,
-)
 
 SEGMENTS = const(5)
 

@@ -6,9 +6,8 @@ as it comes; only the cache of the store, which it keeps, is merged in between.
 
 import struct
 
-from tapauth.compat import const
-from tapauth.store.cards import pages_for, term_pages
-from tapauth.store.codec import (
+from tapauth.cards.cards_file import pages_for, term_pages
+from tapauth.cards.codec import (
     FENCE_PAGES,
     FORMAT,
     HASH,
@@ -31,8 +30,9 @@ from tapauth.store.codec import (
     unpack_terms,
     with_terms,
 )
-from tapauth.store.merge import STEP, dated, put_in_place, rank
-from tapauth.store.writer import Writer, merged, sources
+from tapauth.cards.merge import STEP, dated, put_in_place, rank
+from tapauth.cards.writer import Writer, merged, sources
+from tapauth.compat import const
 
 _CACHE_TERMS = const(64)  # different terms among the cache entries that are kept
 _UNUSED = const(253)  # see merge.rank
@@ -244,7 +244,7 @@ class Load:
 def _mended(store):
     """A full list is in place: leave no damage. A generator. Raises OSError."""
     if store.damage:
-        from tapauth.store.opening import mend_journal
+        from tapauth.cards.opening import mend_journal
 
         yield from mend_journal(store.journal)
         store.save(*store.settings)

@@ -2,9 +2,8 @@
 
 import struct
 
-from tapauth.compat import const
-from tapauth.store.cards import Cards, pages_for, term_pages
-from tapauth.store.codec import (
+from tapauth.cards.cards_file import CardsFile, pages_for, term_pages
+from tapauth.cards.codec import (
     DELTA_PAGES,
     FENCE_PAGES,
     FENCES,
@@ -18,6 +17,7 @@ from tapauth.store.codec import (
     StoreError,
     is_intact,
 )
+from tapauth.compat import const
 
 _PER_FENCE_PAGE = const(126)
 _DELTA_FENCES = const(40)  # their place in a trailer, behind the plate
@@ -25,9 +25,9 @@ _SCAN = const(1024)  # pages that a torn append can have left: terms, delta, tra
 _TAIL = const(84)  # ord("T")
 
 
-def open_cards(fs, path: str, key_id: int) -> Cards:
+def open_cards(fs, path: str, key_id: int) -> CardsFile:
     """A cards file, open for lookups. Raises StoreError or OSError if it is not one."""
-    cards = Cards(fs.open(path, "rb"))
+    cards = CardsFile(fs.open(path, "rb"))
     try:
         _read_plates(cards, key_id)
         _load_fences(cards)
@@ -37,7 +37,7 @@ def open_cards(fs, path: str, key_id: int) -> Cards:
     return cards
 
 
-def _read_plates(cards: Cards, key_id: int) -> None:
+def _read_plates(cards: CardsFile, key_id: int) -> None:
     cards.file.seek(0)
     head = cards.file.read(PAGE)
     if len(head) != PAGE or head[:8] != MAGIC:
@@ -62,7 +62,7 @@ def _read_plates(cards: Cards, key_id: int) -> None:
     cards.delta_fences = trailer[_DELTA_FENCES : _DELTA_FENCES + 3 * DELTA_PAGES]
 
 
-def _find_trailer(cards: Cards, plate: tuple, end: int) -> bytes:
+def _find_trailer(cards: CardsFile, plate: tuple, end: int) -> bytes:
     """The newest intact trailer. Behind it may lie pages of an append that a power cut
     ended: their changes are still in the journal, or were never acknowledged."""
     page = end
@@ -85,7 +85,7 @@ def _find_trailer(cards: Cards, plate: tuple, end: int) -> bytes:
     raise Damaged("no trailer")
 
 
-def _load_fences(cards: Cards) -> None:
+def _load_fences(cards: CardsFile) -> None:
     worst = 0
     for _, surplus in _surpluses(cards):
         worst = max(worst, abs(surplus))
@@ -101,7 +101,7 @@ def _load_fences(cards: Cards) -> None:
     cards.shift, cards.margin = shift, margin
 
 
-def _surpluses(cards: Cards):
+def _surpluses(cards: CardsFile):
     """Per fence, how many more records lie below it than if they were spread evenly."""
     page = cards.run_page + pages_for(cards.run_count)
     for i in range(FENCES):
@@ -111,7 +111,7 @@ def _surpluses(cards: Cards):
         yield i, below - cards.run_count * i // FENCES
 
 
-def verify_cards(cards: Cards):
+def verify_cards(cards: CardsFile):
     """Check every byte that a lookup can meet, one page per step. Raises Damaged."""
     cards.read(cards.run_page + pages_for(cards.run_count), FENCE_PAGES)
     yield

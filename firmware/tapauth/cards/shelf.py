@@ -1,9 +1,7 @@
-"""What a store is and answers: opening it, lookups, settings, status. Changes: store.py."""
+"""What a store is and answers: opening it, lookups, settings, status. Changes: cards.py."""
 
-from tapauth.compat import unload
-from tapauth.core.timestamps import format_rfc3339
-from tapauth.store.cards import Cards
-from tapauth.store.codec import (
+from tapauth.cards.cards_file import CardsFile
+from tapauth.cards.codec import (
     CACHE_DAYS,
     DELETED,
     HASH,
@@ -26,7 +24,9 @@ from tapauth.store.codec import (
     status_of,
     terms_of,
 )
-from tapauth.store.journal import Journal, write_file
+from tapauth.cards.journal import Journal, write_file
+from tapauth.compat import unload
+from tapauth.core.timestamps import format_rfc3339
 
 
 def finish(steps):
@@ -41,7 +41,7 @@ def finish(steps):
 def unload_writers() -> None:
     """Forget the modules that only large changes need; what is under way lives until its end."""
     for name in ("load", "merge", "writer", "opening", "cards_file"):
-        unload("tapauth.store." + name)
+        unload("tapauth.cards." + name)
 
 
 class Shelf:
@@ -69,7 +69,7 @@ class Shelf:
         self.cache_days = cache_days
         self._without_clock = accept_expiry_without_clock
         self.journal = Journal(fs, folder)
-        self.cards: Cards | None = None
+        self.cards: CardsFile | None = None
         self.today = NO_DAY
         """The newest day that the store has seen, in days since 1970; NO_DAY: none yet."""
         self.noted = NO_DAY  # the newest day that is on flash
@@ -84,8 +84,8 @@ class Shelf:
         self.unsaved = False  # whether flash may have others, as an error was told
         self.witnessed: tuple | None = None  # what the witness file says
         self.owes_witness = False  # whether a change is to be witnessed before it is acknowledged
-        # Imported late, as in store.py: a board that only looks cards up needs no more.
-        from tapauth.store.opening import open_store
+        # Imported late, as in cards.py: a board that only looks cards up needs no more.
+        from tapauth.cards.opening import open_store
 
         open_store(self)
         unload_writers()
@@ -147,13 +147,13 @@ class Shelf:
             return self.settings[1]
         return -1
 
-    def opened(self) -> Cards:
+    def opened(self) -> CardsFile:
         """The open cards file; opened now, if memory was short when it was to be opened again.
 
         Raises StoreError, OSError, MemoryError.
         """
         if self.due:
-            from tapauth.store.merge import reopen
+            from tapauth.cards.merge import reopen
 
             unload_writers()
             reopen(self)
@@ -263,7 +263,7 @@ class Shelf:
 
     def verify(self):
         """Look for damage through the whole store, a page per step. A generator."""
-        from tapauth.store.opening import verify
+        from tapauth.cards.opening import verify
 
         unload_writers()
         return verify(self)

@@ -1,7 +1,7 @@
 """Giving the list away: as the cards file that load.py takes, without what the cache learned."""
 
-from tapauth.store.cards import pages_for, term_pages
-from tapauth.store.codec import (
+from tapauth.cards.cards_file import pages_for, term_pages
+from tapauth.cards.codec import (
     DELETED,
     FENCE_PAGES,
     PAGE,
@@ -11,7 +11,7 @@ from tapauth.store.codec import (
     is_cache,
     status_of,
 )
-from tapauth.store.writer import Writer, merged, sources
+from tapauth.cards.writer import Writer, merged, sources
 
 
 class _Pages:

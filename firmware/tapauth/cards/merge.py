@@ -3,9 +3,8 @@
 Every function here is a generator to be run step by step; a step is less than a flash block.
 """
 
-from tapauth.compat import const
-from tapauth.store.cards_file import open_cards, verify_cards
-from tapauth.store.codec import (
+from tapauth.cards.cards_check import open_cards, verify_cards
+from tapauth.cards.codec import (
     ACCEPTED,
     DAY,
     DELETED,
@@ -17,7 +16,8 @@ from tapauth.store.codec import (
     is_cache,
     status_of,
 )
-from tapauth.store.writer import Writer, merged, sources
+from tapauth.cards.writer import Writer, merged, sources
+from tapauth.compat import const
 
 STEP = const(21)  # records between two steps of a merge: less than half a flash block
 _TAIL_PAGES = const(320)  # deltas appended before a merge takes their space back

@@ -3,8 +3,7 @@
 import struct
 from array import array
 
-from tapauth.compat import const
-from tapauth.store.codec import (
+from tapauth.cards.codec import (
     BODY,
     CACHE,
     DELETED,
@@ -24,6 +23,7 @@ from tapauth.store.codec import (
     is_cache,
     seal,
 )
+from tapauth.compat import const
 
 _PER_FENCE_PAGE = const(126)
 _DELTA_FENCES = const(40)

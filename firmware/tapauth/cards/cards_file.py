@@ -7,7 +7,7 @@ always holds the record.
 
 from array import array
 
-from tapauth.store.codec import (
+from tapauth.cards.codec import (
     BODY,
     FENCES,
     HASH,
@@ -31,7 +31,7 @@ def term_pages(terms: int) -> int:
     return (terms * TERM + PAGE - 1) // PAGE
 
 
-class Cards:
+class CardsFile:
     """A cards file, open for reading; cards_file.py opens it and fills this in."""
 
     seed: int

@@ -6,10 +6,10 @@ of its own, so that reader and link go on meanwhile.
 
 import tapauth_slot
 
+from tapauth.cards import Store, files
+from tapauth.cards.codec import NO_DAY, StoreError, digest
 from tapauth.compat import SYSTEM_ERRORS, const, sleep_ms, unload
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
-from tapauth.store import Store, files
-from tapauth.store.codec import NO_DAY, StoreError, digest
 
 FOLDER = "/store"
 _QUEUE = const(8)
