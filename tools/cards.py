@@ -1,4 +1,4 @@
-"""CardsFile for a board's token store: from a table to the board, and back.
+"""Cards for a board's token store: from a table to the board, and back.
 
     python -m tools.cards new-key site.key
     python -m tools.cards build cards.csv --key site.key --list-version 7 -o cards.img

@@ -1,8 +1,8 @@
 """What tools/deploy.py runs on a board: sent over the console, and imported by tests.
 
 Runs on MicroPython, whatever firmware the board holds or none; tapauth/crypto/sitekey.py is sent
-before it, as source. Nothing here may assume the boot part. Folders and files that are not of a slot
-are not touched, but for a copy of the site key that is damaged or missing.
+before it, as source. Nothing here may assume the boot part. Folders and files that are not of a
+slot are not touched, but for a copy of the site key that is damaged or missing.
 """
 
 import hashlib

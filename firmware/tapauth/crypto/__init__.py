@@ -1,1 +1,1 @@
-"""What proves who wrote something, and compares secrets. No I/O but the two files of the site key."""
+"""What proves who wrote something, and compares secrets. I/O: the two files of the site key."""
