@@ -12,7 +12,7 @@ from tapauth.compat import Clock, unix_time
 from tapauth.config import parse
 from tapauth.link.mqtt import Link
 from tapauth.log import DEBUG, Log
-from tapauth.rpc.mqtt import MqttRpc
+from tapauth.rpc.over_mqtt import MqttRpc
 from tapauth.rpc.setup import Flash, open_service
 
 SETTINGS = {

@@ -164,7 +164,7 @@ def add_tasks(app) -> None:
 
 def _serve_rpc(app) -> None:
     """The cloud auth service; it is not loaded when it is not configured."""
-    from tapauth.rpc.mqtt import MqttRpc
+    from tapauth.rpc.over_mqtt import MqttRpc
     from tapauth.rpc.setup import Flash, open_service
 
     unload("tapauth.rpc.setup")

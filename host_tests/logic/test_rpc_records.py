@@ -6,7 +6,7 @@ import hashlib
 from rpc_rig import BACKEND, BrokenFs, RamFs, Random, error_of
 
 from tapauth.crypto.hmac import Hmac
-from tapauth.rpc import credentials, records, tokens
+from tapauth.rpc import app_tokens, credentials, records
 from tapauth.rpc.throttle import Throttle
 
 ROWS = [b"one", b"", b"three" * 20]
@@ -203,9 +203,9 @@ def test_what_flash_refuses_is_not_in_the_table():
 
 def test_a_token_is_derived_and_opaque():
     fs = RamFs()
-    table = records.Table(records.RecordFile(fs, "/t"), tokens.SERIAL, tokens.CAPACITY)
+    table = records.Table(records.RecordFile(fs, "/t"), app_tokens.SERIAL, app_tokens.CAPACITY)
     mac = Hmac(b"k" * 32)
-    apps = tokens.Tokens(table, mac, Random())
+    apps = app_tokens.Tokens(table, mac, Random())
     token = apps.generate("//h/joe", "app.com")
     serial = table.get(b"//h/joe\0app.com")
     digest = mac(b"tok1\0//h/joe\0app.com\0" + serial)
@@ -215,7 +215,7 @@ def test_a_token_is_derived_and_opaque():
     assert not apps.owns("//h/joe", "") and not apps.owns("//h/ann", token)
     # Nothing of it is on flash, and another board's key makes another one.
     assert token.encode() not in fs.files["/t"] and digest not in fs.files["/t"]
-    assert tokens.Tokens(table, Hmac(b"x" * 32), Random()).get("//h/joe", "app.com") != token
+    assert app_tokens.Tokens(table, Hmac(b"x" * 32), Random()).get("//h/joe", "app.com") != token
 
 
 CERT = binascii.b2a_base64(b"\x30\x82" + bytes(range(200))).decode()

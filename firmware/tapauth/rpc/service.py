@@ -7,12 +7,12 @@ source, destination, authentication (401), then for each command its shape, dead
 
 from tapauth.compat import const, unload
 from tapauth.rpc import addresses, frames
+from tapauth.rpc.app_tokens import CAPACITY
 from tapauth.rpc.arguments import BACKEND, OWNER, check
 from tapauth.rpc.frames import Invalid
 from tapauth.rpc.records import LOST, Damaged
 from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
-from tapauth.rpc.tokens import CAPACITY
 
 MAX_FRAME = const(4096)
 """Most bytes of a frame that is taken."""

@@ -4,7 +4,7 @@ import os
 
 from tapauth.compat import const
 from tapauth.crypto.hmac import Hmac
-from tapauth.rpc import addresses, credentials, records, tokens
+from tapauth.rpc import addresses, app_tokens, credentials, records
 from tapauth.rpc.rules import RuleError, Rules
 from tapauth.rpc.service import Service
 
@@ -92,7 +92,7 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     for name in ("key", "devices", "tokens", "rules"):
         files[name] = records.RecordFile(fs, folder + "rpc_" + name)
     devices = records.Table(files["devices"], credentials.DIGESTS, credentials.CAPACITY)
-    apps = records.Table(files["tokens"], tokens.SERIAL, tokens.CAPACITY)
+    apps = records.Table(files["tokens"], app_tokens.SERIAL, app_tokens.CAPACITY)
     rules = Rules(files["rules"])
     problems = [_report(name, files[name].state, log) for name in ("devices", "tokens", "rules")]
     key, problem = _secret(files["key"], (devices, apps), random, log)
@@ -104,7 +104,7 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     service = Service(
         settings,
         known,
-        tokens.Tokens(apps, mac, random),
+        app_tokens.Tokens(apps, mac, random),
         rules,
         clock,
         unix_time,
