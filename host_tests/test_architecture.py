@@ -9,7 +9,7 @@ from tools.paths import FIRMWARE
 PACKAGE = FIRMWARE / "tapauth"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EDGES = ("reader", "link", "evse", "api", "rpc", "server")
-ROOT_MODULES = ("app.py", "start.py", "local.py", "local_parts.py", "roles")
+ROOT_MODULES = ("app.py", "start.py", "local/interface.py", "local/wiring.py", "roles")
 
 
 def imports(path) -> set[str]:

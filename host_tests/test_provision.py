@@ -15,9 +15,9 @@ from pty_board import PtyBoard
 from test_deploy import files_of, flash_image
 
 from tapauth import config
-from tapauth.conn import keeper
 from tapauth.crypto import sitekey
 from tapauth.link.tls import decoded
+from tapauth.local.login import kept
 from tools import provision
 from tools.board_port import BoardError, BoardPort
 from tools.charger import DesktopCharger
@@ -94,15 +94,15 @@ def test_tls_gets_what_the_configuration_wants(tmp_path, capsys):
 
 
 def test_a_first_pin_is_asked_for_until_it_will_do(capsys):
-    for secret, kind in ((PIN, keeper.PIN), (SECRET, keeper.PASSWORD)):
+    for secret, kind in ((PIN, kept.PIN), (SECRET, kept.PASSWORD)):
         settings = {"board_id": "x", "mqtt": {"host": "b"}}
         tried = ["short", "a b,cd", "x" * 129, "1*" + "a" * 16 + "*1*" + "A" * 64]
         tried += [secret, "not the same", secret, secret]
         files = interview(settings, "lan", ["", "", "", "yes", "", ""], tried)
         assert settings["server"] == {"enabled": True}
-        kept = json.loads(files["/conn"][:-4])
-        assert kept["admin"][0] == kind and kept["admin"][2] == ""
-        assert kept["user"][0] == keeper.PIN, "not open to everybody"
+        state = json.loads(files["/conn"][:-4])
+        assert state["admin"][0] == kind and state["admin"][2] == ""
+        assert state["user"][0] == kept.PIN, "not open to everybody"
         assert secret.encode() not in files["/conn"]
     out = capsys.readouterr().out
     assert "6 characters or more" in out and "letters and digits" in out

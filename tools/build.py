@@ -136,7 +136,7 @@ TEXTS = BUILD / "texts"
 """What is compiled, made from the sources."""
 BUILT = re.compile(r'(?m)^BUILT = "(.*)"$')
 # Pages for a browser: served compressed, so compressed once, here.
-PAGES = ("tapauth/server/console.html",)
+PAGES = ("tapauth/local/console.html",)
 
 
 def sources() -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """The first PIN or password of a board's local interface, as the firmware itself would keep it.
 
-What is kept is a PBKDF2 record with a salt (firmware/tapauth/conn/kdf.py), never the secret.
+What is kept is a PBKDF2 record with a salt (local/login/kdf.py), never the secret.
 """
 
 import json
@@ -8,14 +8,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from tapauth.conn.auth import _MIN_BOOT_PIN as MIN_PIN
-from tapauth.conn.kdf import new_pin, protect
-from tapauth.conn.keeper import PASSWORD, PIN, StateFile
-from tapauth.conn.params import _MIN_PASSWORD as MIN_PASSWORD
-from tapauth.conn.sessions import MAX_SECRET, fits, is_token_shaped
+from tapauth.local.login.auth import _MIN_BOOT_PIN as MIN_PIN
+from tapauth.local.login.kdf import new_pin, protect
+from tapauth.local.login.kept import PASSWORD, PIN, StateFile
+from tapauth.local.login.params import _MIN_PASSWORD as MIN_PASSWORD
+from tapauth.local.login.sessions import MAX_SECRET, fits, is_token_shaped
 
 STATE = "conn"
-"""Where the firmware keeps it, in the root of the board's flash (firmware/tapauth/local.py)."""
+"""Where the firmware keeps it, in the root of the board's flash (local/interface.py)."""
 
 
 def kind_of(secret: str) -> int:
@@ -34,7 +34,7 @@ def kind_of(secret: str) -> int:
 
 
 def _kept(kind: int, secret: str) -> list:
-    """What the firmware's keeper writes for a role (firmware/tapauth/conn/keeper.py)."""
+    """What the firmware's keeper writes for a role (firmware/tapauth/local/login/kept.py)."""
     steps = protect(kind, secret, os.urandom)
     while True:
         try:

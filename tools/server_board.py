@@ -22,9 +22,9 @@ from tapauth.console import Console
 from tapauth.core.authorizer import Authorizer
 from tapauth.core.evse import STATES
 from tapauth.core.settings import AuthSettings
+from tapauth.local.door import Door
+from tapauth.local.tail import Tail
 from tapauth.log import INFO, Log, token_name
-from tapauth.server.door import Door
-from tapauth.server.tail import Tail
 
 SETTINGS = {
     "address": "127.0.0.1",
@@ -87,14 +87,14 @@ class Board:
         self.door = Door(settings, self.make, self.clock, self.log)
 
     def make(self, kept, counts):
-        """As tapauth.local_parts does it."""
-        from tapauth.conn.auth import ConnectionAuth
-        from tapauth.conn.keeper import StateFile
-        from tapauth.conn.opening import open_keeper, thaw
-        from tapauth.server.commands import Ports
-        from tapauth.server.service import Server
+        """As tapauth.local.wiring does it."""
+        from tapauth.local.commands import Ports
+        from tapauth.local.login.accounts import open_keeper, thaw
+        from tapauth.local.login.auth import ConnectionAuth
+        from tapauth.local.login.kept import StateFile
+        from tapauth.local.server import Server
 
-        compat.unload("tapauth.conn.opening")
+        compat.unload("tapauth.local.login.accounts")
         ports = Ports(self, Cards(self.store), self.trial, self.parse, self.tail, self.bench)
         ports.rpc = (self, RpcPeer)
         file = StateFile(self.folder + "/conn")
@@ -113,10 +113,10 @@ class Board:
         return Server(self.settings, ports, make_auth, self.clock, self.log, counts)
 
     def trial(self):
-        from tapauth.trial import Trial
+        from tapauth.config_trial import ConfigTrial
 
-        compat.unload("tapauth.trial")
-        return Trial(self.folder + "/config.json")
+        compat.unload("tapauth.config_trial")
+        return ConfigTrial(self.folder + "/config.json")
 
     def handle(self, data, peer):
         """In the place of the cloud auth service: who says its name is believed."""

@@ -142,7 +142,7 @@ class App:
         """The task of a firmware on trial."""
         from tapauth import update
 
-        trial = update.Trial(
+        trial = update.FirmwareTrial(
             tapauth_slot,
             self.settings["update"],
             self.log,

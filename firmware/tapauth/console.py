@@ -1,7 +1,7 @@
 """The serial console of a running board: what is typed there is obeyed, and nothing is stopped.
 
 status          tells, as one line of JSON, what runs and which EVSEs charge
-pin, newpin     open the local interface, where it is configured (server/serial_console.py)
+pin, newpin     open the local interface, where it is configured (local/serial_console.py)
 
 The desk's tools ask `status` before they stop a firmware, so it is here on every board.
 """

@@ -23,12 +23,12 @@ import board
 
 
 def _begin_trial(log) -> tuple:
-    """A configuration that nobody confirmed goes before it is read; see tapauth.trial. Returns
-    the Trial, and whether it is this start that a new configuration is on trial for.
+    """A configuration that nobody confirmed goes before it is read; see config_trial.py. Returns
+    the ConfigTrial, and whether it is this start that a new configuration is on trial for.
     """
-    from tapauth.trial import Trial
+    from tapauth.config_trial import ConfigTrial
 
-    trial = Trial()
+    trial = ConfigTrial()
     state = ""
     try:
         state = trial.begin()
@@ -74,12 +74,12 @@ def begin() -> tuple | None:
         return None
     tail = None
     if settings["server"]["enabled"]:
-        from tapauth.server.tail import Tail
+        from tapauth.local.tail import Tail
 
         tail = Tail()
         log.write_to(tail)
     if not trial.on:
-        unload("tapauth.trial")
+        unload("tapauth.config_trial")
         trial = None
     log.level = LEVELS.index(settings["log_level"])
     log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
@@ -194,12 +194,12 @@ def _start_clock(app, source: str) -> None:
 
 
 def serve_locally(app, commands) -> None:
-    """The console page and its commands, where they are configured; see tapauth.local."""
+    """The console page and its commands, where they are configured; see local/interface.py."""
     if not app.settings["server"]["enabled"]:
         return
-    from tapauth.local import Local
+    from tapauth.local.interface import LocalInterface
 
-    app.local = Local(app, commands, app.rpc)
+    app.local = LocalInterface(app, commands, app.rpc)
     app.console.obey = app.local.door.obey
     app.errors.on_change = app.local.errors_changed
     app.supervisor.add("local server", app.local.door.run, 15_000)

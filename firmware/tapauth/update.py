@@ -8,7 +8,7 @@ a confirmation the boot part goes back to the old firmware by itself.
 from tapauth.compat import sleep_ms
 
 
-class Trial:
+class FirmwareTrial:
     """`boot` is the boot part (on_trial(), confirm()), `settings` the section "update".
 
     `healthy()` tells how it goes, `busy()` whether a restart would end somebody's charging;
@@ -44,7 +44,7 @@ class Trial:
                 self._log.info("update", "slot {} confirmed", self._boot.running)
 
 
-async def run(trial: Trial, clock, beat) -> None:
+async def run(trial: FirmwareTrial, clock, beat) -> None:
     """Watch a trial for ever."""
     while True:
         beat()

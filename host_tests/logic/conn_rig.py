@@ -1,7 +1,7 @@
 """A connection auth with a moved clock, a flash in RAM and connections that remember."""
 
-from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.opening import freeze, open_keeper, thaw
+from tapauth.local.login.accounts import freeze, open_keeper, thaw
+from tapauth.local.login.auth import ConnectionAuth
 
 from moved_clock import MovedClock
 

@@ -3,7 +3,7 @@
 import json
 
 from tapauth import log
-from tapauth.rpc.service import Peer
+from tapauth.rpc.service import RpcPeer
 from tapauth.rpc.setup import open_service
 
 from moved_clock import MovedClock
@@ -154,7 +154,7 @@ class Rig:
         """The answer to a frame (a dict, text or bytes), decoded; None for none."""
         if isinstance(frame, dict):
             frame = json.dumps(frame)
-        reply = self.service.handle(frame, peer or Peer())
+        reply = self.service.handle(frame, peer or RpcPeer())
         return None if reply is None else json.loads(reply)
 
     def call(self, name, args=ABSENT, src=DISPATCHER, key=BACKEND_KEY, **extra):
@@ -196,7 +196,7 @@ class Rig:
 
     def pinned(self, src=DISPATCHER, key=BACKEND_KEY):
         """A connection whose other end has shown its key."""
-        peer = Peer()
+        peer = RpcPeer()
         frame = {"v": 1, "src": src, "key": key, "cmds": [{"cmd": "/v1/Hello", "id": 1}]}
         reply = self.ask(frame, peer)
         assert reply["resp"] == [{"id": 1, "status": 0, "resp": "HAI"}], reply

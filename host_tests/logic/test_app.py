@@ -10,7 +10,7 @@ from tapauth.compat import MICROPYTHON
 from tapauth.core import taps
 from tapauth.errors import Errors
 from tapauth.health import Health
-from tapauth.local import Local
+from tapauth.local.interface import LocalInterface
 from tapauth.reader import scanner
 from tapauth.supervisor import Supervisor
 from tapauth.wallclock import WallClock
@@ -131,7 +131,7 @@ def test_a_driver_without_memory_for_his_tap_is_told_to_try_again():
 def test_who_watches_costs_no_driver_his_tap_when_memory_is_short():
     app = make()
     app.settings = {"server": {}, "network": {"hostname": ""}}
-    local = Local(app, Part(), None)
+    local = LocalInterface(app, Part(), None)
     for server, dropped in ((None, 0), (Part(), 3)):
         local.door.server = server
         if MICROPYTHON:

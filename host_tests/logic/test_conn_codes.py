@@ -4,7 +4,7 @@ what the document leaves open.
 
 from conn_rig import PASSWORD, USER_PASSWORD, Connection, Rig
 
-from tapauth.conn.auth import reply_to
+from tapauth.local.login.auth import reply_to
 
 SHAPED = "1*Cwk7m2fznHFi0t02*99235446*" + "41" * 32
 

@@ -4,11 +4,11 @@ import os
 
 from conn_rig import PASSWORD, Connection, Noise, Rig, finish
 
-from tapauth.conn import keeper
-from tapauth.conn.kdf import calibrate, derive, matches, protect
-from tapauth.conn.keeper import PASSWORD as KIND_PASSWORD
-from tapauth.conn.keeper import StateFile
-from tapauth.server.serial_console import obey
+from tapauth.local.login import kept
+from tapauth.local.login.kdf import calibrate, derive, matches, protect
+from tapauth.local.login.kept import PASSWORD as KIND_PASSWORD
+from tapauth.local.login.kept import StateFile
+from tapauth.local.serial_console import obey
 
 
 def fail(rig, count):
@@ -361,7 +361,7 @@ def test_a_secret_that_is_on_flash_is_told_though_flash_told_an_error():
 
     file = StateFile(path)
     file.save(b"one")
-    real, keeper.os = keeper.os, Odd
+    real, kept.os = kept.os, Odd
     try:
         file.save(b"two")
         assert file.load() == b"two"
@@ -373,6 +373,6 @@ def test_a_secret_that_is_on_flash_is_told_though_flash_told_an_error():
             pass
         assert file.load() == b"two"
     finally:
-        keeper.os = real
+        kept.os = real
         os.remove(path)
         os.remove(path + ".new")

@@ -5,7 +5,7 @@ import gc
 from conn_rig import PASSWORD, Connection, Rig, finish
 
 from tapauth.compat import mem_alloc
-from tapauth.conn.opening import freeze
+from tapauth.local.login.accounts import freeze
 
 MONTH = 30 * 86_400_000
 PLAIN = (int, str, bytes, bool, type(None))

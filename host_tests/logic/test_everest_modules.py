@@ -7,7 +7,7 @@ from recording_link import EVEREST, RecordingLink, quiet_log
 from tapauth import errors
 from tapauth.errors import Errors
 from tapauth.everest import provider, validator
-from tapauth.everest.client import Attached
+from tapauth.everest.client import EverestClient
 from tapauth.everest.consumer import AuthConsumer
 from tapauth.everest.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
 from tapauth.everest.validator import AuthTokenValidator
@@ -505,7 +505,7 @@ def test_a_request_whose_end_found_no_memory_ends_at_the_next_tick():
     assert rig.answers == [(7, None)] and module.pending == {}
 
 
-# Attached
+# EverestClient
 
 
 def make_attached(rig):
@@ -515,7 +515,7 @@ def make_attached(rig):
         return {"authorization_status": "Accepted", "tariff_messages": []}, True
 
     settings, clock, link, errors, log, _ = rig.common()
-    module = Attached(
+    module = EverestClient(
         settings, clock, link, errors, log, validate, lambda *status: shown.append(status)
     )
     return module, shown

@@ -2,7 +2,7 @@
 
 from rpc_rig import BACKEND, BACKEND_KEY, DEVICE, DISPATCHER, HOST, Rig
 
-from tapauth.rpc.service import Peer
+from tapauth.rpc.service import RpcPeer
 
 JOE = HOST + "/user_joe"
 APP = {"host": "app.example.com"}
@@ -211,7 +211,7 @@ def test_damaged_files_are_reported_and_let_nobody_in():
     for name in ("key", "devices", "rules"):
         assert any(f"rpc_{name} is damaged" in line for line in rig.lines), name
     assert rig.status("Hello", **by(JOE)) == 401
-    peer = Peer()
+    peer = RpcPeer()
     assert rig.ask(
         {"v": 1, "src": BACKEND, "key": BACKEND_KEY, "cmds": [{"cmd": "x", "id": 1}]}, peer
     )

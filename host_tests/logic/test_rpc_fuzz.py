@@ -11,7 +11,7 @@ import json
 from rpc_rig import BACKEND_KEY, DEVICE, DISPATCHER, HOST, REGISTRY, Random, Rig
 
 from tapauth.compat import mem_alloc
-from tapauth.rpc.service import MAX_REPLY, Peer
+from tapauth.rpc.service import MAX_REPLY, RpcPeer
 
 FRAMES = 10_000
 # Made at once, while there is room: MicroPython keeps them in a table that grows in large steps.
@@ -112,7 +112,7 @@ def fuzz(frames, count, clock_step, random):
         text = mutate(texts[random.below(len(texts))], random)
         # Half the odd characters go in as UTF-8, half as bytes that are none.
         data = text.encode() if random.below(2) else raw(text)
-        peers = Peer(), Peer()
+        peers = RpcPeer(), RpcPeer()
         replies = knows.service.handle(data, peers[0]), does_not.service.handle(data, peers[1])
         assert replies[0] == replies[1], (data, replies)
         assert peers[0].close == peers[1].close and peers[0].reply_to == peers[1].reply_to
@@ -156,14 +156,14 @@ def test_no_text_of_strangers_stays_in_memory():
             args["id"] = "//h/%" + char
             command = {"cmd": char, "id": 1, char: char, "args": args}
             frame = {"v": 1, "src": "//h/" + char, "key": char, "cmds": [command], char: char}
-            rig.service.handle(json.dumps(frame), Peer())
+            rig.service.handle(json.dumps(frame), RpcPeer())
             frame["key"] = BACKEND_KEY
             frame["src"] = DISPATCHER
             for name in ("Authenticate", "AuthorizeCommand", "GetToken"):
                 command["cmd"] = "/v1/Auth." + name
-                rig.service.handle(json.dumps(frame), Peer())
+                rig.service.handle(json.dumps(frame), RpcPeer())
             frame["src"] = "//" + char + "/x"
-            rig.service.handle(json.dumps(frame), Peer())
+            rig.service.handle(json.dumps(frame), RpcPeer())
         gc.collect()
         return mem_alloc()
 

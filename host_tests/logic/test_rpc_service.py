@@ -13,7 +13,7 @@ from rpc_rig import (
     error_of,
 )
 
-from tapauth.rpc.service import Peer
+from tapauth.rpc.service import RpcPeer
 
 JOE = HOST + "/user_joe"
 GOOD = {"id": DEVICE, "credentials": {"psk": "qwerty"}}
@@ -135,7 +135,7 @@ def test_the_destination():
         ("registry", False),
         ("", False),
     ):
-        peer = Peer()
+        peer = RpcPeer()
         frame = {
             "v": 1,
             "src": DISPATCHER,
@@ -150,7 +150,7 @@ def test_the_destination():
             assert peer.close == 0
         else:
             assert reply is None
-    peer = Peer()
+    peer = RpcPeer()
     rig.ask({"v": 1, "src": DISPATCHER, "dst": DEVICE, "cmds": [HELLO]}, peer)
     assert peer.close == 1008
 
@@ -175,7 +175,7 @@ def test_a_connection_keeps_its_id():
 
 def test_a_connection_is_not_pinned_by_a_wrong_key():
     rig = rig_with_joe()
-    peer = Peer()
+    peer = RpcPeer()
     frame = {"v": 1, "src": DISPATCHER, "key": "wrong", "cmds": [dict(HELLO, id=1)]}
     assert rig.ask(frame, peer)["resp"][0]["status"] == 401
     del frame["key"]
@@ -201,7 +201,7 @@ def test_a_connection_ends_with_its_credentials():
 
 def test_version_2():
     rig = rig_with_joe()
-    peer = Peer()
+    peer = RpcPeer()
     frame = {
         "v": 2,
         "id": "a-1",

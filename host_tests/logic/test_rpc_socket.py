@@ -5,9 +5,9 @@ import json
 
 from rpc_rig import DEVICE, HOST, Rig
 
-from tapauth.rpc.service import Peer as RpcPeer
-from tapauth.server import rpc_socket, service
-from tapauth.server.frames import WebSocketError
+from tapauth.local import rpc_socket, server
+from tapauth.local.websocket import WebSocketError
+from tapauth.rpc.service import RpcPeer
 
 OTHER = HOST + "/other"
 IDLE_MS = 120_000
@@ -67,7 +67,7 @@ def converse(*items):
     pipe, socket = Pipe(), Socket([hello("qwerty")])
     for item in items:
         socket.items.append((lambda item=item: item(rig, pipe)) if callable(item) else item)
-    peer = service.Peer(pipe, socket, rig.clock, IDLE_MS)
+    peer = server.LocalPeer(pipe, socket, rig.clock, IDLE_MS)
     code = None
     try:
         asyncio.run(rpc_socket.converse(Server(rig), peer))

@@ -13,7 +13,7 @@ from rpc_rig import (
     Rig,
 )
 
-from tapauth.rpc.service import MAX_FRAME, MAX_REPLY, Peer
+from tapauth.rpc.service import MAX_FRAME, MAX_REPLY, RpcPeer
 
 JOE = HOST + "/user_joe"
 GOOD = {"id": DEVICE, "credentials": {"psk": "qwerty"}}
@@ -151,7 +151,7 @@ def test_status_404_for_an_unknown_command():
 def test_status_413_for_too_much():
     rig = rig_with_joe()
     # A frame: nobody can tell whom to answer; its connection ends.
-    peer = Peer()
+    peer = RpcPeer()
     assert rig.ask(b" " * (MAX_FRAME + 1), peer) is None
     assert peer.close == 1009
     # A batch: the first 25 are done.
@@ -164,7 +164,7 @@ def test_status_413_for_too_much():
         rig.result("Auth.GenerateToken", {"host": host})
     batch = [{"cmd": "/v1/Auth.ListToken", "id": 1}, {"cmd": "/v1/Hello", "id": 2}]
     frame = {"v": 1, "src": DISPATCHER, "key": BACKEND_KEY, "cmds": batch}
-    text = rig.service.handle(json.dumps(frame), Peer())
+    text = rig.service.handle(json.dumps(frame), RpcPeer())
     assert len(text) <= MAX_REPLY
     assert [entry["status"] for entry in json.loads(text)["resp"]] == [413, 0]
 

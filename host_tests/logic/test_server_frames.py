@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tapauth.server.frames import WebSocket, WebSocketError
+from tapauth.local.websocket import WebSocket, WebSocketError
 
 MASK = b"\x11\x22\x33\x44"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10

@@ -1,8 +1,8 @@
 """What is taken from an HTTP request, as far as it needs no network."""
 
-from tapauth import local
-from tapauth.local import Local
-from tapauth.server.http import is_own
+from tapauth.local import interface
+from tapauth.local.http import is_own
+from tapauth.local.interface import LocalInterface
 
 
 class Named:
@@ -15,11 +15,11 @@ class Named:
 
 def test_a_board_is_found_under_its_addresses_and_its_own_names_only():
     app = Named("Depot-7.example gate", "Charger7")
-    door, local.Door = local.Door, lambda *arguments: None
+    door, interface.Door = interface.Door, lambda *arguments: None
     try:
-        Local(app, None, None)
+        LocalInterface(app, None, None)
     finally:
-        local.Door = door
+        interface.Door = door
     names = app.settings["server"]["names"]
     for host in (
         "charger7",

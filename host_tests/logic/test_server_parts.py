@@ -6,18 +6,18 @@ import os
 
 from conn_rig import Connection, Rig, finish
 
-from tapauth import trial as trial_module
-from tapauth.conn.auth import ConnectionAuth
-from tapauth.local import Local
-from tapauth.server import door, service
-from tapauth.server.commands import Commands, Ports
-from tapauth.server.config_edit import changed, shown
-from tapauth.server.learn import Learner
-from tapauth.server.pipe import Pipe
-from tapauth.server.service import Peer, Server
-from tapauth.server.tail import Tail
-from tapauth.server.upload import take
-from tapauth.trial import Trial
+from tapauth import config_trial as trial_module
+from tapauth.config_edit import changed, shown
+from tapauth.config_trial import ConfigTrial
+from tapauth.local import door, server
+from tapauth.local.commands import Commands, Ports
+from tapauth.local.interface import LocalInterface
+from tapauth.local.learn import Learner
+from tapauth.local.login.auth import ConnectionAuth
+from tapauth.local.pipe import Pipe
+from tapauth.local.server import LocalPeer, Server
+from tapauth.local.tail import Tail
+from tapauth.local.upload import take
 
 from moved_clock import MovedClock
 
@@ -74,7 +74,7 @@ def test_a_tap_that_cannot_be_told_is_decided_on_and_not_learned_behind_it():
     try:
         it.tap(CARD)
         raise AssertionError
-    except MemoryError:  # so the tap is decided on: see Local.tap
+    except MemoryError:  # so the tap is decided on: see LocalInterface.tap
         assert it.tapped(me) is None and it.owns(me)
     memory.append("again")
     clock.advance(29_999)
@@ -197,7 +197,7 @@ class Full:
     tap = evses = name = lambda self, *arguments: self.push(None, None, None)
 
 
-class Watching(Local):
+class Watching(LocalInterface):
     def __init__(self):
         self.app = self
         self.log = self.commands = self.door = Full()
@@ -269,7 +269,7 @@ def clear():
 
 def test_a_new_configuration_needs_a_yes():
     clear()
-    trial = Trial(STEM + "json")
+    trial = ConfigTrial(STEM + "json")
     assert trial.begin() == "" and not trial.on and not trial.confirm()
     trial.apply("new")
     assert trial.pending and trial.read() == "new"
@@ -280,7 +280,7 @@ def test_a_new_configuration_needs_a_yes():
 
 def test_without_a_yes_the_old_one_returns_at_the_next_start():
     clear()
-    trial = Trial(STEM + "json")
+    trial = ConfigTrial(STEM + "json")
     trial.apply("new")
     trial.apply("newer")  # before a restart; the one to return to is still the old
     assert trial.begin() == "trial" and trial.read() == "newer"
@@ -306,7 +306,7 @@ def test_a_power_cut_at_any_step_leaves_a_good_configuration():
         class Fs:
             pass
 
-        trial = Trial(STEM + "json")
+        trial = ConfigTrial(STEM + "json")
         trial.fs = Fs()
         trial.fs.rename, trial.fs.remove = guarded(rename), guarded(remove)
         try:
@@ -315,7 +315,7 @@ def test_a_power_cut_at_any_step_leaves_a_good_configuration():
             trial.confirm()
         except Cut:
             pass
-        again = Trial(STEM + "json")
+        again = ConfigTrial(STEM + "json")
         again.begin()
         assert again.read() in ("old", "new")
         again.begin()
@@ -326,7 +326,7 @@ def test_a_power_cut_at_any_step_leaves_a_good_configuration():
 
 def test_a_trial_that_nobody_confirms_ends_in_a_reset():
     clear()
-    trial = Trial(STEM + "json")
+    trial = ConfigTrial(STEM + "json")
     resets = []
 
     async def run(confirmed, charging_until=0):
@@ -441,7 +441,7 @@ def test_an_event_for_which_there_is_no_memory_does_not_end_all_events():
             sent.append(data)
 
     async def run():
-        peer = Peer(None, Socket(), MovedClock(), 1000)
+        peer = LocalPeer(None, Socket(), MovedClock(), 1000)
         for text in ("one", "large", "two", "three"):
             assert peer.push(text)
             await asyncio.sleep(0)
@@ -477,12 +477,12 @@ def test_frames_of_any_kind_are_read_at_a_rate_of_20_a_second_after_the_first_30
         slept.append(ms)
         clock.advance(ms)
 
-    peer = Peer(pipe(b"", 1)[1], Slow(130), clock, 60_000)
-    real, service.sleep_ms = service.sleep_ms, sleep
+    peer = LocalPeer(pipe(b"", 1)[1], Slow(130), clock, 60_000)
+    real, server.sleep_ms = server.sleep_ms, sleep
     try:
         assert asyncio.run(peer.receive()) == "{}"
     finally:
-        service.sleep_ms = real
+        server.sleep_ms = real
     assert slept == [50] * 100
     assert peer.pipe.deadline == 0  # a stranger gets no more time for anything that it sends
 
@@ -490,7 +490,7 @@ def test_frames_of_any_kind_are_read_at_a_rate_of_20_a_second_after_the_first_30
 def test_a_silent_peer_is_pinged_once_and_what_it_answers_gives_it_time():
     clock = MovedClock()
     socket = Slow(1)
-    peer = Peer(pipe(b"", 1)[1], socket, clock, 60_000)
+    peer = LocalPeer(pipe(b"", 1)[1], socket, clock, 60_000)
 
     async def run():
         async def later(ms):
@@ -528,7 +528,7 @@ def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
 
     settings = {"tls_cert": "", "max_connections": 4}
     server = Server(settings, Ports(), make_auth, rig.clock, rig.log, counts)
-    peer = Peer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000)
+    peer = LocalPeer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000)
 
     async def run():
         while peer.push("an event for who is authorized"):
@@ -562,7 +562,7 @@ def test_who_cannot_be_told_for_lack_of_memory_that_he_is_out_is_hung_up_on():
 
     settings = {"tls_cert": "", "max_connections": 4}
     server = Server(settings, Ports(), make_auth, rig.clock, rig.log, counts)
-    peers = [Peer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000) for _ in range(3)]
+    peers = [LocalPeer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000) for _ in range(3)]
     for peer in peers:
         rig.login(connection=peer)
         peer.settle(True)

@@ -6,7 +6,7 @@ Runs in MicroPython, on this machine's processor: a board's is slower, and calib
 import json
 
 from tapauth.compat import ticks_diff, ticks_us
-from tapauth.conn.kdf import calibrate, derive
+from tapauth.local.login.kdf import calibrate, derive
 
 COUNT = 10_000
 

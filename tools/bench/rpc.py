@@ -11,7 +11,7 @@ import sys
 
 from tapauth.compat import mem_alloc, ticks_diff, ticks_us, unload
 from tapauth.log import Log
-from tapauth.rpc.service import Peer
+from tapauth.rpc.service import RpcPeer
 from tapauth.rpc.setup import open_service
 
 sys.path.append("host_tests/logic")
@@ -52,7 +52,7 @@ def frame(name, args, src="//h/cloud", key=KEY):
 
 
 def ask(text):
-    reply = service.handle(text, Peer())
+    reply = service.handle(text, RpcPeer())
     assert '"status":0' in reply, reply
     return reply
 

@@ -25,11 +25,11 @@ from tools.rows import row
 from tools.store_target import ImageTarget
 
 IMPORTS = (
-    ("what stays: door, tail", "tapauth.server.door,tapauth.server.tail"),
-    ("connection auth", "tapauth.conn.auth,tapauth.conn.keeper"),
-    ("WebSocket", "tapauth.server.frames"),
-    ("server", "tapauth.server.service"),
-    ("HTTP", "microdot.microdot,tapauth.server.http"),
+    ("what stays: door, tail", "tapauth.local.door,tapauth.local.tail"),
+    ("connection auth", "tapauth.local.login.auth,tapauth.local.login.kept"),
+    ("WebSocket", "tapauth.local.websocket"),
+    ("server", "tapauth.local.server"),
+    ("HTTP", "microdot.microdot,tapauth.local.http"),
 )
 CODE = """
 import gc, sys, asyncio, json, os, re, time

@@ -28,7 +28,7 @@ _STATUSES = (
 )
 
 
-class Attached:
+class EverestClient:
     """`settings` is the "everest" object of the configuration; `validate(token)` answers from
     the store with (ValidationResult, settled); `on_status(token, status, messages)` shows.
     """

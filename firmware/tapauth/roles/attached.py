@@ -1,14 +1,14 @@
 """A real EVerest decides; the board is its card reader and a validator of tokens."""
 
 from tapauth.app import App
-from tapauth.everest.client import Attached
+from tapauth.everest.client import EverestClient
 
 
 class AttachedBoard(App):
     """Reader and cards at the other end of EVerest's APIs."""
 
     def join(self) -> None:
-        self._everest = Attached(
+        self._everest = EverestClient(
             self.settings["everest"],
             self.clock,
             self.link,

@@ -1,7 +1,7 @@
 """The service on MQTT: frames in on `{base}/rpc`, replies on `{base}/rpc/reply/<source ID>`."""
 
 from tapauth.rpc.addresses import quote
-from tapauth.rpc.service import Peer
+from tapauth.rpc.service import RpcPeer
 
 
 class MqttRpc:
@@ -32,7 +32,7 @@ class MqttRpc:
         """Take a message. False: its topic is not this one's."""
         if topic != self._topic:
             return False
-        peer = Peer()
+        peer = RpcPeer()
         reply = self._service.handle(payload, peer)
         if reply and peer.reply_to:
             self._link.publish(f"{self._topic}/reply/{quote(peer.reply_to)}", reply)

@@ -29,7 +29,7 @@ LOST = const(3)
 """State: there is a file or a copy, and nothing of it can be relied on."""
 
 
-class Damaged(Exception):
+class TableDamaged(Exception):
     """A table was lost, so nobody can tell what was in it; the text says what to do."""
 
 
@@ -160,9 +160,9 @@ class Table:
         return self._file.state
 
     def check(self) -> None:
-        """Raises Damaged as long as the table is lost: until the first put()."""
+        """Raises TableDamaged as long as the table is lost: until the first put()."""
         if self.state == LOST:
-            raise Damaged("the table is damaged: add again what was in it")
+            raise TableDamaged("the table is damaged: add again what was in it")
 
     def clear(self) -> None:
         """Forget all records. Raises OSError."""

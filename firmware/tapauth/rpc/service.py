@@ -10,7 +10,7 @@ from tapauth.rpc import addresses, frames
 from tapauth.rpc.app_tokens import CAPACITY
 from tapauth.rpc.arguments import BACKEND, OWNER, check
 from tapauth.rpc.frames import Invalid
-from tapauth.rpc.records import LOST, Damaged
+from tapauth.rpc.records import LOST, TableDamaged
 from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
 
@@ -22,7 +22,7 @@ _MAX_COMMANDS = const(25)
 _CLOCK_SET = const(1_704_067_200)  # 2024-01-01: an earlier time is that of a clock never set
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """A command gets an error status. Arguments: the status, and a text that quotes nothing."""
 
 
@@ -36,7 +36,7 @@ def _from_definitions(name: str) -> dict:
         unload("tapauth.rpc.definitions")
 
 
-class Peer:
+class RpcPeer:
     """What a transport knows of who is at its other end: one for each connection.
 
     A transport without connections makes one for each frame. After Service.handle, `reply_to` is
@@ -95,7 +95,7 @@ class Service:
             "/v1/Services.List": self._list_services,
         }
 
-    def handle(self, data, peer: Peer) -> str | None:
+    def handle(self, data, peer: RpcPeer) -> str | None:
         """Answer a frame (bytes or text). Returns the reply, or None when there is none."""
         peer.reply_to = ""
         try:
@@ -112,7 +112,7 @@ class Service:
             self._log.error("rpc", "frame dropped: {}", error)
         return None
 
-    def _answer(self, frame, peer: Peer) -> str | None:
+    def _answer(self, frame, peer: RpcPeer) -> str | None:
         source = None
         mine = False
         try:
@@ -146,15 +146,15 @@ class Service:
                 if refusal:
                     raise refusal
                 if count >= _MAX_COMMANDS:
-                    raise Refused(413, "too many commands in a frame")
+                    raise CommandRefused(413, "too many commands in a frame")
                 if number in seen:
-                    raise Refused(400, "id used twice")
+                    raise CommandRefused(400, "id used twice")
                 if number is not None:  # those without an id are all different commands
                     seen.add(number)
                 status, value = 0, self._execute(frame, source, name, element)
-            except Refused as error:
+            except CommandRefused as error:
                 status, value = error.args
-            except (RuleError, Damaged) as error:
+            except (RuleError, TableDamaged) as error:
                 self._log.error("rpc", "{}", str(error))
                 status, value = 500, str(error)
             except ValueError as error:
@@ -182,7 +182,7 @@ class Service:
             entries.append(text)
         return frames.reply(frame, self._address, entries) if entries else None
 
-    def trusts(self, peer: Peer) -> bool:
+    def trusts(self, peer: RpcPeer) -> bool:
         """Whether a connection has shown who it is, and its credentials are still the same.
 
         With new ones, or none any more, it has to prove itself again.
@@ -193,19 +193,19 @@ class Service:
         for watcher in self.watchers:
             watcher()
 
-    def _refusal(self, frame, source: str, peer: Peer) -> Refused | None:
+    def _refusal(self, frame, source: str, peer: RpcPeer) -> CommandRefused | None:
         """Why nothing of this frame is done, or None for an authenticated source."""
         if peer.name and source != peer.name:
             peer.close = 1008
-            return Refused(401, "connection of another ID")
+            return CommandRefused(401, "connection of another ID")
         now = self._clock.now()
         if not self.trusts(peer):
             if type(frame.key) is not str or not source:
-                return Refused(401, "not authenticated")
+                return CommandRefused(401, "not authenticated")
             # The backend has a key that nobody guesses, and must not be locked out by who tries.
             guarded = source != self._backend
             if guarded and self._callers.blocked(source, now):
-                return Refused(429, "too many failed authentications")
+                return CommandRefused(429, "too many failed authentications")
             try:
                 right = self.credentials.verify(source, frame.key)
             except ValueError:  # text that UTF-8 cannot hold
@@ -213,33 +213,33 @@ class Service:
             if not right:
                 if guarded:
                     self._callers.failed(source, now, self._is_known(source))
-                return Refused(401, "not authenticated")
+                return CommandRefused(401, "not authenticated")
             self._callers.passed(source)
             peer.name = source
             peer.proof = self.credentials.current(source)
         if self.rebooting:
-            return Refused(418, "about to reboot")
+            return CommandRefused(418, "about to reboot")
         return None
 
     def _is_known(self, name: str) -> bool:
         return self.credentials.current(name) is not None
 
     def _execute(self, frame, source: str, name: str, element: dict):
-        """The result of one command, None for none. Raises Refused, ValueError and any other."""
+        """The result of one command, None for none. Raises CommandRefused, ValueError and any other."""
         self._check_deadline(element)
         command = self._checks.get(name)
         if command is None:
-            raise Refused(404, "no such command")
+            raise CommandRefused(404, "no such command")
         who = command[0]
         backend_only = who == BACKEND
         if who == OWNER:
             backend_only = self._tokens_backend_only
         if backend_only and source != self._backend:
-            raise Refused(403, "not allowed")
+            raise CommandRefused(403, "not allowed")
         args = element.get("args", {})
         error = check(command, args)
         if error:
-            raise Refused(400, error)
+            raise CommandRefused(400, error)
         return self.handlers[name](source, args, frame.version)
 
     def _check_deadline(self, element: dict) -> None:
@@ -248,11 +248,11 @@ class Service:
                 continue
             value = element[name]
             if type(value) not in (int, float):
-                raise Refused(400, name + " must be a number")
+                raise CommandRefused(400, name + " must be a number")
             now = self._unix_time() if name == "deadline" else 0
             # Without a clock nobody knows what has passed.
             if value <= now and (now >= _CLOCK_SET or name == "timeout"):
-                raise Refused(504, name + " passed")
+                raise CommandRefused(504, name + " passed")
 
     # The commands: handler(source ID, checked args, frame version) returns the result.
 
@@ -272,7 +272,7 @@ class Service:
             self.tokens.keep(self.credentials.current)
             token = self.tokens.generate(source, host)
         if token is None:
-            raise Refused(507, "no room for another token")
+            raise CommandRefused(507, "no room for another token")
         return {"token": token}
 
     def _get_token(self, source, args, version):
@@ -294,11 +294,11 @@ class Service:
         psk = given.get("psk") or None
         cert = given.get("cert") or None
         if psk is None and cert is None:
-            raise Refused(400, "psk or cert is missing")
+            raise CommandRefused(400, "psk or cert is missing")
         self.credentials.table.check()
         now = self._clock.now()
         if self.asked_for.blocked(name, now):
-            raise Refused(429, "too many failed authentications")
+            raise CommandRefused(429, "too many failed authentications")
         right = self.credentials.verify(name, psk, cert)
         if self._tokens_as_psk and psk and not cert and self._is_known(name):
             right = self.tokens.owns(name, psk) or right
@@ -318,16 +318,16 @@ class Service:
         psk = args.get("psk") or None
         cert = args.get("cert") or None
         if psk is None and cert is None:
-            raise Refused(400, "psk or cert is missing")
+            raise CommandRefused(400, "psk or cert is missing")
         if name == self._backend:
-            raise Refused(400, "the backend's key is in the configuration")
+            raise CommandRefused(400, "the backend's key is in the configuration")
         value = self.credentials.digests(name, psk, cert)
         if value != self.credentials.current(name):
             # Whoever has other credentials may be somebody else. The tokens go first, so that a
             # power cut never leaves the tokens of one who is gone.
             self.tokens.forget(name)
             if not self.credentials.put(name, value):
-                raise Refused(507, "no room for another device")
+                raise CommandRefused(507, "no room for another device")
         self._credentials_changed()  # also when asked again: the first may have found no memory
 
     def _delete_device(self, source, args, version):

@@ -10,12 +10,12 @@ import asyncio
 import json
 
 from tapauth.compat import SYSTEM_ERRORS, const, is_scarce, sleep_ms, unload
-from tapauth.conn.sessions import ADMIN
 from tapauth.json_in import load
-from tapauth.server.commands import Commands
-from tapauth.server.door import BUSY, finish, turn_away
-from tapauth.server.frames import WebSocket, WebSocketError
-from tapauth.server.pipe import Pipe
+from tapauth.local.commands import Commands
+from tapauth.local.door import BUSY, finish, turn_away
+from tapauth.local.login.sessions import ADMIN
+from tapauth.local.pipe import Pipe
+from tapauth.local.websocket import WebSocket, WebSocketError
 
 _HEAD_MS = const(5000)  # for a request's head
 _STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
@@ -24,12 +24,12 @@ _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # frames at once, of any kind
 _REFILL_MS = const(50)  # one more frame each; who sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
-_HTTP = ("microdot", "microdot.microdot", "microdot.websocket", "tapauth.server.http")
+_HTTP = ("microdot", "microdot.microdot", "microdot.websocket", "tapauth.local.http")
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 _ENDED = (MemoryError, ValueError)  # made once: see SYSTEM_ERRORS
 
 
-class Peer:
+class LocalPeer:
     """One WebSocket. `idle_ms` is for how long it may be silent once it is authorized."""
 
     def __init__(self, pipe: Pipe, socket, clock, idle_ms: int):
@@ -121,12 +121,12 @@ class Server:
         self._counts = counts
         self._context = None
         if settings["tls_cert"]:
-            from tapauth.server import tls
+            from tapauth.local import certificate
 
-            unload("tapauth.server.tls")
-            self._context = tls.context(settings)
+            unload("tapauth.local.certificate")
+            self._context = certificate.context(settings)
         self._pipes: list[Pipe] = []
-        self._peers: list[Peer] = []
+        self._peers: list[LocalPeer] = []
         self._asking = 0
         self._asked = 0
 
@@ -221,13 +221,13 @@ class Server:
             if not peer.push(texts[role]):
                 self._counts["server_events_dropped"] += 1
 
-    def _tell(self, peer: Peer, event: str, members: dict) -> None:
+    def _tell(self, peer: LocalPeer, event: str, members: dict) -> None:
         message = {"method": "event", "event": event}
         message.update(members)
         if not peer.push(json.dumps(message)):
             self._counts["server_events_dropped"] += 1
 
-    def _lost(self, peer: Peer, cause: int) -> None:
+    def _lost(self, peer: LocalPeer, cause: int) -> None:
         """A connection lost its authorization. Who cannot be told, for lack of memory, is hung
         up on: nobody shall wait for events that do not come.
         """
@@ -263,9 +263,9 @@ class Server:
             self._asked = self.clock.now()
 
     async def _upload(self, pipe: Pipe, size: int, token: str) -> None:
-        from tapauth.server import upload
+        from tapauth.local import upload
 
-        unload("tapauth.server.upload")
+        unload("tapauth.local.upload")
         if not self._asking:
             unload_http()
         status, text = await upload.take(self, pipe, size, token)
@@ -286,7 +286,7 @@ class Server:
             await self._upload(pipe, *rest)
             return
         socket = WebSocket(pipe)
-        peer = Peer(pipe, socket, self.clock, self.settings["idle_s"] * 1000)
+        peer = LocalPeer(pipe, socket, self.clock, self.settings["idle_s"] * 1000)
         peer.unsettle()
         try:
             await (self._api(peer) if path == "/api" else self._rpc(peer))
@@ -300,7 +300,7 @@ class Server:
 
     # WebSockets.
 
-    async def _api(self, peer: Peer) -> None:
+    async def _api(self, peer: LocalPeer) -> None:
         self._peers.append(peer)
         try:
             await self._converse(peer)
@@ -309,29 +309,29 @@ class Server:
             self.commands.learner.stop(peer)
             self.auth.closed(peer)
 
-    async def _rpc(self, peer: Peer) -> None:
-        from tapauth.server import rpc_socket
+    async def _rpc(self, peer: LocalPeer) -> None:
+        from tapauth.local import rpc_socket
 
         # What it needs of the module lives as long as it runs.
-        unload("tapauth.server.rpc_socket")
+        unload("tapauth.local.rpc_socket")
         self._peers.append(peer)
         try:
             await rpc_socket.converse(self, peer)
         finally:
             self._leave(peer)
 
-    def _leave(self, peer: Peer) -> None:
+    def _leave(self, peer: LocalPeer) -> None:
         """Nothing is pushed to a peer any more: no message may follow a Close frame."""
         peer.gone = True
         self._peers.remove(peer)
 
-    async def _converse(self, peer: Peer) -> None:
+    async def _converse(self, peer: LocalPeer) -> None:
         while True:
             reply = await self._answer(peer, await peer.receive())
             peer.settle(peer.session is not None)
             await peer.send(reply)
 
-    async def _answer(self, peer: Peer, data) -> str:
+    async def _answer(self, peer: LocalPeer, data) -> str:
         try:
             request = load(data)
         except ValueError:
@@ -349,7 +349,7 @@ async def load_http():
     for name in _HTTP:
         __import__(name)
         await sleep_ms(0)
-    from tapauth.server import http
+    from tapauth.local import http
 
     return http
 

@@ -1,10 +1,10 @@
 """The way to the cloud auth service over a WebSocket."""
 
-from tapauth.server.frames import WebSocketError
+from tapauth.local.websocket import WebSocketError
 
 
 async def converse(server, connection):
-    """Pass frames to and fro on a service.Peer, until one of the two ends it."""
+    """Pass frames to and fro on a RpcPeer, until one of the two ends it."""
     service, new_peer = server.ports.rpc
     peer = new_peer()
 

@@ -8,8 +8,8 @@ import os
 import struct
 
 from tapauth.compat import const
-from tapauth.conn.sessions import ADMIN, USER
 from tapauth.crypto.hmac import Hmac
+from tapauth.local.login.sessions import ADMIN, USER
 
 UNSECURED = const(0)
 PIN = const(1)

@@ -3,10 +3,10 @@
 import os
 
 from tapauth.compat import unload
-from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.keeper import StateFile
-from tapauth.server.commands import Ports
-from tapauth.server.service import Server
+from tapauth.local.commands import Ports
+from tapauth.local.login.auth import ConnectionAuth
+from tapauth.local.login.kept import StateFile
+from tapauth.local.server import Server
 
 import board
 
@@ -23,10 +23,10 @@ def _parse(text: str) -> dict:
 
 def _trial():
     """The trial of a new configuration: all of it is in files."""
-    from tapauth.trial import Trial
+    from tapauth.config_trial import ConfigTrial
 
-    unload("tapauth.trial")
-    return Trial()
+    unload("tapauth.config_trial")
+    return ConfigTrial()
 
 
 class Cards:
@@ -82,25 +82,25 @@ def _auth(kept, settings: dict, app):
     recoverable = settings["pin_recoverable"]
     # A PIN goes to the serial console only: never into the log, whose tail can be read.
     if kept:
-        from tapauth.conn import opening
+        from tapauth.local.login import accounts
 
-        unload("tapauth.conn.opening")
-        thaw = opening.thaw
+        unload("tapauth.local.login.accounts")
+        thaw = accounts.thaw
         return lambda on_lost: thaw(
             kept, file, os.urandom, recoverable, print, settings, app.clock, app.log, on_lost
         )
-    from tapauth.conn import opening
+    from tapauth.local.login import accounts
 
-    unload("tapauth.conn.opening")
+    unload("tapauth.local.login.accounts")
     now = app.clock.now() // 1000
-    keeper = yield from opening.open_keeper(
+    keeper = yield from accounts.open_keeper(
         file, os.urandom, board.unique_id(), recoverable, print, app.log, now
     )
     return lambda on_lost: ConnectionAuth(settings, keeper, app.clock, app.log, on_lost)
 
 
 def make(local, kept, counts: dict):
-    """The Server of a Local, as door.Door wants it. A generator. Raises OSError."""
+    """The Server of a LocalInterface, as door.Door wants it. A generator. Raises OSError."""
     app = local.app
     settings = app.settings["server"]
     make_auth = yield from _auth(kept, settings, app)
@@ -113,7 +113,7 @@ def make(local, kept, counts: dict):
         getattr(board, "bench", None),
     )
     if local.rpc:
-        from tapauth.rpc.service import Peer
+        from tapauth.rpc.service import RpcPeer
 
-        ports.rpc = (local.rpc, Peer)
+        ports.rpc = (local.rpc, RpcPeer)
     return Server(settings, ports, make_auth, app.clock, app.log, counts)

@@ -16,15 +16,15 @@ BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
 _PARTS = (
     "tapauth.crypto.hmac",
-    "tapauth.conn.lockout",
-    "tapauth.conn.sessions",
-    "tapauth.conn.auth",
-    "tapauth.conn.keeper",
-    "tapauth.server.frames",
-    "tapauth.server.pipe",
-    "tapauth.server.learn",
-    "tapauth.server.commands",
-    "tapauth.server.service",
+    "tapauth.local.login.lockout",
+    "tapauth.local.login.sessions",
+    "tapauth.local.login.auth",
+    "tapauth.local.login.kept",
+    "tapauth.local.websocket",
+    "tapauth.local.pipe",
+    "tapauth.local.learn",
+    "tapauth.local.commands",
+    "tapauth.local.server",
 )
 
 
@@ -71,9 +71,9 @@ class Door:
                 self.server.close()
 
     async def _meet_names(self, beat) -> None:
-        from tapauth.server import names
+        from tapauth.local import names
 
-        unload("tapauth.server.names")
+        unload("tapauth.local.names")
         for _ in names.meet():
             beat()
             await sleep_ms(0)
@@ -113,10 +113,10 @@ class Door:
         if self._inside:
             self._empty_since = now
         elif now - self._empty_since >= _LINGER_MS and not server.commands.restart_at:
-            from tapauth.conn import opening
+            from tapauth.local.login import accounts
 
-            unload("tapauth.conn.opening")
-            self._kept = opening.freeze(server.auth)
+            unload("tapauth.local.login.accounts")
+            self._kept = accounts.freeze(server.auth)
             server.close()
             self.server = None
             self._forget()
@@ -146,9 +146,9 @@ class Door:
         self._inside += 1
         try:
             await self._open()
-            from tapauth.server import serial_console
+            from tapauth.local import serial_console
 
-            unload("tapauth.server.serial_console")
+            unload("tapauth.local.serial_console")
             await finish(serial_console.obey(self.server.auth, line))  # type: ignore
         finally:
             self._inside -= 1

@@ -9,7 +9,7 @@ memory while one runs.
 """
 
 from tapauth.compat import SYSTEM_ERRORS, const, unload
-from tapauth.conn.sessions import (
+from tapauth.local.login.sessions import (
     ADMIN,
     API,
     HTTP,
@@ -145,7 +145,7 @@ class ConnectionAuth:
 
     def renew_pin(self, role: int):
         """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError, Refused."""
-        from tapauth.conn import params
+        from tapauth.local.login import params
 
         yield from self._with(params.renew_pin(self, role))
 
@@ -165,9 +165,9 @@ class ConnectionAuth:
         self.expire()
         try:
             if method == "auth":
-                from tapauth.conn import login as room
+                from tapauth.local.login import login as room
             else:
-                from tapauth.conn import params as room  # type: ignore
+                from tapauth.local.login import params as room  # type: ignore
 
             yield from self._with(room.handle(self, connection, request, reply))
         except Refused as error:
@@ -193,7 +193,7 @@ class ConnectionAuth:
             self._running -= 1
             if not self._running:
                 for name in ("login", "params", "kdf"):
-                    unload("tapauth.conn." + name)
+                    unload("tapauth.local.login." + name)
 
     def take_turn(self):
         """One derivation at a time. A generator; False: too many wait already."""

@@ -2,9 +2,9 @@
 
 from tapauth.cards.codec import STATUSES
 from tapauth.compat import const, unload
-from tapauth.conn.auth import Refused
 from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
-from tapauth.server.commands import table
+from tapauth.local.commands import table
+from tapauth.local.login.auth import Refused
 
 _RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _LEAST_WINDOW_S = const(5)
@@ -182,9 +182,9 @@ def _remove_card(commands, connection, request: dict, reply: dict):
 def _editor(commands):
     if not commands.ports.config:
         raise Refused("no configuration file")
-    from tapauth.server import config_edit
+    from tapauth import config_edit
 
-    unload("tapauth.server.config_edit")
+    unload("tapauth.config_edit")
     return config_edit
 
 

@@ -4,7 +4,7 @@ pin SECRET      opens the role admin with this PIN until the restart, and ends a
 newpin          gives admin a new PIN, and ends a lockout; `newpin user` the same for user
 """
 
-from tapauth.conn.auth import ROLES, Refused
+from tapauth.local.login.auth import ROLES, Refused
 
 
 def obey(auth, line: str, write=print):

@@ -5,9 +5,9 @@ What stands behind them comes as ports, objects with the methods named here.
 """
 
 from tapauth.compat import unload
-from tapauth.conn.auth import Refused, reply_to
-from tapauth.conn.sessions import ADMIN
-from tapauth.server.learn import Learner
+from tapauth.local.learn import Learner
+from tapauth.local.login.auth import Refused, reply_to
+from tapauth.local.login.sessions import ADMIN
 
 
 class Ports:
@@ -20,10 +20,10 @@ class Ports:
     `cards`:  put(id_token, info) and delete(id_token), generators as those of store.Store;
               find(id_token) -> ValidationResult or None; status() -> dict;
               load() -> store.load.Load or like it; export() -> (bytes in all, generator)
-    `config`: a function that makes a trial.Trial; `parse(text)`, which raises ValueError
+    `config`: a function that makes a ConfigTrial; `parse(text)`, which raises ValueError
     `tail`:   tail.Tail
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense
-    `rpc`:    the cloud auth service and the function that makes a Peer of it, as a tuple
+    `rpc`:    the cloud auth service and the function that makes a RpcPeer of it, as a tuple
     """
 
     def __init__(self, board=None, cards=None, config=None, parse=None, tail=None, bench=None):
@@ -82,11 +82,11 @@ class Commands:
             raise Refused("no such method")
         if method in _READING:
             return _READING[method]
-        from tapauth.server import changes
+        from tapauth.local import commands_admin
 
         # What it needs of the module lives as long as it runs.
-        unload("tapauth.server.changes")
-        found = changes.COMMANDS.get(method)
+        unload("tapauth.local.commands_admin")
+        found = commands_admin.COMMANDS.get(method)
         if not found:
             raise Refused("no such method")
         if role < ADMIN and method != "getCard":

@@ -7,8 +7,8 @@ Everything here that takes long is a generator: a step is a few milliseconds on 
 import binascii
 
 from tapauth.compat import const, ticks_diff, ticks_us
-from tapauth.conn.keeper import PIN, Account
 from tapauth.crypto.hmac import Hmac, equal
+from tapauth.local.login.kept import PIN, Account
 
 LEAST = const(1000)
 """Iterations for a random PIN, and the least for a password."""

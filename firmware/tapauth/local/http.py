@@ -10,7 +10,7 @@ from microdot.microdot import Request, Response
 from microdot.websocket import WebSocket
 
 from tapauth.compat import const
-from tapauth.conn.sessions import ADMIN, USER
+from tapauth.local.login.sessions import ADMIN, USER
 
 _MAX_UPLOAD = const(2_097_152)
 _MAX_LENGTH = const(20)  # characters of Content-Length

@@ -3,8 +3,8 @@
 import json
 
 from tapauth.compat import const, is_scarce
-from tapauth.conn.sessions import ADMIN
-from tapauth.server.door import finish
+from tapauth.local.door import finish
+from tapauth.local.login.sessions import ADMIN
 
 _CHUNK = const(512)
 _CHUNK_MS = const(10_000)  # for the next piece

@@ -10,18 +10,18 @@ import sys
 from tapauth.compat import unload
 
 _LATE = (
-    "tapauth.server.http",
-    "tapauth.server.upload",
-    "tapauth.server.changes",
-    "tapauth.server.config_edit",
-    "tapauth.server.serial_console",
-    "tapauth.server.rpc_socket",
-    "tapauth.conn.login",
-    "tapauth.conn.params",
-    "tapauth.conn.opening",
+    "tapauth.local.http",
+    "tapauth.local.upload",
+    "tapauth.local.commands_admin",
+    "tapauth.config_edit",
+    "tapauth.local.serial_console",
+    "tapauth.local.rpc_socket",
+    "tapauth.local.login.login",
+    "tapauth.local.login.params",
+    "tapauth.local.login.accounts",
     "tapauth.cards.list_out",
     "tapauth.cards.list_in",
-    "tapauth.trial",
+    "tapauth.config_trial",
     "tapauth.config",
 )
 

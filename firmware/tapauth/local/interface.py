@@ -1,13 +1,13 @@
 """Joins the local interface to the rest of the firmware; loaded only where it is configured.
 
-Here is what stays in memory; local_parts.py is there while somebody is connected.
+Here is what stays in memory; local/wiring.py is there while somebody is connected.
 """
 
 from tapauth.compat import unload
-from tapauth.server.door import Door
+from tapauth.local.door import Door
 
 
-class Local:
+class LocalInterface:
     """The local interface of an App. `commands` is what obeys beside it: `evses`, `withdraw`,
     `set_master_pass_group_id`, `set_connection_timeout` and `in_force` of the board's role; `rpc`
     the cloud auth service, or None.
@@ -24,10 +24,10 @@ class Local:
         self.door = Door(settings, self._make, app.clock, app.log)
 
     def _make(self, kept, counts):
-        from tapauth import local_parts
+        from tapauth.local import wiring
 
-        unload("tapauth.local_parts")
-        return local_parts.make(self, kept, counts)
+        unload("tapauth.local.wiring")
+        return wiring.make(self, kept, counts)
 
     # What happens, for those who watch.
 
@@ -63,14 +63,14 @@ class Local:
 # The events. Functions of their own: a closure would need memory before anybody could catch that.
 
 
-def _token_status(local: Local, token: dict, status: str) -> tuple:
+def _token_status(local: LocalInterface, token: dict, status: str) -> tuple:
     members = {"status": status, "card": local.app.log.name(token)}
     return "tokenValidationStatus", members, {"idToken": token["id_token"]}
 
 
-def _evses_changed(local: Local, _what, _status: str) -> tuple:
+def _evses_changed(local: LocalInterface, _what, _status: str) -> tuple:
     return "evsesChanged", {"evses": local.commands.evses()}, None
 
 
-def _errors_changed(_local: Local, errors: list, _status: str) -> tuple:
+def _errors_changed(_local: LocalInterface, errors: list, _status: str) -> tuple:
     return "errorsChanged", {"errors": errors}, None

@@ -1,10 +1,10 @@
 """The commands beside auth: how the roles are protected, and tokens."""
 
 from tapauth.compat import const, is_scarce
-from tapauth.conn.auth import ROLES, Refused, role_name
-from tapauth.conn.kdf import LEAST, best_iterations, new_pin, protect
-from tapauth.conn.keeper import KINDS, PASSWORD, PIN, UNSECURED, Account
-from tapauth.conn.sessions import ADMIN, HTTP, USER, fits, is_token_shaped
+from tapauth.local.login.auth import ROLES, Refused, role_name
+from tapauth.local.login.kdf import LEAST, best_iterations, new_pin, protect
+from tapauth.local.login.kept import KINDS, PASSWORD, PIN, UNSECURED, Account
+from tapauth.local.login.sessions import ADMIN, HTTP, USER, fits, is_token_shaped
 
 _MONTH_S = const(2_592_000)
 _DAY_S = const(86_400)

@@ -1,6 +1,6 @@
 """A firmware on trial: confirmed by health, given up without it."""
 
-from tapauth.update import Trial
+from tapauth.update import FirmwareTrial
 
 SETTINGS = {"confirm_s": 120, "give_up_s": 900}
 
@@ -13,7 +13,7 @@ class World:
         self.confirmed = self.restarts = 0
         self.is_healthy, self.is_busy, self.is_trial = True, False, trial
         self.running = "b"
-        self.trial = Trial(
+        self.trial = FirmwareTrial(
             self, SETTINGS, self, lambda: self.is_healthy, lambda: self.is_busy, self.restart
         )
 

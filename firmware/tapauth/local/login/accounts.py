@@ -6,12 +6,12 @@ And what it remembers while it is not loaded: plain values, so that no code stay
 import binascii
 
 from tapauth.compat import unload
-from tapauth.conn.auth import ConnectionAuth
-from tapauth.conn.keeper import PIN, Account, Keeper, Random
-from tapauth.conn.lockout import FREE, Lockout
-from tapauth.conn.sessions import ADMIN, USER, Session
 from tapauth.crypto.hmac import Hmac
 from tapauth.json_in import load
+from tapauth.local.login.auth import ConnectionAuth
+from tapauth.local.login.kept import PIN, Account, Keeper, Random
+from tapauth.local.login.lockout import FREE, Lockout
+from tapauth.local.login.sessions import ADMIN, USER, Session
 
 
 def _read(kept: dict) -> tuple:
@@ -56,9 +56,9 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
     if accounts:
         keeper.keep(accounts)
         return keeper
-    from tapauth.conn import kdf
+    from tapauth.local.login import kdf
 
-    unload("tapauth.conn.kdf")
+    unload("tapauth.local.login.kdf")
     for role in (ADMIN, USER):
         accounts[role] = yield from kdf.protect(PIN, kdf.new_pin(random), random)
     keeper.keep(accounts)

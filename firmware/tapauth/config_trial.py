@@ -24,7 +24,7 @@ def _exists(path: str) -> bool:
     return True
 
 
-class Trial:
+class ConfigTrial:
     """The configuration file `path` of the board, which ends in ".json"."""
 
     def __init__(self, path: str = "/config.json"):

@@ -1,12 +1,12 @@
 """The command auth: the order of its checks, and its result codes."""
 
 from tapauth.compat import const
-from tapauth.conn.auth import ROLES
-from tapauth.conn.kdf import best_iterations, matches, protect
-from tapauth.conn.keeper import PASSWORD, UNSECURED
-from tapauth.conn.lockout import FOREVER
-from tapauth.conn.sessions import ADMIN, API, USER, fits, is_token_shaped
 from tapauth.crypto.hmac import equal
+from tapauth.local.login.auth import ROLES
+from tapauth.local.login.kdf import best_iterations, matches, protect
+from tapauth.local.login.kept import PASSWORD, UNSECURED
+from tapauth.local.login.lockout import FOREVER
+from tapauth.local.login.sessions import ADMIN, API, USER, fits, is_token_shaped
 
 _OK = const(0)
 _NOT_PRO = const(2)
