@@ -18,14 +18,14 @@ from tools.paths import BUILD, FIRMWARE, IMAGE
 
 CARD = "04a1b2c3d4e5f6"
 SHOTS = BUILD / "screenshots"
-PAGE = FIRMWARE / "tapauth" / "server" / "console.html"
+PAGE = FIRMWARE / "tapauth" / "local" / "console.html"
 needs_chromium = pytest.mark.skipif(
     not browser.find(), reason="Chromium is not installed (Debian: apt-get install chromium)"
 )
 
 
 def test_the_page_is_small_and_needs_nobody_else():
-    packed = (IMAGE / "tapauth" / "server" / "console.gz").read_bytes()
+    packed = (IMAGE / "tapauth" / "local" / "console.gz").read_bytes()
     assert len(packed) <= 20_480
     text = gzip.decompress(packed).decode()
     assert text == PAGE.read_text()

@@ -452,7 +452,7 @@ def test_the_console_page_is_served_from_a_slot(tmp_path):
     port = free_port()
     local = {"enabled": True, "address": "127.0.0.1", "port": port}
     own = {**OWN, "config.json": json.dumps({**CONFIG, "server": local}).encode()}
-    page = (FIRMWARE / "tapauth" / "server" / "console.html").read_bytes()
+    page = (FIRMWARE / "tapauth" / "local" / "console.html").read_bytes()
     flash = flash_image(tmp_path / "flash.img", own)
     with PtyBoard(flash, heap=HEAP_WITH_SERVER) as board:
         deploy(board, build("desktop"), wait=0)

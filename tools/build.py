@@ -124,9 +124,8 @@ UNUSED = {
 FIRST = "tapauth/__init__.py"
 """What is loaded before all others."""
 LOADED_LATE = (
-    "tapauth/conn/",
+    "tapauth/local/",
     "tapauth/rpc/",
-    "tapauth/server/",
     "tapauth/evse/lines",
     "tapauth/board_status",
 )
