@@ -21,30 +21,30 @@ $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit("TapAuth needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run.stamp: tools/requirements-run.txt tools/constraints.txt | $(PY)
+$(VENV)/run.stamp: tools/requirements/run.txt tools/requirements/constraints.txt | $(PY)
 	@echo "[2/3] installing what the desktop charger needs (a minute on a slow line)"
-	@$(PIP) install -r tools/requirements-run.txt -c tools/constraints.txt | $(PROGRESS)
+	@$(PIP) install -r tools/requirements/run.txt -c tools/requirements/constraints.txt | $(PROGRESS)
 	@touch $@
 
-$(VENV)/test.stamp: tools/requirements-test.txt tools/requirements-flash.txt tools/constraints.txt $(VENV)/run.stamp
+$(VENV)/test.stamp: tools/requirements/test.txt tools/requirements/flash.txt tools/requirements/constraints.txt $(VENV)/run.stamp
 	@echo "[2/3] installing what the tests need"
-	@$(PIP) install -r tools/requirements-test.txt -c tools/constraints.txt | $(PROGRESS)
+	@$(PIP) install -r tools/requirements/test.txt -c tools/requirements/constraints.txt | $(PROGRESS)
 	@touch $@
 
-$(VENV)/flash.stamp: tools/requirements-flash.txt tools/constraints.txt $(VENV)/run.stamp
-	@$(PIP) install -r tools/requirements-flash.txt -c tools/constraints.txt | $(PROGRESS)
+$(VENV)/flash.stamp: tools/requirements/flash.txt tools/requirements/constraints.txt $(VENV)/run.stamp
+	@$(PIP) install -r tools/requirements/flash.txt -c tools/requirements/constraints.txt | $(PROGRESS)
 	@touch $@
 
-build/lib.stamp: tools/requirements-firmware.txt tools/fetch_libs.py $(VENV)/run.stamp
+build/lib.stamp: tools/requirements/firmware.txt tools/compile/fetch_libs.py $(VENV)/run.stamp
 	@echo "[3/3] fetching the libraries that go onto the board"
-	@$(PY) -m tools.fetch_libs build/lib
+	@$(PY) -m tools.compile.fetch_libs build/lib
 	@touch $@
 
 run: build/lib.stamp  ## start the desktop charger (DEMO=1, SERVER=0, BROKER=host:port, MICROPYTHON=path)
 	@$(PY) -m tools.charger $(if $(DEMO),--demo) $(if $(filter 0,$(SERVER)),--no-server) $(if $(BROKER),--broker $(BROKER))
 
 test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
-	@$(PY) -m tools.mosquitto
+	@$(PY) -m tools.desk.mosquitto
 	@$(PY) -m tools.build
 	@$(PY) -m pytest -n 3 --dist loadfile
 
@@ -53,7 +53,7 @@ emu: build/lib.stamp  ## start the firmware on an emulated Pico W (DEMO=1, BUS=i
 
 test-emu: build/lib.stamp $(VENV)/test.stamp  ## test and measure on an emulated Pico W, some minutes (UF2=image)
 	@$(PY) -m tools.emulator.install
-	@$(PY) -m tools.mosquitto
+	@$(PY) -m tools.desk.mosquitto
 	@$(PY) -m pytest -s host_tests/emulated
 
 lint: $(VENV)/test.stamp  ## check format, style and types

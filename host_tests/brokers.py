@@ -9,8 +9,8 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 
-from tools import mosquitto
-from tools.broker import EmbeddedBroker, free_port
+from tools.desk import mosquitto
+from tools.desk.broker import EmbeddedBroker, free_port
 
 
 class Mosquitto:

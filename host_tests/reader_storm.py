@@ -7,7 +7,7 @@ time may a card make a token twice.
 
 from collections import Counter
 
-from tools.pn532_faults import FAULTS, FaultyChip
+from tools.pn532.faults import FAULTS, FaultyChip
 
 STORM_MS = 40_000
 HEAL_MS = 10_000

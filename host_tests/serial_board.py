@@ -10,7 +10,7 @@ import threading
 import tty
 from pathlib import Path
 
-from tools.flash_image import BLOCK, LfsFiles, UserContext
+from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.paths import IMAGE, ROOT, micropython
 
 

@@ -15,7 +15,7 @@ sys.path.append(".")
 from flash_sim import SETTINGS, Cut, Files, Flash, formatted
 
 from tapauth.cards import Store, finish
-from tools.card_image import Builder
+from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000

@@ -23,7 +23,7 @@ codec.DELTA_PAGES = 2
 
 from tapauth.cards import Store, finish  # noqa: E402
 from tapauth.core.timestamps import format_rfc3339  # noqa: E402
-from tools.card_image import Builder  # noqa: E402
+from tools.cardlist.card_image import Builder  # noqa: E402
 
 KEY = bytes(range(32))
 DAY = 86_400

@@ -17,7 +17,7 @@ sys.path.append(".")
 from flash_sim import SETTINGS, Files, formatted
 
 from tapauth.cards import Store
-from tools.card_image import Builder
+from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000

@@ -6,7 +6,7 @@ import pytest
 from brokers import BROKERS, Listener
 
 from tools.charger import DesktopCharger
-from tools.console import obey
+from tools.desk.console import obey
 
 API = "everest_api/1/"
 PROVIDER = API + "auth_token_provider/nfc_reader/"

@@ -5,10 +5,10 @@ import json
 import pytest
 from serial_board import SerialBoard, blank_image, firmware_image
 
-from tools.card_rows import BadCard, card, normal_value
+from tools.cardlist.card_rows import BadCard, card, normal_value
 from tools.cards import main, open_image
 from tools.charger import provision
-from tools.flash_image import FlashImage
+from tools.desk.flash_image import FlashImage
 
 TABLE = """uid,status,parent_id,evse_ids,expiry
 04:a1:b2:c3:d4:e5:f6,,FLEET,2;1,2027-06-30

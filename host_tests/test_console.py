@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.console import Screen, obey, parse_uid, summary
+from tools.desk.console import Screen, obey, parse_uid, summary
 
 
 class Charger:

@@ -13,8 +13,8 @@ import browser
 import pytest
 
 from tools.build import build
-from tools.local_board import LocalBoard
 from tools.paths import BUILD, FIRMWARE, IMAGE
+from tools.rigs.local_board import LocalBoard
 
 CARD = "04a1b2c3d4e5f6"
 SHOTS = BUILD / "screenshots"

@@ -20,10 +20,12 @@ import serial
 from pty_board import PtyBoard
 from websockets.sync.client import connect
 
-from tools.board_port import BoardError, BoardPort
-from tools.broker import free_port
+from tools.board.board_port import BoardError, BoardPort
+from tools.board.each_port import on_each, ports_of
 from tools.charger import HEAP_WITH_SERVER
 from tools.deploy import Deployment, roll_back, show_logs, show_status
+from tools.desk.broker import free_port
+from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.firmware import (
     Image,
     board_names,
@@ -35,8 +37,6 @@ from tools.firmware import (
     make_packs,
     sign,
 )
-from tools.flash_image import BLOCK, LfsFiles, UserContext
-from tools.fleet import on_each, ports_of
 from tools.paths import FIRMWARE, ROOT
 from tools.size import CEILINGS
 
@@ -398,7 +398,7 @@ def test_ports_that_do_not_serve(tmp_path, flash, monkeypatch):
     with PtyBoard(flash) as board, pytest.raises(BoardError, match="has too little memory left"):
         BoardPort(board.port).run("exec", "raise MemoryError")
     with PtyBoard(flash) as board, monkeypatch.context() as patch:
-        patch.setattr("tools.board_port.OLDEST", (99, 0))
+        patch.setattr("tools.board.board_port.OLDEST", (99, 0))
         with pytest.raises(BoardError, match=r"has MicroPython 1\.\d+, and 99.0 .*make flash"):
             BoardPort(board.port).call("what_an_old_one_does_not_know")
     monkeypatch.setattr(BoardPort, "knock_s", 1.0)

@@ -10,13 +10,14 @@ import pytest
 from brokers import BROKERS, Listener
 from websockets.sync.client import connect
 
-from tools import cards, scenario
-from tools.broker import free_port
+from tools import cards
 from tools.charger import DesktopCharger
-from tools.console import obey
-from tools.flash_image import FlashImage, lock_image
-from tools.hostile_proxy import HostileProxy
+from tools.desk import scenario
+from tools.desk.broker import free_port
+from tools.desk.console import obey
+from tools.desk.flash_image import FlashImage, lock_image
 from tools.paths import ROOT
+from tools.rigs.hostile_proxy import HostileProxy
 
 EXPECTED = [status for _, _, statuses in scenario.STEPS for status in statuses]
 CARD = scenario.FLEET_CARD

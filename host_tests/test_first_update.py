@@ -13,13 +13,13 @@ import pytest
 from pty_board import PtyBoard
 from test_deploy import BLOCK, CONFIG, KEY, LfsFiles, UserContext, deploy, flash_image, image
 
-from tools.card_image import Builder
+from tools.board.first_pin import state_with
+from tools.cardlist.card_image import Builder
+from tools.cardlist.store_target import ImageTarget
 from tools.cards import main as cards
 from tools.deploy import Deployment
 from tools.firmware import build
-from tools.first_pin import state_with
 from tools.paths import BOARDS, IMAGE
-from tools.store_target import ImageTarget
 
 CARDS = 300
 # What a deployment brings, and what it takes away.

@@ -13,7 +13,7 @@ import serial
 from esp_rom import EspRom
 
 from tools import flash
-from tools.board_port import BoardError, explain
+from tools.board.board_port import BoardError, explain
 from tools.firmware import limits_of
 from tools.paths import ROOT
 

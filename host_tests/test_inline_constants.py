@@ -3,7 +3,7 @@
 import ast
 
 from tools.build import module_name, sources, text_for_board
-from tools.inline_constants import shared_constants, with_literals
+from tools.compile.inline_constants import shared_constants, with_literals
 
 DEFINER = """from tapauth.compat import const
 SIZE = const(7)

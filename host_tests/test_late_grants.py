@@ -4,7 +4,7 @@ import pytest
 from brokers import BROKERS, Listener
 
 from tools.charger import DesktopCharger
-from tools.hostile_proxy import Cut, HostileProxy, never_acknowledge
+from tools.rigs.hostile_proxy import Cut, HostileProxy, never_acknowledge
 
 CARD = "04a1b2c3d4e5f6"
 SETTINGS = {"auth": {"connection_timeout": 10}, "evses": [1], "health_interval_s": 1}

@@ -12,10 +12,10 @@ import time
 import pytest
 from brokers import BROKERS
 
-from tools import hostile_proxy as network
-from tools.broker import free_port
-from tools.hostile_proxy import HostileProxy, once
-from tools.probes import Observer, Probe
+from tools.desk.broker import free_port
+from tools.rigs import hostile_proxy as network
+from tools.rigs.hostile_proxy import HostileProxy, once
+from tools.rigs.probes import Observer, Probe
 
 MAIN = "mosquitto" if "mosquitto" in BROKERS else "embedded"
 MAX_BUSY_US = 10_000

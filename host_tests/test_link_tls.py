@@ -8,8 +8,8 @@ import pytest
 from brokers import BROKERS, Mosquitto
 from certificates import DAY, NAME, Authority, server_side
 
-from tools.hostile_proxy import HostileProxy, byte_by_byte
-from tools.probes import Observer, Probe
+from tools.rigs.hostile_proxy import HostileProxy, byte_by_byte
+from tools.rigs.probes import Observer, Probe
 
 MAIN = "mosquitto" if "mosquitto" in BROKERS else "embedded"
 

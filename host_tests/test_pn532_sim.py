@@ -2,8 +2,8 @@
 
 import pytest
 
-from tools.pn532_ports import MIRROR, I2CPort, Nack, SPIPort, UARTPort
-from tools.pn532_sim import ACK, NACK, SYNTAX_ERROR, Chip, Clock, frame
+from tools.pn532.buses import MIRROR, I2CPort, Nack, SPIPort, UARTPort
+from tools.pn532.chip import ACK, NACK, SYNTAX_ERROR, Chip, Clock, frame
 
 
 class Bench:

@@ -19,12 +19,12 @@ from tapauth.crypto import sitekey
 from tapauth.link.tls import decoded
 from tapauth.local.login import kept
 from tools import provision
-from tools.board_port import BoardError, BoardPort
+from tools.board.board_port import BoardError, BoardPort
+from tools.board.first_pin import state_with
 from tools.charger import DesktopCharger
 from tools.firmware import limits_of
-from tools.first_pin import state_with
-from tools.local_board import Client
 from tools.paths import ROOT
+from tools.rigs.local_board import Client
 
 SECRET = "correct horse"
 

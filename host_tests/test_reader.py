@@ -7,8 +7,8 @@ import pytest
 from tapauth.core.taps import REFUSED, TOKEN, TWO_CARDS
 from tapauth.reader.scanner import BACK, LOST
 from tapauth.reader.task import counters
-from tools.pn532_ports import I2CPort
-from tools.reader_rig import Rig, tap_latencies
+from tools.pn532.buses import I2CPort
+from tools.rigs.reader_rig import Rig, tap_latencies
 
 A, B = "04a1b2c3d4e5f6", "deadbeef"
 SETUPS = [

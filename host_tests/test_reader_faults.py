@@ -10,8 +10,8 @@ from reader_storm import Storm
 
 from tapauth.core.taps import TOKEN
 from tapauth.reader.scanner import BACK, LOST
-from tools.pn532_faults import FAULTS
-from tools.reader_rig import Rig
+from tools.pn532.faults import FAULTS
+from tools.rigs.reader_rig import Rig
 
 A, B = "04a1b2c3d4e5f6", "deadbeef"
 BUSES = ["i2c", "spi", "uart"]

@@ -12,10 +12,10 @@ from reader_storm import Storm
 
 from tapauth.core.taps import TOKEN
 from tapauth.reader.scanner import BACK, LOST
-from tools.bench_link import BenchServer
+from tools.desk.bench_link import BenchServer
 from tools.paths import BOARDS, IMAGE, ROOT, micropython
-from tools.pn532_faults import FaultyChip
-from tools.pn532_sim import Chip, Clock
+from tools.pn532.chip import Chip, Clock
+from tools.pn532.faults import FaultyChip
 
 BUSES = ["i2c", "spi", "uart"]
 

@@ -12,10 +12,11 @@ from brokers import Listener
 from pty_board import PtyBoard
 from test_deploy import CONFIG, OWN, deploy, flash_image
 
-from tools import board_port, cards, flash, provision
-from tools.board_port import BoardError, BoardPort, SilentError, ask_status, stop
-from tools.broker import EmbeddedBroker
+from tools import cards, flash, provision
+from tools.board import board_port
+from tools.board.board_port import BoardError, BoardPort, SilentError, ask_status, stop
 from tools.deploy import Deployment, roll_back, show_status
+from tools.desk.broker import EmbeddedBroker
 from tools.firmware import build, limits_of
 
 EVENTS = "tapauth/b1/evse/1/session_event"

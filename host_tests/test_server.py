@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 from tools.charger import DesktopCharger
-from tools.local_board import Client, LocalBoard, list_file
+from tools.rigs.local_board import Client, LocalBoard, list_file
 
 CARD = "04a1b2c3d4e5f6"
 

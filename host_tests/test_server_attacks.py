@@ -10,7 +10,7 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tools.local_board import Client, LocalBoard
+from tools.rigs.local_board import Client, LocalBoard
 
 CARD = "04a1b2c3d4e5f6"
 LAG_MS = 100

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tools.local_board import LocalBoard
+from tools.rigs.local_board import LocalBoard
 
 CARD = "04a1b2c3d4e5f6"
 

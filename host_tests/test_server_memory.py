@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from tools.charger import DesktopCharger
-from tools.local_board import Client, LocalBoard, list_file
+from tools.rigs.local_board import Client, LocalBoard, list_file
 
 CARD = "04a1b2c3d4e5f6"
 GONE_S = 4.5

@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 from tools.charger import DesktopCharger
-from tools.local_board import Client
+from tools.rigs.local_board import Client
 
 BACKEND = "//api.cesanta.com/cloud"
 KEY = "the backend's own key"

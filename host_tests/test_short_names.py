@@ -1,7 +1,7 @@
 """What the build makes of names that only one module knows."""
 
 from tools.build import private_names, sources
-from tools.short_names import rename, short_names
+from tools.compile.short_names import rename, short_names
 
 BASE = """
 from tapauth.compat import const

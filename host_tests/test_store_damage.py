@@ -10,7 +10,7 @@ from conftest import run_micropython
 
 from tapauth.cards import Store, files, finish
 from tapauth.cards.codec import Damaged, StoreError
-from tools.card_image import Builder
+from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from littlefs.context import UserContext
 
 from tapauth.cards import Store, finish, journal, merge
-from tools.card_image import Builder
-from tools.flash_image import LfsFiles
+from tools.cardlist.card_image import Builder
+from tools.desk.flash_image import LfsFiles
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000

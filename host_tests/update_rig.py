@@ -12,7 +12,7 @@ import tapauth_slot
 import vfs
 from flash_sim import formatted
 
-from tools import on_board
+from tools.board import on_board
 
 KEY = bytes(range(32))
 OWN = {

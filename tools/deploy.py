@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.board_port import (
+from tools.board.board_port import (
     OLDEST,
     BoardError,
     BoardPort,
@@ -27,8 +27,8 @@ from tools.board_port import (
     stop,
     wait_for_no_transaction,
 )
+from tools.board.each_port import on_each, ports_of
 from tools.firmware import MPY_VERSION, Image, build, limits_of, sign
-from tools.fleet import on_each, ports_of
 from tools.paths import SITE
 
 BLOCK = 4096

@@ -17,15 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-from tools.board_port import (
+from tools.board.board_port import (
     BoardError,
     BoardPort,
     SilentError,
     explain,
     wait_for_no_transaction,
 )
+from tools.board.each_port import on_each
 from tools.firmware import limits_of
-from tools.fleet import on_each
 
 # Chip id of an ESP image, at byte 12 of its header, by what `machine` ends in.
 ESP_CHIPS = {"ESP32": 0, "ESP32C3": 5, "ESP32S3": 9}

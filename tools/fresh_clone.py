@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools import scenario
-from tools.broker import EmbeddedBroker
 from tools.charger import Observer
+from tools.desk import scenario
+from tools.desk.broker import EmbeddedBroker
 from tools.paths import ROOT
 
 EXPECTED = [status for _, _, statuses in scenario.STEPS for status in statuses]

@@ -9,7 +9,7 @@ FIRMWARE = ROOT / "firmware"
 BOARDS = ROOT / "boards"
 BUILD = ROOT / "build"
 LIBS = BUILD / "lib"
-"""Third-party libraries in source form, as fetched (tools/fetch_libs.py)."""
+"""Third-party libraries in source form, as fetched (tools/compile/fetch_libs.py)."""
 IMAGE = BUILD / "firmware"
 """What goes onto a board: boot.py, main.py, .mpy files (tools/build.py)."""
 

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from tapauth import config
 from tapauth.crypto import sitekey
-from tools import tls_files
-from tools.board_port import BoardError, BoardPort, wait_for_no_transaction
+from tools.board import tls_files
+from tools.board.board_port import BoardError, BoardPort, wait_for_no_transaction
+from tools.board.each_port import on_each, ports_of
+from tools.board.first_pin import STATE, kind_of, state_with
 from tools.firmware import limits_of
-from tools.first_pin import STATE, kind_of, state_with
-from tools.fleet import on_each, ports_of
 from tools.paths import BOARDS, SITE
 
 # What is asked: key in the configuration, what it is, whether it is secret.

@@ -17,12 +17,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.board_size import BoardSize, measure
+from tools.bench.rows import row, write_rows
 from tools.build import AS_SOURCE, compile_file, sources
 from tools.charger import DesktopCharger
+from tools.compile.board_size import BoardSize, measure
 from tools.firmware import board_names
 from tools.paths import BUILD
-from tools.rows import row, write_rows
 
 ARCHITECTURES = ("armv6m", "xtensawin")
 CEILINGS = Path(__file__).with_name("ceilings.json")

@@ -1,6 +1,6 @@
 """The desktop as a board: its lines end at the simulated parts of another process.
 
-The environment variable TAPAUTH_BENCH=host:port names that process (tools/bench_link.py holds
+The environment variable TAPAUTH_BENCH=host:port names that process (tools/desk/bench_link.py holds
 the protocol). Without it the board has no reader, and nobody watches its watchdog or its lamp.
 Runs on MicroPython's Unix port only. What each function must do: boards/README.md.
 """

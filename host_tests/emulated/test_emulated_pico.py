@@ -12,16 +12,16 @@ from brokers import BROKERS, Listener
 from certificates import Authority, server_side
 
 from tools import cards
-from tools.board_port import BoardPort
+from tools.bench.rows import row, write_rows
+from tools.board.board_port import BoardPort
 from tools.deploy import Deployment
 from tools.emulator.board import BOARD, GUEST_BROKER, EmulatedPico, wiring
 from tools.emulator.charger import config_for
 from tools.emulator.install import image as micropython_image
 from tools.firmware import build, limits_of
-from tools.hostile_proxy import HostileProxy
 from tools.paths import BUILD, FIRMWARE
 from tools.provision import checked, install, make_key
-from tools.rows import row, write_rows
+from tools.rigs.hostile_proxy import HostileProxy
 
 CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 BASE = "tapauth/pico-w"

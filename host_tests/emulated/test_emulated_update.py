@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_deploy import CONFIG, GOOD, HANG, compiled
 
-from tools.board_port import BoardError, BoardPort
+from tools.board.board_port import BoardError, BoardPort
 from tools.deploy import Deployment, roll_back, show_status
 from tools.emulator.board import EmulatedPico
 from tools.emulator.install import image as micropython_image

@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.bench.rows import write_rows
 from tools.build import build
 from tools.paths import BUILD, IMAGE, LIBS, ROOT, micropython
-from tools.rows import write_rows
 
 HERE = Path(__file__).parent
 # Suite to the heap of its MicroPython, or None for what runs on CPython.

@@ -15,11 +15,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from tools.broker import EmbeddedBroker, free_port
+from tools.bench.rows import row
 from tools.build import build
-from tools.hostile_proxy import PUBLISH, HostileProxy
-from tools.probes import Observer, Probe
-from tools.rows import row
+from tools.desk.broker import EmbeddedBroker, free_port
+from tools.rigs.hostile_proxy import PUBLISH, HostileProxy
+from tools.rigs.probes import Observer, Probe
 
 SECONDS = 6.0
 PERIOD_MS = 20

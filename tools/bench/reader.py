@@ -10,8 +10,8 @@ card comes at any moment, 1000 times each.
 import json
 import random
 
-from tools.reader_rig import Rig, tap_latencies
-from tools.rows import row
+from tools.bench.rows import row
+from tools.rigs.reader_rig import Rig, tap_latencies
 
 CARDS = 1000
 CASES: tuple[tuple[str, str, dict], ...] = (

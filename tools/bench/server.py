@@ -19,10 +19,10 @@ from pathlib import Path
 
 from tools import charger
 from tools.bench import tap
-from tools.local_board import Client, list_file
+from tools.bench.rows import row
+from tools.cardlist.store_target import ImageTarget
 from tools.paths import IMAGE, micropython
-from tools.rows import row
-from tools.store_target import ImageTarget
+from tools.rigs.local_board import Client, list_file
 
 IMPORTS = (
     ("what stays: door, tail", "tapauth.local.door,tapauth.local.tail"),

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from tools.build import build
 from tools.paths import BUILD, IMAGE, ROOT, micropython
@@ -17,7 +16,7 @@ COUNTS = (100, 1000, 10_000, 50_000)
 STEPS_FROM = 10_000
 """Fewer cards than this tell nothing about the worst step."""
 PEERS = BUILD / "bench"
-REQUIREMENTS = Path(__file__).parent.parent / "requirements-bench.txt"
+REQUIREMENTS = ROOT / "tools" / "requirements" / "bench.txt"
 
 
 def fetch_peers() -> None:

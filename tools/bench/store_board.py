@@ -18,7 +18,7 @@ from flash_sim import BLOCK, SETTINGS, Files, formatted
 from tapauth.cards import Store, finish
 from tapauth.cards.codec import HASH, digest
 from tapauth.compat import mem_alloc, ticks_diff, ticks_us
-from tools.card_image import Builder
+from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tools import charger
 from tools.bench.link import stalling
-from tools.broker import EmbeddedBroker
-from tools.hostile_proxy import HostileProxy
-from tools.rows import row
+from tools.bench.rows import row
+from tools.desk.broker import EmbeddedBroker
+from tools.rigs.hostile_proxy import HostileProxy
 
 TAPS = 40
 CARDS = [f"04{number:012x}" for number in range(0x1000, 0x1000 + 3 * TAPS)]

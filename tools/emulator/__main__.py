@@ -14,8 +14,8 @@ import os
 import sys
 import time
 
-from tools import console, scenario
-from tools.board_port import BoardError, BoardPort
+from tools.board.board_port import BoardError, BoardPort
+from tools.desk import console, scenario
 from tools.emulator.board import BOARD, BUSES, EmulatorError
 from tools.emulator.charger import FOLDER, EmulatedCharger
 from tools.emulator.install import UNAVAILABLE, Unavailable, image, install_emulator

@@ -13,15 +13,15 @@ import threading
 import time
 from pathlib import Path
 
-from tools.broker import EmbeddedBroker
+from tools.cardlist.store_target import BoardTarget, ImageTarget
 from tools.charger import DESKTOP, Observer, first_list
 from tools.deploy import Deployment
+from tools.desk.broker import EmbeddedBroker
+from tools.desk.flash_image import LfsFiles, UserContext, lock_file
 from tools.emulator.board import BOARD, GUEST_BROKER, SSID, EmulatedPico, wiring
 from tools.firmware import Image, build, limits_of
-from tools.flash_image import LfsFiles, UserContext, lock_file
 from tools.paths import BOARDS, BUILD
 from tools.provision import checked, install, make_key
-from tools.store_target import BoardTarget, ImageTarget
 
 FOLDER = BUILD / "emu"
 CONFIRM_S = 10

@@ -25,8 +25,8 @@ from tools.paths import ROOT
 
 HOME = ROOT / ".venv-emu"
 PYTHON = HOME / "bin" / "python"
-REQUIREMENTS = ROOT / "tools" / "requirements-emu.txt"
-IMAGE_REQUIREMENTS = ROOT / "tools" / "requirements-emu-image.txt"
+REQUIREMENTS = ROOT / "tools" / "requirements" / "emu.txt"
+IMAGE_REQUIREMENTS = ROOT / "tools" / "requirements" / "emu-image.txt"
 IMAGE_MEMBER = "micrOS/micropython/rpi-pico-w-20251209-v1.27.0.uf2"
 IMAGE_SHA256 = "4df75d3f740536322ac4c03c107550c0557dda40008834195ba47e8a89a2d2f7"
 COMPILE = ["-O3", "-fno-strict-aliasing", "-fwrapv", "-DNDEBUG", "-w", "-fPIC", "-shared"]

@@ -4,8 +4,8 @@ it. The PN532 lives in the board's time.
 
 from rp2040py.gpio_pin import GPIOPinState
 
-from tools.pn532_ports import I2CPort, SPIPort, UARTPort
-from tools.pn532_sim import Chip
+from tools.pn532.buses import I2CPort, SPIPort, UARTPort
+from tools.pn532.chip import Chip
 
 TICK_NS = 1_000_000
 I2C_BIT_NS = 10_000

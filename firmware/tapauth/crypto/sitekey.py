@@ -5,8 +5,8 @@ the key). The second is written first, and counts when it is right by itself, so
 between the two leaves one key and not two. A board from before there were two has the first only.
 
 The boot part reads them in the same way (tapauth_boot.py); where it cannot tell which copy is
-damaged, the manifest tells whether the first one is right. tools/on_board.py sends this module's
-source to a board whose firmware may be older.
+damaged, the manifest tells whether the first one is right. tools/board/board_port.py sends this
+module's source to a board whose firmware may be older.
 """
 
 import os

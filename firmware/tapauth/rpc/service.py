@@ -225,7 +225,7 @@ class Service:
         return self.credentials.current(name) is not None
 
     def _execute(self, frame, source: str, name: str, element: dict):
-        """The result of one command, None for none. Raises CommandRefused, ValueError and others."""
+        """The result of one command, None for none. Raises CommandRefused, ValueError, others."""
         self._check_deadline(element)
         command = self._checks.get(name)
         if command is None:

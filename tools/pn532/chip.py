@@ -1,9 +1,9 @@
 """A PN532 card reader chip, simulated byte by byte.
 
 `Chip` is the chip behind its host interface: it takes the host's frames and queues its own, each
-with the time at which it becomes readable. A front-end (tools/pn532_ports.py) speaks one bus and
+with the time at which it becomes readable. A front-end (tools/pn532/buses.py) speaks one bus and
 has the methods of MicroPython's class for that bus, so that a driver can use it in the same
-process; over a wire, `tools.bench_link` calls the same methods. tools/pn532_faults.py makes a
+process; over a wire, `tools.desk.bench_link` calls the same methods. tools/pn532/faults.py makes a
 chip that fails on demand.
 
     clock = Clock()                     # or no clock: real time

@@ -1,6 +1,6 @@
 """Make sure that the tests have mosquitto where this machine allows it; say so where it does not.
 
-    python -m tools.mosquitto
+    python -m tools.desk.mosquitto
 
 Debian's package is installed when this runs as root and apt-get is there. Without it the tests
 use the embedded broker alone.

@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from tools.pn532_sim import Chip
+from tools.pn532.chip import Chip
 
 I2C_BYTE_MS = 0.09
 """100 kHz: nine bits."""

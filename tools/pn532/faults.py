@@ -10,7 +10,7 @@ A card that flickers is a property of the card: `chip.place(uid, flicker_ms=70)`
 import math
 from collections import deque
 
-from tools.pn532_sim import ACK, Chip
+from tools.pn532.chip import ACK, Chip
 
 FAULTS = {
     "silence": "takes no command and says nothing; its bus still works",

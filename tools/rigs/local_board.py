@@ -12,8 +12,8 @@ from pathlib import Path
 
 from websockets.sync.client import connect
 
-from tools.broker import free_port
-from tools.card_image import Builder
+from tools.cardlist.card_image import Builder
+from tools.desk.broker import free_port
 from tools.paths import IMAGE, ROOT, micropython
 
 HEAP = "320k"
@@ -71,7 +71,7 @@ class LocalBoard:
                 micropython(),
                 "-X",
                 "heapsize=" + self._heap,
-                str(ROOT / "tools" / "server_board.py"),
+                str(ROOT / "tools" / "on_micropython" / "server_board.py"),
                 str(self.port),
                 str(self.folder),
                 json.dumps(self._settings),

@@ -4,7 +4,7 @@ import json
 import queue
 import time
 
-from tools import console
+from tools.desk import console
 
 FLEET_CARD = "04a1b2c3d4e5f6"
 OTHER_CARD = "9c3a5501"

@@ -14,8 +14,8 @@ from typing import TextIO
 from tapauth.cards import Store, finish
 from tapauth.cards.codec import StoreError
 from tapauth.crypto import sitekey
-from tools.board_port import BoardError, wait_for_no_transaction
-from tools.flash_image import FlashImage
+from tools.board.board_port import BoardError, wait_for_no_transaction
+from tools.desk.flash_image import FlashImage
 
 FOLDER = "/store"
 UPLOAD = "/upload.new"

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 
-from tools.board_port import BoardError, stop
+from tools.board.board_port import BoardError, stop
 
 _lock = threading.Lock()
 _STOP_SECONDS = 30

@@ -15,7 +15,7 @@ import serial.tools.list_ports
 
 from tapauth.console import ANSWER
 from tapauth.crypto import sitekey
-from tools import on_board
+from tools.board import on_board
 
 # The board's own firmware may be older, or not there, so the module comes along.
 SOURCE = Path(sitekey.__file__).read_text() + re.sub(
@@ -36,7 +36,7 @@ stop = threading.Event()
 
 OLDEST = (1, 24)
 """The oldest MicroPython that the firmware runs on."""
-# On any MicroPython there ever was: tools/on_board.py wants a newer one.
+# On any MicroPython there ever was: tools/board/on_board.py wants a newer one.
 KNOCK = (
     "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass\n"
     "import sys\nprint('\\nVERSION', sys.implementation[1][0], sys.implementation[1][1])"
@@ -138,7 +138,7 @@ class BoardPort:
         return done.stdout
 
     def call(self, expression: str):
-        """The value of an expression over tools/on_board.py, run on the board."""
+        """The value of an expression over tools/board/on_board.py, run on the board."""
         code = f"{SOURCE}\nkeep_alive()\nprint('\\nANSWER', json.dumps({expression}))"
         try:
             output = self.run("exec", code)

@@ -23,7 +23,7 @@ class Probe:
         mqtt = {"host": "127.0.0.1", "port": port, **SETTINGS, **settings}
         options = json.dumps({"mqtt": mqtt, "events": events, "period_ms": period_ms})
         path = [str(IMAGE), str(IMAGE / "lib"), ".frozen"]
-        script = str(ROOT / "tools" / "link_probe.py")
+        script = str(ROOT / "tools" / "on_micropython" / "link_probe.py")
         self.lines: list[str] = []
         self.result: dict = {}
         self._news: queue.Queue = queue.Queue()

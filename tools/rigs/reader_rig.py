@@ -8,9 +8,9 @@ print(rig.run(200))                # [("token", "04a1b2c3d4e5f6")]
 
 from tapauth.core.taps import TOKEN
 from tapauth.reader.task import open_reader
-from tools.pn532_faults import FaultyChip
-from tools.pn532_ports import I2CPort, Port, SPIPort, UARTPort
-from tools.pn532_sim import Clock
+from tools.pn532.buses import I2CPort, Port, SPIPort, UARTPort
+from tools.pn532.chip import Clock
+from tools.pn532.faults import FaultyChip
 
 CONFIG = {
     "address": 36,

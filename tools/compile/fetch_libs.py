@@ -1,6 +1,6 @@
 """Fetch the third-party libraries that go onto a board, pinned and hash-checked.
 
-    python -m tools.fetch_libs DIR
+    python -m tools.compile.fetch_libs DIR
 
 The PN532 driver and the web server are wheels, so pip installs them. umqtt.simple is an
 old-style source archive that pip cannot install; `unearth` finds it on the configured index and
@@ -15,12 +15,14 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from tools.paths import ROOT
+
 UMQTT = "micropython-umqtt.simple==1.3.4"
 UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f"
 UMQTT_MEMBER = "umqtt/simple.py"
 MICRODOT_FILES = ("__init__.py", "microdot.py", "websocket.py", "helpers.py")
 
-REQUIREMENTS = Path(__file__).with_name("requirements-firmware.txt")
+REQUIREMENTS = ROOT / "tools" / "requirements" / "firmware.txt"
 
 
 def _run(*command: str) -> None:

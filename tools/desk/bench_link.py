@@ -27,8 +27,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tools.pn532_ports import I2CPort, SPIPort, UARTPort
-from tools.pn532_sim import Chip
+from tools.pn532.buses import I2CPort, SPIPort, UARTPort
+from tools.pn532.chip import Chip
 
 
 def _ignore(*_arguments) -> None:

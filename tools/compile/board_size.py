@@ -5,10 +5,10 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tools.broker import EmbeddedBroker
 from tools.build import build as build_common
+from tools.desk.broker import EmbeddedBroker
+from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.firmware import Image, build, sign
-from tools.flash_image import BLOCK, LfsFiles, UserContext
 from tools.paths import BOARDS, ROOT, micropython
 
 CARD_BYTES = 12
@@ -71,7 +71,7 @@ def loaded_when_idle(board: str, port: int) -> set[str]:
 
     `port` is that of a broker on this machine.
     """
-    script = str(ROOT / "tools" / "idle_modules.py")
+    script = str(ROOT / "tools" / "on_micropython" / "idle_modules.py")
     config = str(BOARDS / board / "config.json")
     command = [micropython(), "-X", "heapsize=2m", script, str(ROOT), config, str(port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

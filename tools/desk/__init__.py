@@ -1,0 +1,1 @@
+"""The desktop charger's parts on this machine: broker, flash image, EVSEs, terminal, scenario."""

@@ -1,0 +1,1 @@
+"""Scripts that run in MicroPython, each started by a tool beside it."""

@@ -1,0 +1,1 @@
+"""What tests and benchmarks put around real parts of the firmware."""
