@@ -32,7 +32,8 @@ def pytest_collect_file(file_path, parent):
 
 def run_micropython(*arguments: str, heap: str = HEAP, timeout: float = 300):
     """Run MicroPython from the project's root with the compiled firmware on its path."""
-    path = [str(IMAGE), str(IMAGE / "lib"), ".frozen", str(ROOT / "host_tests")]
+    scripts = ROOT / "host_tests" / "on_micropython"
+    path = [str(IMAGE), str(IMAGE / "lib"), ".frozen", str(scripts)]
     return subprocess.run(
         [micropython(), "-X", f"heapsize={heap}", *arguments],
         cwd=ROOT,
@@ -80,7 +81,7 @@ class MicroPythonFile(pytest.File):
     def results(self) -> tuple[dict[str, str], str]:
         """Test name to "" (passed) or its traceback, and the whole output of the run."""
         if self._results is None:
-            runner = str(ROOT / "host_tests" / "logic_runner.py")
+            runner = "host_tests/on_micropython/logic_runner.py"
             done = run_micropython(runner, self.path.stem)
             self._output = done.stdout + done.stderr
             self._results = {}

@@ -42,7 +42,7 @@ def run(suite: str) -> list[dict]:
     """The rows of a suite. Raises SystemExit with its output when it fails or has none."""
     boards_path = (IMAGE, IMAGE / "lib", ".frozen")
     # On CPython the reader's library needs stand-ins for what MicroPython has built in.
-    desk_path = (ROOT, LIBS, ROOT / "host_tests" / "cpython")
+    desk_path = (ROOT, LIBS, ROOT / "host_tests" / "rigs" / "cpython")
     environment = {
         **os.environ,
         "MICROPYPATH": ":".join(map(str, boards_path)),

@@ -14,7 +14,7 @@ from tapauth.log import Log
 from tapauth.rpc.service import RpcPeer
 from tapauth.rpc.setup import open_service
 
-sys.path.append("host_tests/logic")
+sys.path.append("host_tests/logic/rigs")
 
 from rpc_rig import RamFs, Random  # noqa: E402
 

@@ -34,7 +34,7 @@ def fetch_peers() -> None:
 
 def _run(*arguments: str) -> list[dict]:
     """The JSON lines that a script prints on MicroPython. Raises SystemExit on failure."""
-    path = [str(IMAGE), ".frozen", str(ROOT / "host_tests"), str(PEERS)]
+    path = [str(IMAGE), ".frozen", str(ROOT / "host_tests" / "on_micropython"), str(PEERS)]
     done = subprocess.run(
         [micropython(), "-X", "heapsize=400m", *arguments],
         cwd=ROOT,
@@ -58,7 +58,7 @@ def steps(count: int, chip: str) -> list[dict]:
     "call": one call of littlefs that erases, as when it writes a directory block anew.
     """
     found = []
-    for row in _run("host_tests/store_steps.py", chip, str(count)):
+    for row in _run("host_tests/on_micropython/store_steps.py", chip, str(count)):
         case = f"step {row.pop('operation')}/{count}" + ("" if chip == "esp32" else "/" + chip)
         row["steps_that_erase_in_1000"] = round(1000 * row["erasing_steps"] / row["steps"], 1)
         del row["steps"], row["erasing_steps"]

@@ -1,1 +1,1 @@
-"""What `tools.build` and `tools.size` are made of: from sources to what a board runs, and how big that is."""
+"""What `tools.build` and `tools.size` are made of: from sources to what a board runs."""

@@ -16,7 +16,9 @@ def test_no_life_of_cuts_loses_a_change_or_accepts_what_was_withdrawn(chip, tell
     cuts = changes = 0
     for seed in range(CUTS // 2 // LIFE):
         arguments = (chip, str(LIFE), str(seed))
-        done = run_micropython("host_tests/store_lives.py", *arguments, heap="64m", timeout=3600)
+        done = run_micropython(
+            "host_tests/on_micropython/store_lives.py", *arguments, heap="64m", timeout=3600
+        )
         assert done.returncode == 0, (arguments, done.stdout + done.stderr)
         found = re.match(r"(\d+) cuts in (\d+) changes", done.stdout)
         assert found, done.stdout

@@ -1,6 +1,6 @@
 """Cuts the power at every program and erase of the store's operations. Runs on MicroPython.
 
-    micropython host_tests/store_cuts.py esp32 merge
+    micropython host_tests/on_micropython/store_cuts.py esp32 merge
 
 The operation runs once and the flash records it. Then, for every prefix of that record, clean
 and with the next operation torn, the store is opened on what the flash holds, and must be as it

@@ -9,7 +9,7 @@ import sys
 
 from tapauth.compat import ticks_diff, ticks_us
 
-sys.path.append("host_tests/logic")
+sys.path.append("host_tests/logic/rigs")
 
 from rpc_rig import DISPATCHER, Rig, json  # noqa: E402
 

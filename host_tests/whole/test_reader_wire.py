@@ -30,7 +30,7 @@ class Firmware:
                 micropython(),
                 "-X",
                 f"heapsize={HEAP}",
-                str(ROOT / "host_tests" / script),
+                str(ROOT / "host_tests" / "on_micropython" / script),
                 *arguments,
             ],
             env={

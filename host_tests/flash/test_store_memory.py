@@ -22,7 +22,7 @@ STEPS = {
 @pytest.mark.parametrize("case", STEPS)
 def test_whatever_memory_is_left_a_change_is_whole_and_the_store_goes_on(case, tmp_path, tell):
     arguments = (str(tmp_path / "board"), case, str(STEPS[case]))
-    done = run_micropython("host_tests/store_memory.py", *arguments, heap="320k")
+    done = run_micropython("host_tests/on_micropython/store_memory.py", *arguments, heap="320k")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 told" not in done.stdout or case in ("clear", "setting"), done.stdout
     tell(done.stdout.strip())

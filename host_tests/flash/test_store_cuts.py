@@ -25,7 +25,7 @@ NAMES = (
 @pytest.mark.parametrize("chip", ("esp32", "rp2"))
 @pytest.mark.parametrize("name", NAMES)
 def test_every_cut_leaves_a_whole_state(chip, name, tell):
-    done = run_micropython("host_tests/store_cuts.py", chip, name, heap="64m")
+    done = run_micropython("host_tests/on_micropython/store_cuts.py", chip, name, heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.match(r"(\d+) cut points", done.stdout)
     assert found and int(found[1]) >= 3, done.stdout

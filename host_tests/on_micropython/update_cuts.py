@@ -1,6 +1,6 @@
 """Cuts the power at every program and erase of an update and of the starts after it.
 
-    micropython host_tests/update_cuts.py esp32 update
+    micropython host_tests/on_micropython/update_cuts.py esp32 update
 
 A scenario runs once on a littlefs that is mounted at / and records what is programmed and erased.
 Then, for every prefix of that record, clean and with the next operation torn, the board starts on

@@ -361,7 +361,7 @@ def test_another_key_or_a_newer_format_is_told(store):
 def test_a_flipped_bit_of_a_directory_brings_back_no_withdrawn_card(tell):
     step = os.environ.get("TAPAUTH_FLIPS", "701")
     done = run_micropython(
-        "host_tests/store_damage.py", "withdrawn", step, heap="64m", timeout=9e3
+        "host_tests/on_micropython/store_damage.py", "withdrawn", step, heap="64m", timeout=9e3
     )
     assert done.returncode == 0, done.stdout + done.stderr
     tell(f"withdrawn: {done.stdout.strip()}")
@@ -369,6 +369,6 @@ def test_a_flipped_bit_of_a_directory_brings_back_no_withdrawn_card(tell):
 
 @pytest.mark.parametrize("case", ("full_disk", "broken_device", "flash_bytes"))
 def test_on_littlefs(case, tell):
-    done = run_micropython("host_tests/store_damage.py", case, heap="64m")
+    done = run_micropython("host_tests/on_micropython/store_damage.py", case, heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr
     tell(f"{case}: {done.stdout.strip()}")

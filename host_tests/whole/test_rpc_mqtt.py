@@ -24,7 +24,14 @@ def board(port: int, folder: Path):
     """The firmware's service, connected to the broker."""
     path = [str(IMAGE), str(IMAGE / "lib"), ".frozen"]
     process = subprocess.Popen(
-        [micropython(), "-X", "heapsize=192k", "host_tests/board_rpc.py", str(port), f"{folder}/"],
+        [
+            micropython(),
+            "-X",
+            "heapsize=192k",
+            "host_tests/on_micropython/board_rpc.py",
+            str(port),
+            f"{folder}/",
+        ],
         cwd=ROOT,
         env={**os.environ, "MICROPYPATH": ":".join(path)},
         stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ import os
 import sys
 
 sys.path.append(".")
-sys.path.append("firmware")
+sys.path.append("firmware/boot")
 
 import tapauth_boot as boot
 import tapauth_slot

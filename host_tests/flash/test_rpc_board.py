@@ -4,7 +4,7 @@ from conftest import run_micropython
 
 
 def output(script: str, **how) -> list[str]:
-    done = run_micropython("host_tests/" + script, **how)
+    done = run_micropython("host_tests/on_micropython/" + script, **how)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()
 

@@ -12,7 +12,7 @@ STARTS = ("first_open", "open")
 
 @pytest.mark.parametrize("chip", ("esp32", "rp2"))
 def test_a_tap_never_waits_for_more_than_one_erase_and_a_bounded_read(chip, tell):
-    done = run_micropython("host_tests/store_steps.py", chip, "3000", heap="64m")
+    done = run_micropython("host_tests/on_micropython/store_steps.py", chip, "3000", heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) > 14

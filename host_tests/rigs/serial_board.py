@@ -51,7 +51,7 @@ class SerialBoard:
                 "-X",
                 "heapsize=192k",
                 "-i",
-                "host_tests/serial_board_start.py",
+                "host_tests/on_micropython/serial_board_start.py",
                 image,
             ],
             cwd=ROOT,

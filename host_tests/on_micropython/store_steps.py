@@ -1,6 +1,6 @@
 """What each step of the store asks of the flash. Runs on MicroPython.
 
-    micropython host_tests/store_steps.py esp32 5000
+    micropython host_tests/on_micropython/store_steps.py esp32 5000
 
 Prints a line of JSON per operation, with the worst of its steps: bytes read, reads, programs,
 erases, and how many calls of the file system erased; then the worst of these calls, where littlefs

@@ -1,6 +1,6 @@
 """Memory runs out at any point of a change to the store. Runs on MicroPython.
 
-    micropython -X heapsize=512k host_tests/store_memory.py /tmp/folder put 32
+    micropython -X heapsize=512k host_tests/on_micropython/store_memory.py /tmp/folder put 32
 
 All of the heap but some bytes is taken, for every number of bytes up to what the change needs.
 It must then be done or not, and told; the store goes on when there is memory again, and is after
@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 
-sys.path.append("host_tests/logic")
+sys.path.append("host_tests/logic/rigs")
 
 from store_kit import DAY, KEY, NOW, accepted, list_file, parent, status_of, token, upload
 

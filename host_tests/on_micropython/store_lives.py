@@ -1,6 +1,6 @@
 """Lives of a store: random changes, days that pass, power cuts at any point. Runs on MicroPython.
 
-    micropython host_tests/store_lives.py esp32 1000 1
+    micropython host_tests/on_micropython/store_lives.py esp32 1000 1
 
 The power goes 1000 times, in the life with the random seed 1. Each time the store starts on what
 the flash holds then, and life goes on from there. A model of plain dicts says what must hold:
