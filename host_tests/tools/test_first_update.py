@@ -10,14 +10,15 @@ import os
 import shutil
 
 import pytest
+from deploy_rig import CONFIG, KEY, deploy, flash_image, image
 from pty_board import PtyBoard
-from test_deploy import BLOCK, CONFIG, KEY, LfsFiles, UserContext, deploy, flash_image, image
 
 from tools.board.first_pin import state_with
 from tools.cardlist.card_image import Builder
 from tools.cardlist.store_target import ImageTarget
 from tools.cards import main as cards
 from tools.deploy import Deployment
+from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.firmware import build
 from tools.paths import BOARDS, IMAGE
 

@@ -1,18 +1,16 @@
 """Provisioning and flashing: what is asked, what lands where, and which images are refused."""
 
-import fcntl
 import json
 import os
-import pty
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
 from certificates import Authority
+from deploy_rig import files_of, flash_image
 from pty_board import PtyBoard
-from test_deploy import files_of, flash_image
+from technician import Technician
 
 from tapauth import config
 from tapauth.crypto import sitekey
@@ -265,46 +263,6 @@ def test_a_full_board_says_so(tmp_path):
     ):
         provision.install(board.port, print, limits_of("desktop"), files)
     assert sorted(files_of(image)) == ["filler", "site.key", "site.key2"]
-
-
-class Technician:
-    """Types at the prompts of a command with a terminal; `screen` is what is to be seen."""
-
-    def __init__(self, *command: str, environment: dict):
-        self._master, slave = pty.openpty()
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env={**os.environ, **environment},
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(slave)
-        self.screen = ""
-        self._seen = 0
-
-    def answer(self, prompt: str, text: str) -> None:
-        while prompt not in self.screen[self._seen :]:
-            assert self._read(), self.screen
-        self._seen = len(self.screen)
-        os.write(self._master, text.encode() + b"\n")
-
-    def _read(self) -> bool:
-        try:
-            data = os.read(self._master, 1000)
-        except OSError:
-            return False  # it has ended
-        self.screen += data.decode()
-        return True
-
-    def finish(self) -> int:
-        while self._read():
-            pass
-        os.close(self._master)
-        return self._process.wait(60)
 
 
 def test_the_first_pin_opens_the_board_and_is_nowhere_to_be_read(tmp_path):

@@ -1,29 +1,13 @@
 """A real EVerest decides; the board is its card reader and a validator of tokens."""
 
-from tapauth.app import App
 from tapauth.everest.client import EverestClient
+from tapauth.roles.base import App
 
 
 class AttachedBoard(App):
     """Reader and cards at the other end of EVerest's APIs."""
 
-    def join(self) -> None:
-        self._everest = EverestClient(
-            self.settings["everest"],
-            self.clock,
-            self.link,
-            self.errors,
-            self.log,
-            self.vault.validate,
-            self._show,
-        )
-        self.apis = [self._everest]
-
-    def start(self) -> None:
-        from tapauth import start
-
-        super().start()
-        start.serve_locally(self, self)
+    everest: EverestClient
 
     # What the local interface may ask; EVSEs and authorizations are EVerest's here.
 
@@ -48,10 +32,11 @@ class AttachedBoard(App):
         return False
 
     def provide_token(self, token: dict) -> None:
-        if self._everest.provide_token(token):
+        if self.everest.provide_token(token):
             self.log.info("auth", "{}: handed to EVerest", token)
         else:
             self.log.warning("auth", "{}: EVerest is out of reach", token)
 
-    def _show(self, token: dict, status: str, messages: list) -> None:
+    def status(self, token: dict, status: str, messages: list) -> None:
+        """EVerest tells what became of a token."""
         self.fate(token, status)

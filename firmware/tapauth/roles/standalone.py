@@ -1,8 +1,7 @@
 """The board decides: it is EVerest's Auth module and its API modules."""
 
-from tapauth.app import App, none_yet
-from tapauth.compat import unload
 from tapauth.everest.consumer import AuthConsumer
+from tapauth.roles.base import App, none_yet
 from tapauth.station import Station
 
 
@@ -14,20 +13,10 @@ class Standalone(App):
     lines = none_yet()  # the board's own EVSEs, or None when they are on MQTT
     evses = none_yet()  # the EVSEs, wherever they are
 
-    def join(self) -> None:
-        from tapauth.roles.standalone_parts import join
-
-        unload("tapauth.roles.standalone_parts")
-        join(self)
-
-    def start(self) -> None:
-        from tapauth import start
-
-        super().start()
+    def add_tasks(self) -> None:
         if self.lines:
             self.supervisor.add("evse lines", self.lines.run, 1000)
         self.supervisor.add("auth timers", self.station.timers)
-        start.serve_locally(self, self.station)
 
     def close(self) -> None:
         if self.lines:

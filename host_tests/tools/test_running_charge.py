@@ -9,8 +9,8 @@ import time
 
 import pytest
 from brokers import Listener
+from deploy_rig import CONFIG, OWN, deploy, flash_image
 from pty_board import PtyBoard
-from test_deploy import CONFIG, OWN, deploy, flash_image
 
 from tools import cards, flash, provision
 from tools.board import board_port

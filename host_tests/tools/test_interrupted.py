@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
+from deploy_rig import KEY, OWN, deploy, flash_image, image, own_files_are_untouched
 from pty_board import PtyBoard
-from test_deploy import KEY, OWN, deploy, flash_image, image, own_files_are_untouched
-from test_provision import Technician
+from technician import Technician
 
 from tools.paths import FIRMWARE, LIBS, micropython
 
@@ -16,12 +16,13 @@ sys.modules["board"] = type("Board", (), {})()
 from tapauth import app, config, start
 class App:
     closed = 0
-    def start(self):
-        raise KeyboardInterrupt
     def close(self):
         App.closed += 1
         if App.closed < 3:
             raise KeyboardInterrupt
+def interrupted(app):
+    raise KeyboardInterrupt
+start.add_tasks = interrupted
 config.load = lambda: config.parse('{"board_id": "b", "mqtt": {"host": "h"}}')
 start.make = lambda *_: App()
 try:

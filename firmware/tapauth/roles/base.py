@@ -1,0 +1,297 @@
+"""What every board does, whatever its role: its tasks, and what its parts tell each other.
+
+The parts are made by start.py. A role (standalone.py, attached.py) adds its own.
+"""
+
+import tapauth_slot
+
+from tapauth.cards.vault import Vault
+from tapauth.compat import SYSTEM_ERRORS, Clock, const, sleep_ms, unload
+from tapauth.console import Console
+from tapauth.core import taps
+from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
+from tapauth.feedback import ACCEPTED, FAULT, OFFLINE, READING, REFUSED, Feedback
+from tapauth.feedback import run as run_feedback
+from tapauth.health import Health
+from tapauth.json_in import load
+from tapauth.link.mqtt import Link
+from tapauth.log import Log
+from tapauth.network import Network
+from tapauth.reader import scanner, task
+from tapauth.supervisor import Supervisor
+from tapauth.wallclock import WallClock, save_day
+
+import board
+
+_TICK_MS = const(50)
+_ERRORS_BYTES = const(2048)
+_HOUR_MS = const(3_600_000)
+_NO_TIME_MS = const(600_000)
+# What the driver is shown for a token's status; the others come long after the tap.
+_SHOWN = {
+    "UsedToStart": ACCEPTED,
+    "UsedToStop": ACCEPTED,
+    "UsedToReauthorize": ACCEPTED,
+    "Accepted": READING,  # a plug-in is waited for
+    "Rejected": REFUSED,
+    "TimedOut": REFUSED,
+}
+
+
+def none_yet():
+    """None, where something of a module that is loaded late comes in."""
+    return
+
+
+class App:
+    """All the parts of one board, joined by a checked configuration. A role fills in:
+
+    `apis`: parts with `subscriptions`, `message(topic, payload)`, `link_up()` and `tick(now)`;
+    `commands`: what obeys the local interface, see there;
+    `provide_token(token)`: what becomes of a token of the reader; `time_known(unix, now)`.
+    """
+
+    settings: dict
+    clock: Clock
+    log: Log
+    trial = none_yet()  # a configuration on trial, or None
+    tail = none_yet()  # the newest lines of the log, where somebody may ask for them
+    console: Console
+    feedback: Feedback
+    supervisor: Supervisor
+    network: Network
+    link: Link
+    errors: Errors
+    wallclock: WallClock
+    vault: Vault
+    health: Health
+    scanner: scanner.Scanner
+    taps: taps.Taps
+    reader_stall: task.Stall
+    time_topic: str
+
+    def __init__(self):
+        # start.py makes the parts.
+        self.apis: list = []
+        self.refused = 0
+        self.retained = 0
+        self.local = none_yet()
+        self.rpc = none_yet()
+        self._restarts = 0
+        self._day_due = self._refusal_due = self._time_set = 0
+
+    def add_tasks(self) -> None:
+        """Hand the role's own tasks to the supervisor."""
+
+    def close(self) -> None:
+        """However the firmware ends: nothing charges any more that only it would stop."""
+
+    def charging(self) -> list:
+        """The EVSEs that charge and that a restart would stop, or leave without their board."""
+        return []
+
+    def busy(self) -> bool:
+        """Whether a restart would end somebody's charging."""
+        return bool(self.charging())
+
+    def provide_token(self, token: dict) -> None:
+        """The reader has a token."""
+        raise NotImplementedError
+
+    def time_known(self, unix_seconds: int, now: int) -> None:
+        """The time of day was set."""
+
+    def console_status(self) -> dict:
+        """What `status` on the serial console tells."""
+        from tapauth import board_status
+
+        unload("tapauth.board_status")  # what is under way lives as long as it runs
+        return board_status.report(self)
+
+    def counters(self) -> dict:
+        """What was refused, lost or skipped so far."""
+        counters = {
+            "reader_stall_us": self.reader_stall.longest_us,
+            "messages_refused": self.refused + sum([api.refused for api in self.apis]),
+            "messages_retained": self.retained,
+            "network_outages": self.network.outages,
+            "time_refused": self.wallclock.refused,
+        }
+        counters.update(self.link.counters())
+        counters.update(task.counters(self.scanner, self.taps))
+        counters["cards"] = self.vault.counters()
+        return counters
+
+    def evse_lines(self) -> list:
+        """The lines of each EVSE; main() has seen that the board has them."""
+        count = len(self.settings["evses"])
+        return [board.evse_lines(i + 1, self.settings["lines"]) for i in range(count)]
+
+    # A new firmware on trial.
+
+    async def try_firmware(self, beat) -> None:
+        """The task of a firmware on trial."""
+        from tapauth import update
+
+        trial = update.FirmwareTrial(
+            tapauth_slot,
+            self.settings["update"],
+            self.log,
+            self._healthy,
+            self.busy,
+            board.reset,
+        )
+        await update.run(trial, self.clock, beat)
+
+    def _healthy(self) -> bool:
+        online = self.link.connected or self.settings["update"]["without_broker"]
+        supervisor = self.supervisor
+        restarts = sum([one.restarts for one in supervisor.tasks])
+        steady = restarts == self._restarts and not supervisor.stalled(self.clock.now())
+        self._restarts = restarts
+        return online and steady and not self.scanner.is_lost
+
+    # The reader.
+
+    async def scan(self, beat) -> None:
+        """The task of the reader."""
+        await task.run(self.scanner, self.clock, beat, self.reader_stall)
+
+    def card(self, event: str, value, now: int) -> None:
+        """The reader has something: see reader/scanner.py."""
+        if event == taps.TOKEN:
+            self.feedback.show(READING, now)
+            try:
+                if not (self.local and self.local.tap(value)):
+                    self.provide_token(value)
+            except MemoryError as error:  # he may tap again, and the reader goes on
+                self.feedback.show(REFUSED, now)
+                self.log.error("reader", "a card could not be handled: {}", error)
+        elif event in (scanner.LOST, scanner.BACK):
+            lost = event == scanner.LOST
+            self.feedback.condition(FAULT, lost, now)
+            text = "the card reader does not answer: " + (value or "")
+            self.errors.set(lost, COMMUNICATION_FAULT, "Card reader lost", "reader", text)
+        else:
+            self.log.warning("reader", "{}", value or event)
+            self.feedback.show(REFUSED, now)
+
+    def fate(self, token: dict, status: str) -> None:
+        """A role tells what became of a token: for the driver, and for the reader's rules."""
+        now = self.clock.now()
+        self.log.info("auth", "{}: {}", token, status)
+        if self.local:
+            self.local.token_status(token, status)
+        if status in _SHOWN:
+            self.feedback.show(_SHOWN[status], now)
+        if status == "UsedToStart":
+            self.taps.started(token["id_token"]["value"], now)
+
+    async def show_feedback(self, beat) -> None:
+        """The task of the lamps."""
+        await run_feedback(self.feedback, self.clock, beat)
+
+    # The link.
+
+    def message(self, topic: str, payload: bytes, retained: bool) -> None:
+        """The link has a message."""
+        try:
+            if topic == self.time_topic:
+                self._take_time(payload, retained)
+            elif retained:
+                # Whoever said it did not say it now: a broker repeats it at each connect.
+                self.retained += 1
+                self.log.debug("app", "a retained message was left aside")
+            else:
+                for api in self.apis:
+                    if api.message(topic, payload):
+                        break
+        except Exception as error:  # whatever a message does, the link and the others go on
+            self.refused += 1
+            self.log.error("app", "a message could not be handled: {}", error)
+            self.log.trace(error)
+
+    def link_up(self) -> None:
+        """The link is there, again or for the first time."""
+        self.errors.publish()
+        self.health.publish()
+        for api in self.apis:
+            try:
+                api.link_up()
+            except MemoryError as error:
+                self.log.error("app", "a part missed that the link is there: {}", error)
+
+    async def tick(self, beat) -> None:
+        """The task of the APIs and of what comes due."""
+        while True:
+            beat()
+            now = self.clock.now()
+            self.feedback.condition(OFFLINE, not self.link.connected, now)
+            if now >= self._day_due:
+                self._day_due = now + _HOUR_MS
+                self._keep_day()
+            if self.errors.unsent and self.link.has_room(_ERRORS_BYTES):
+                self.errors.publish()
+            for api in self.apis:
+                try:
+                    api.tick(now)
+                except MemoryError as error:  # what is due stays due, and the others' turn comes
+                    self.log.error("app", "not done yet: {}", error)
+            await sleep_ms(_TICK_MS)
+
+    async def watch_trial(self, beat) -> None:
+        """The task of a configuration on trial."""
+        await self.trial.watch(board.reset, self.busy, beat)
+
+    # The time of day.
+
+    async def keep_time(self, beat) -> None:
+        """The task that asks NTP."""
+        from tapauth import ntp
+
+        await ntp.keep_time(self.settings["clock"]["ntp_host"], self.wallclock, self.log, beat)
+
+    def _take_time(self, payload: bytes, retained: bool) -> None:
+        before = self.wallclock.refused
+        try:
+            # A retained time is late by as long as it was kept.
+            right = self.wallclock.set_from(load(payload), retained)
+        except ValueError:
+            right = False
+        if not right:
+            self.refused += 1
+            if self.wallclock.refused == before:
+                self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
+
+    def time_refused(self) -> None:
+        """A time of day cannot be right. As whoever sends it may do so often, this is told now
+        and then, and an error only while no other source sets the clock.
+        """
+        now = self.clock.now()
+        wallclock = self.wallclock
+        text = (
+            f"a time of day was refused: it is {wallclock.floor()} at least, and the clock says: "
+            f"{wallclock.text()}. Mend what sends the time, or restart a board that is wrong"
+        )
+        if now >= self._refusal_due:
+            self._refusal_due = now + _HOUR_MS
+            self.log.warning("clock", "{}", text)
+        if wallclock.unix() is None or now - self._time_set > _NO_TIME_MS:
+            self.errors.set(True, VENDOR_WARNING, "Time refused", "clock", text)
+
+    def _keep_day(self) -> None:
+        day = self.wallclock.day_to_keep()
+        try:
+            if day:
+                save_day(day)
+                self.wallclock.is_kept(day)
+        except SYSTEM_ERRORS as error:
+            self.log.error("clock", "the day could not be kept ({})", error)
+
+    def clock_set(self, unix_seconds: int, now: int) -> None:
+        """The time of day was set."""
+        self.errors.set(False, VENDOR_WARNING, "Clock not set", "clock", "")
+        self._time_set = now
+        self.errors.set(False, VENDOR_WARNING, "Time refused", "clock", "")
+        board.set_clock(unix_seconds)
+        self.time_known(unix_seconds, now)
