@@ -6,20 +6,20 @@ part knows more than its own room: docs/architecture.md has the map.
 
 import asyncio
 
-from tapauth.compat import unload
+from tapauth.compat import forget
 
 
 def main() -> None:
     """Start the firmware; returns only when its configuration is refused."""
     from tapauth import start
 
+    forget(start)
     begun = start.begin()
     if not begun:
         return
     app = start.make(*begun)
     try:
         start.add_tasks(app)
-        unload("tapauth.start")
         del start
         asyncio.run(app.supervisor.run())
     finally:

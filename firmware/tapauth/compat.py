@@ -124,6 +124,21 @@ def sleep_ms(ms: int):
     return asyncio.sleep_ms(ms) if MICROPYTHON else asyncio.sleep(ms / 1000)
 
 
+def forget(module) -> None:
+    """Let a module go that has done its work, so that its memory can be used again.
+
+    The one way to use code and forget it (docs/memory.md): import it where it is used, forget it
+    at once, use it. What is under way keeps what it needs for as long as it runs; whoever imports
+    the module again gets a new one.
+    """
+    name = module.__name__
+    if sys.modules.get(name) is module:
+        del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        if parent:
+            delattr(sys.modules[parent], child)
+
+
 def unload(name: str) -> None:
     """Forget a module that has done its work, so that its memory can be used again.
 

@@ -2,7 +2,7 @@
 
 import json
 
-from tapauth.compat import const, unload
+from tapauth.compat import const, forget
 
 LONG_CERTIFICATE = const(512)
 
@@ -36,5 +36,5 @@ def fitting(message: dict, key: str, most: int) -> bytes:
     # Imported when needed: a card's messages fit.
     from tapauth import cutting
 
-    unload("tapauth.cutting")
+    forget(cutting)
     return cutting.cut(message, key, most)

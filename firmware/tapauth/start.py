@@ -6,7 +6,7 @@ import tapauth_slot
 
 from tapauth import __version__
 from tapauth.cards.vault import Vault
-from tapauth.compat import Clock, unix_time, unload
+from tapauth.compat import Clock, forget, unix_time, unload
 from tapauth.console import Console
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING, Errors
 from tapauth.feedback import OFFLINE, Feedback
@@ -26,9 +26,10 @@ def _begin_trial(log) -> tuple:
     """A configuration that nobody confirmed goes before it is read; see config_trial.py. Returns
     the ConfigTrial, and whether it is this start that a new configuration is on trial for.
     """
-    from tapauth.config_trial import ConfigTrial
+    from tapauth import config_trial
 
-    trial = ConfigTrial()
+    forget(config_trial)
+    trial = config_trial.ConfigTrial()
     state = ""
     try:
         state = trial.begin()
@@ -44,7 +45,7 @@ def _load(log) -> dict | None:
     # Needed once, and its tables are large.
     from tapauth import config
 
-    unload("tapauth.config")
+    forget(config)
     try:
         settings = config.load()
     except config.ConfigError as error:
@@ -79,7 +80,6 @@ def begin() -> tuple | None:
         tail = Tail()
         log.write_to(tail)
     if not trial.on:
-        unload("tapauth.config_trial")
         trial = None
     log.level = LEVELS.index(settings["log_level"])
     log.info("app", "TapAuth {} on {}, {}", __version__, settings["board_id"], settings["role"])
@@ -238,13 +238,15 @@ def add_tasks(app) -> None:
 
 def _serve_rpc(app) -> None:
     """The cloud auth service; it is not loaded when it is not configured."""
+    from tapauth.rpc import setup
     from tapauth.rpc.over_mqtt import MqttRpc
-    from tapauth.rpc.setup import Flash, open_service
 
-    unload("tapauth.rpc.setup")
+    forget(setup)
     settings = app.settings
     try:
-        rpc = open_service(settings["rpc"], Flash(), app.clock, unix_time, os.urandom, app.log)
+        rpc = setup.open_service(
+            settings["rpc"], setup.Flash(), app.clock, unix_time, os.urandom, app.log
+        )
     except (ValueError, OSError) as error:
         text = "the auth service is not started: " + str(error)
         app.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)

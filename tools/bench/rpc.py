@@ -9,10 +9,10 @@ import gc
 import json
 import sys
 
-from tapauth.compat import mem_alloc, ticks_diff, ticks_us, unload
+from tapauth.compat import forget, mem_alloc, ticks_diff, ticks_us
 from tapauth.log import Log
+from tapauth.rpc import setup
 from tapauth.rpc.service import RpcPeer
-from tapauth.rpc.setup import open_service
 
 sys.path.append("host_tests/logic/rigs")
 
@@ -62,9 +62,11 @@ fs = RamFs()
 fs.files["/rules.json"] = rules().encode()
 gc.collect()
 before = mem_alloc()
-service = open_service(SETTINGS, fs, clock, lambda: 1_800_000_000, Random(), Log(clock, b"", 9))
-del open_service
-unload("tapauth.rpc.setup")
+service = setup.open_service(
+    SETTINGS, fs, clock, lambda: 1_800_000_000, Random(), Log(clock, b"", 9)
+)
+forget(setup)
+del setup
 for number in range(64):
     ask(frame("Device.Add", {"deviceid": f"//h/device_{number}", "psk": f"psk of {number}"}))
 for user in range(4):

@@ -40,7 +40,7 @@ def finish(steps):
 
 def unload_writers() -> None:
     """Forget the modules that only large changes need; what is under way lives until its end."""
-    for name in ("load", "merge", "writer", "opening", "cards_file"):
+    for name in ("list_in", "merge", "writer", "opening", "cards_check"):
         unload("tapauth.cards." + name)
 
 

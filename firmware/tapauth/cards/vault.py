@@ -8,7 +8,7 @@ import tapauth_slot
 
 from tapauth.cards import Store, files
 from tapauth.cards.codec import NO_DAY, StoreError, digest
-from tapauth.compat import SYSTEM_ERRORS, const, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, const, forget, sleep_ms
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 
 FOLDER = "/store"
@@ -64,7 +64,7 @@ class Vault:
         """The site's key, whose second copy is made when it is not there. Raises ValueError."""
         from tapauth.crypto import sitekey
 
-        unload("tapauth.crypto.sitekey")
+        forget(sitekey)
         # The boot part has checked the running slot with it.
         key = sitekey.site_key(open, tapauth_slot.running != "")
         try:

@@ -4,7 +4,7 @@ A command is a method of the request, as in the auth document: a user reads, an 
 What stands behind them comes as ports, objects with the methods named here.
 """
 
-from tapauth.compat import unload
+from tapauth.compat import forget
 from tapauth.local.learn import Learner
 from tapauth.local.login.auth import Refused, reply_to
 from tapauth.local.login.sessions import ADMIN
@@ -85,7 +85,7 @@ class Commands:
         from tapauth.local import commands_admin
 
         # What it needs of the module lives as long as it runs.
-        unload("tapauth.local.commands_admin")
+        forget(commands_admin)
         found = commands_admin.COMMANDS.get(method)
         if not found:
             raise Refused("no such method")

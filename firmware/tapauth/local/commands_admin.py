@@ -1,7 +1,7 @@
 """The commands that change something: in memory only while one of them begins."""
 
 from tapauth.cards.codec import STATUSES
-from tapauth.compat import const, unload
+from tapauth.compat import const, forget
 from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
 from tapauth.local.commands import table
 from tapauth.local.login.auth import Refused
@@ -184,7 +184,7 @@ def _editor(commands):
         raise Refused("no configuration file")
     from tapauth import config_edit
 
-    unload("tapauth.config_edit")
+    forget(config_edit)
     return config_edit
 
 

@@ -3,7 +3,7 @@
 Here is what stays in memory; local/wiring.py is there while somebody is connected.
 """
 
-from tapauth.compat import unload
+from tapauth.compat import forget
 from tapauth.local.door import Door
 
 
@@ -26,7 +26,7 @@ class LocalInterface:
     def _make(self, kept, counts):
         from tapauth.local import wiring
 
-        unload("tapauth.local.wiring")
+        forget(wiring)
         return wiring.make(self, kept, counts)
 
     # What happens, for those who watch.

@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth.compat import unload
+from tapauth.compat import forget, unload
 from tapauth.local.commands import Ports
 from tapauth.local.login.auth import ConnectionAuth
 from tapauth.local.login.kept import StateFile
@@ -18,15 +18,15 @@ def _parse(text: str) -> dict:
     try:
         return config.parse(text)
     finally:
-        unload("tapauth.config")
+        forget(config)
 
 
 def _trial():
     """The trial of a new configuration: all of it is in files."""
-    from tapauth.config_trial import ConfigTrial
+    from tapauth import config_trial
 
-    unload("tapauth.config_trial")
-    return ConfigTrial()
+    forget(config_trial)
+    return config_trial.ConfigTrial()
 
 
 class Cards:
@@ -46,7 +46,7 @@ class Cards:
         """(bytes in all, generator of pieces) of the list."""
         from tapauth.cards import list_out
 
-        unload("tapauth.cards.list_out")  # what is under way lives as long as it runs
+        forget(list_out)  # what is under way lives as long as it runs
         unload("tapauth.cards.writer")
         return list_out.export(self._vault.store)
 
@@ -84,14 +84,14 @@ def _auth(kept, settings: dict, app):
     if kept:
         from tapauth.local.login import accounts
 
-        unload("tapauth.local.login.accounts")
+        forget(accounts)
         thaw = accounts.thaw
         return lambda on_lost: thaw(
             kept, file, os.urandom, recoverable, print, settings, app.clock, app.log, on_lost
         )
     from tapauth.local.login import accounts
 
-    unload("tapauth.local.login.accounts")
+    forget(accounts)
     now = app.clock.now() // 1000
     keeper = yield from accounts.open_keeper(
         file, os.urandom, board.unique_id(), recoverable, print, app.log, now

@@ -6,7 +6,7 @@ The parts are made by start.py. A role (standalone.py, attached.py) adds its own
 import tapauth_slot
 
 from tapauth.cards.vault import Vault
-from tapauth.compat import SYSTEM_ERRORS, Clock, const, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, Clock, const, forget, sleep_ms
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -105,7 +105,7 @@ class App:
         """What `status` on the serial console tells."""
         from tapauth import board_status
 
-        unload("tapauth.board_status")  # what is under way lives as long as it runs
+        forget(board_status)  # what is under way lives as long as it runs
         return board_status.report(self)
 
     def counters(self) -> dict:

@@ -5,7 +5,7 @@ alternative of a glob is the length of its literal start, that start, and the re
 OR is between alternatives. Opcodes and separators are bytes that UTF-8 has no use for.
 """
 
-from tapauth.compat import const, unload
+from tapauth.compat import const, forget
 from tapauth.rpc.records import FRESH, LOST
 
 MAX_STEPS = const(10_000)
@@ -134,7 +134,7 @@ class Rules:
         try:
             compiled = rule_file.compile_rules(text)
         finally:
-            unload("tapauth.rpc.rule_file")
+            forget(rule_file)
         if compiled != self._rules:
             self._rules = compiled
             self._file.save(compiled)

@@ -5,7 +5,7 @@ source, destination, authentication (401), then for each command its shape, dead
 (404), permission (403), arguments (400), throttle (429).
 """
 
-from tapauth.compat import const, unload
+from tapauth.compat import const, forget
 from tapauth.rpc import addresses, frames
 from tapauth.rpc.app_tokens import CAPACITY
 from tapauth.rpc.arguments import BACKEND, OWNER, check
@@ -33,7 +33,7 @@ def _from_definitions(name: str) -> dict:
     try:
         return getattr(definitions, name)()
     finally:
-        unload("tapauth.rpc.definitions")
+        forget(definitions)
 
 
 class RpcPeer:

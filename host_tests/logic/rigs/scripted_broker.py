@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from tapauth import config, log
-from tapauth.compat import MICROPYTHON, unload
+from tapauth.compat import MICROPYTHON, forget
 from tapauth.link import mqtt
 
 from moved_clock import MovedClock
@@ -12,8 +12,8 @@ from moved_clock import MovedClock
 DEFAULTS = config.parse(json.dumps({"board_id": "b", "mqtt": {"host": "10.0.0.1"}}))["mqtt"]
 if MICROPYTHON:
     # As on a board: its tables are large, and nobody needs them any more.
+    forget(config)
     del config
-    unload("tapauth.config")
 TURNS = 12
 """Turns of the event loop that any reaction is done in."""
 

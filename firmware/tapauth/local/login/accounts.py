@@ -5,7 +5,7 @@ And what it remembers while it is not loaded: plain values, so that no code stay
 
 import binascii
 
-from tapauth.compat import unload
+from tapauth.compat import forget
 from tapauth.crypto.hmac import Hmac
 from tapauth.json_in import load
 from tapauth.local.login.auth import ConnectionAuth
@@ -58,7 +58,7 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
         return keeper
     from tapauth.local.login import kdf
 
-    unload("tapauth.local.login.kdf")
+    forget(kdf)
     for role in (ADMIN, USER):
         accounts[role] = yield from kdf.protect(PIN, kdf.new_pin(random), random)
     keeper.keep(accounts)
