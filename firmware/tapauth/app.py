@@ -13,13 +13,13 @@ def main() -> None:
     """Start the firmware; returns only when its configuration is refused."""
     from tapauth import start
 
-    forget(start)
     begun = start.begin()
     if not begun:
         return
     app = start.make(*begun)
     try:
         start.add_tasks(app)
+        forget(start)
         del start
         asyncio.run(app.supervisor.run())
     finally:
