@@ -10,7 +10,7 @@ KEY = bytes(range(32))
 NOW = 1_790_000_000  # 2026-09-21
 DAY = 86_400
 BLOCKED = {"authorization_status": "Blocked"}
-FOLDER = "/tmp/tapauth-store"
+FOLDER = "build/store-test"
 
 
 def token(i, kind="ISO14443"):
