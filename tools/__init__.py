@@ -4,4 +4,4 @@ import sys
 
 # Tools use the firmware's own code. (MicroPython imports this too, and has no pathlib.)
 _firmware = __file__.replace("\\", "/").rsplit("/", 2)[0] + "/firmware"
-sys.path.extend([_firmware, _firmware + "/boot"])
+sys.path.extend([_firmware, _firmware + "/boot", _firmware + "/shims"])
