@@ -6,17 +6,22 @@ carries out in order.
 
 A token in process waits for a validator or for a plug-in, and leaves with exactly one final
 status. Nothing is reserved here: whoever builds reservations asks them in provide_token() before
-validating and in TokenPath._refusal() before authorizing, and tells them of connector changes in
+validating and in choice.refusal() before authorizing, and tells them of connector changes in
 session_event().
 """
 
-from tapauth.core.effects import AUTHORIZE_RESPONSE as AUTHORIZE_RESPONSE
-from tapauth.core.effects import SAVE
-from tapauth.core.effects import STATUS as STATUS
-from tapauth.core.effects import STOP_TRANSACTION as STOP_TRANSACTION
-from tapauth.core.effects import VALIDATE as VALIDATE
-from tapauth.core.effects import WITHDRAW_AUTHORIZATION as WITHDRAW_AUTHORIZATION
+from tapauth.compat import const
+from tapauth.core import choice
+from tapauth.core.effects import (
+    AUTHORIZE_RESPONSE,
+    SAVE,
+    STATUS,
+    STOP_TRANSACTION,
+    VALIDATE,
+    WITHDRAW_AUTHORIZATION,
+)
 from tapauth.core.evse import TRANSITIONS, Evse, Grant, key_of, key_of_parent
+from tapauth.core.settings import AuthSettings
 from tapauth.core.shapes import (
     check_connection_timeout,
     check_master_pass_group_id,
@@ -26,18 +31,114 @@ from tapauth.core.shapes import (
     check_validation_result_update,
     check_withdraw_request,
 )
-from tapauth.core.token_path import NO_MESSAGES, UNKNOWN, Process, TokenPath, any_available
 
+NO_MESSAGES: list = []
 _NO_EFFECTS: tuple = ()
+_UNKNOWN = {
+    "authorization_status": "Unknown",
+    "tariff_messages": NO_MESSAGES,
+}  # its validator failed
+_NOT_NOW = {"authorization_status": "NotAtThisTime", "tariff_messages": NO_MESSAGES}
+_CARS = ("PlugAndCharge", "Autocharge")
+
+# What a token in process waits for.
+_NOTHING = const(0)  # it is between two steps; seen from outside only when memory ran out there
+_VALIDATOR = const(1)
+_PLUG_IN = const(2)
 
 
-class Authorizer(TokenPath):
+class Process:
+    """A token in process."""
+
+    def __init__(self, token: dict, key: str, now: int):
+        self.token = token
+        """As it is to be published next."""
+        self.key = key
+        self.waits_for = _NOTHING
+        self.deadline = now
+        """When it has waited too long, ms. For _NOTHING that is at once."""
+        self.request_id = 0
+        """Of the validator that was asked last."""
+        self.asked = 0
+        """Validators asked so far."""
+        self.results: list[dict] = []
+        """One for each validator that has answered or failed."""
+        self.trying = 0
+        """Index of the result to authorize it with. While it waits for a plug-in, that one has
+        been published as Accepted."""
+        self.parents: list[str] = []
+        """Values of the parent ids it was accepted with, whatever became of those results."""
+        self.candidates: list[Evse] = []
+        """EVSEs it may be authorized at; empty until it is validated."""
+
+
+def _with_parent(token: dict, parent: dict | None) -> dict:
+    if not parent or token.get("parent_id_token") == parent:
+        return token
+    token = dict(token)
+    token["parent_id_token"] = parent
+    return token
+
+
+def _at(token: dict, parent: dict | None, evse_ids: list[int]) -> dict:
+    """`token` as used at these EVSEs."""
+    token = dict(token)
+    if parent:
+        token["parent_id_token"] = parent
+    token["connectors"] = evse_ids
+    return token
+
+
+def _downgraded(result: dict, status: str) -> dict:
+    result = dict(result)
+    result["authorization_status"] = status
+    return result
+
+
+class Authorizer:
     """The authorization of up to 8 EVSEs of up to 4 connectors each.
 
     `connectors[i]` is how many connectors EVSE i + 1 has; `validators` are asked in order, from
     index 0. After a restart nothing is authorized. Raises ValueError, naming the setting at
     fault.
     """
+
+    def __init__(self, settings: AuthSettings, connectors: list[int], validators: int = 1):
+        settings.check()
+        if not 1 <= len(connectors) <= 8:
+            raise ValueError("connectors: 1 to 8 EVSEs")
+        for count in connectors:
+            if type(count) is not int or not 1 <= count <= 4:
+                raise ValueError("connectors: 1 to 4 for each EVSE")
+        if type(validators) is not int or not 0 <= validators <= 128:
+            raise ValueError("validators: 0 to 128")
+        self.settings = settings
+        self.evses = [Evse(i + 1, connectors[i]) for i in range(len(connectors))]
+        self.effects: list[tuple] = []
+        self.counters = {
+            "duplicates": 0,
+            "expired": 0,
+            "late_results": 0,
+            "over_limit": 0,
+            "refused_events": 0,
+            "refused_results": 0,
+            "refused_settings": 0,
+            "refused_tokens": 0,
+            "refused_updates": 0,
+            "refused_withdrawals": 0,
+            "validator_failures": 0,
+        }
+        """What was refused, by kind, since the start."""
+        self.unreached = False
+        """Set by the shell of EVSEs that outlive a restart of the core, until evses_reached():
+        they may be authorized from before it."""
+        self._validators = validators
+        self._timeout = settings.connection_timeout or 0
+        self._group = settings.master_pass_group_id.lower()
+        self._request_id = 0  # the last one given out
+        self._tokens: list[Process] = []  # those waiting for a plug-in: longest waiting first
+        self._queue: list[Evse] = []  # plug-ins that no authorization has used, oldest first
+        self._clock: tuple[int, int] | None = None  # Unix seconds, and the `now` they were true
 
     def take_effects(self) -> list | tuple:
         """The effects since the last call, in order."""
@@ -104,7 +205,7 @@ class Authorizer(TokenPath):
         """
         self.poll(now)
         for process in self._tokens:
-            if process.request_id == request_id and request_id:
+            if process.waits_for == _VALIDATOR and process.request_id == request_id:
                 break
         else:
             return self._refuse("late_results", "no such validation is under way")
@@ -115,7 +216,7 @@ class Authorizer(TokenPath):
                 self.counters["refused_results"] += 1
         if result is None or error:
             self.counters["validator_failures"] += 1
-            result = UNKNOWN
+            result = _UNKNOWN
             settled = False
         elif "tariff_messages" not in result:
             result = dict(result)
@@ -132,7 +233,7 @@ class Authorizer(TokenPath):
         What its validator would have said is not known, so no other one's word may count for it.
         """
         for process in self._tokens:
-            if process.request_id == request_id:
+            if process.waits_for == _VALIDATOR and process.request_id == request_id:
                 process.asked = self._validators
                 process.deadline = now
 
@@ -319,14 +420,14 @@ class Authorizer(TokenPath):
                 return
         for process in self._tokens:
             if process.deadline == due:
-                if process.waiting:
+                if process.waits_for == _PLUG_IN:
                     self._finish(process, "TimedOut")
-                elif not process.request_id:
-                    self._refuse_early(process.token, process)
-                else:
+                elif process.waits_for == _VALIDATOR:
                     self.counters["validator_failures"] += 1
-                    process.results.append(UNKNOWN)
+                    process.results.append(_UNKNOWN)
                     self._ask_next(process, now)
+                else:
+                    self._refuse_early(process.token, process)
                 return
 
     def _evse_timed_out(self, evse: Evse, now: int) -> None:
@@ -342,6 +443,238 @@ class Authorizer(TokenPath):
             evse.plug_in_timeout = True
             self._leave_queue(evse)
         evse.end_grant()
+
+    # Tokens: is it worth asking about, what is it for, where does it start.
+
+    def _is_duplicate(self, key: str, evses: list[Evse]) -> bool:
+        for process in self._tokens:
+            if process.key == key:
+                return True
+        for evse in evses:
+            if evse.grant and not evse.transaction_active and evse.grant.key == key:
+                return True
+        return False
+
+    def _is_worth_validating(self, evses: list[Evse]) -> bool:
+        """Whether a token for `evses` could start or stop anything, if it were valid."""
+        if not evses:
+            return False
+        if self._group or choice.any_available(evses):
+            return True
+        for evse in evses:
+            if evse.grant and evse.grant.parent_key:
+                return True
+        return False
+
+    def _ask_next(self, process: Process, now: int) -> None:
+        if process.asked >= self._validators:
+            self._decide(process, now)
+            return
+        deadline = now + self.settings.validator_timeout_ms
+        request_id = self._request_id + 1
+        self.effects.append((VALIDATE, request_id, process.asked, process.token))
+        self._request_id = process.request_id = request_id
+        process.waits_for = _VALIDATOR
+        process.deadline = deadline
+        process.asked += 1
+
+    def _is_master_pass(self, result: dict) -> bool:
+        parent = result.get("parent_id_token")
+        return bool(
+            self._group
+            and parent
+            and choice.is_accepted(result)
+            and parent["value"].lower() == self._group
+        )
+
+    def _decide(self, process: Process, now: int) -> None:
+        """All validators have answered: stop something, start something, or refuse."""
+        # It is over after this, or waits for a plug-in. If there is no memory for either it is
+        # refused at once: later the same token could mean something else, as a start for a stop.
+        process.waits_for = _NOTHING
+        process.deadline = now
+        results = process.results
+        evses = self._referenced(process.token)
+        unix = self._unix(now)
+        without_clock = self.settings.accept_expiry_without_clock
+        for i in range(len(results)):
+            if choice.is_accepted(results[i]) and not choice.is_in_time(
+                results[i], unix, without_clock
+            ):
+                self.counters["expired"] += 1
+                results[i] = _downgraded(results[i], "Expired")
+        # Before anything else, and over all results: no other validator's word lets a token of
+        # the group start a transaction.
+        for result in results:
+            if self._is_master_pass(result):
+                self._use_master_pass(process, evses, result)
+                return
+            if choice.is_accepted(result) and "parent_id_token" in result:
+                process.parents.append(result["parent_id_token"]["value"].lower())
+        available = choice.any_available(evses)
+        if not (
+            available and self.settings.prioritize_authorization_over_stopping_transaction
+        ) and self._stop_by_parent(process, evses):
+            return
+        if not available:
+            self._refuse_early(process.token, process)
+            return
+        process.candidates = [evse for evse in evses if not evse.grant]
+        self._start_or_wait(process, now)
+
+    def _use_master_pass(self, process: Process, evses: list[Evse], result: dict) -> None:
+        stopped = []
+        for evse in evses:
+            if evse.transaction_active:
+                self._stop_at(evse, "MasterPass", process.token)
+                stopped.append(evse.id)
+        if stopped:
+            used = _at(process.token, result["parent_id_token"], stopped)
+            self._finish(process, "UsedToStop", used)
+        else:
+            self._refuse_early(process.token, process)
+
+    def _stop_by_parent(self, process: Process, evses: list[Evse]) -> bool:
+        """Use the token on the transaction of its family, if one runs. False: there is none."""
+        for result in process.results:
+            parent = result.get("parent_id_token")
+            key = key_of_parent(parent) if choice.is_accepted(result) else None
+            if key is None:
+                continue
+            for evse in evses:
+                if evse.grant and evse.grant.parent_key == key:
+                    if evse.transaction_active:
+                        id_tag = _at(process.token, None, [evse.id])
+                        used, status = self._stop_locally(evse, process.token, id_tag, parent)
+                        self._finish(process, status, used)
+                    else:
+                        # The family's first token still waits for its transaction.
+                        self._refuse_early(process.token, process)
+                    return True
+        return False
+
+    def _start_or_wait(self, process: Process, now: int) -> None:
+        """Go through the results from `trying` on, until one starts, or may start at a plug-in."""
+        results = process.results
+        if self._group and self._group in process.parents:  # it was set while the token waited
+            self._refuse_early(process.token, process)
+            return
+        while process.trying < len(results):
+            if choice.is_accepted(results[process.trying]):
+                if process.waits_for != _PLUG_IN:
+                    self._announce(process, results[process.trying])
+                if self._try(process, now):
+                    return
+                process.waits_for = _NOTHING  # the next result is not announced yet
+            process.trying += 1
+        if results:
+            self._refuse_late(process)
+        else:
+            self._refuse_early(process.token, process)
+
+    def _announce(self, process: Process, result: dict) -> None:
+        process.token = _with_parent(process.token, result.get("parent_id_token"))
+        self._publish(process.token, "Accepted", result["tariff_messages"])
+
+    def _try(self, process: Process, now: int) -> bool:
+        """Let the result at `trying` start or wait. False: it is refused now."""
+        result = process.results[process.trying]
+        algorithm = self.settings.selection_algorithm
+        evse = choice.select(result, process.candidates, self._queue, algorithm)
+        if evse:
+            return self._authorize(process, result, evse, now)
+        if not choice.permits_any(result, process.candidates):
+            # No plug-in could help it.
+            process.results[process.trying] = _downgraded(result, "NotAtThisLocation")
+            return False
+        process.waits_for = _PLUG_IN
+        process.deadline = now + self._timeout * 1000
+        self._tokens.remove(process)
+        self._tokens.append(process)
+        return True
+
+    def _serve(self, evse: Evse, now: int) -> None:
+        """Offer a plug-in to the tokens that wait for one, the longest waiting first.
+
+        A token that may not be used there loses it to one that may; if none may, the driver is
+        at the wrong EVSE and gets to know it.
+        """
+        for permitted in (True, False):
+            for process in list(self._tokens):
+                if (
+                    process.waits_for == _PLUG_IN
+                    and evse in process.candidates
+                    and choice.is_eligible(evse, self.settings.selection_algorithm)
+                    and choice.permits(process.results[process.trying], evse) == permitted
+                ):
+                    self._start_or_wait(process, now)
+
+    def _authorize(self, process: Process, result: dict, evse: Evse, now: int) -> bool:
+        """Authorize `evse`, which ends the processing, or refuse it this one result."""
+        without_clock = self.settings.accept_expiry_without_clock
+        status = choice.refusal(result, evse, self._unix(now), without_clock)
+        if status:
+            if status == "Expired":
+                self.counters["expired"] += 1
+            result = _downgraded(result, status)
+            process.results[process.trying] = result
+            self._respond(evse, process.token, result)
+            return False
+        token = _at(process.token, None, [evse.id])
+        # What needs memory comes first: without it nothing has happened.
+        grant = Grant(token, process.key, result.get("parent_id_token"))
+        deadline = None if evse.transaction_active else now + self._timeout * 1000
+        said = [
+            (AUTHORIZE_RESPONSE, evse.id, token, result),
+            (STATUS, token, "UsedToStart", NO_MESSAGES),
+        ]
+        if self.unreached:
+            self._withdraw_at(evse, now)  # reaches the EVSE before the grant does
+        self.effects.extend(said)
+        evse.authorize(grant, now)
+        evse.deadline = deadline
+        self._leave_queue(evse)
+        self._tokens.remove(process)
+        return True
+
+    # The ways out.
+
+    def _stop_locally(
+        self, evse: Evse, token: dict, id_tag: dict, parent: dict | None
+    ) -> tuple[dict, str]:
+        """Stop the transaction of `token` or its parent. Returns what to publish."""
+        used = _at(token, parent, [evse.id])
+        if not self.settings.stop_transaction_on_reswipe:
+            return used, "UsedToReauthorize"
+        self._stop_at(evse, "Local", id_tag)
+        return used, "UsedToStop"
+
+    def _refuse_early(self, token: dict, process: Process | None = None) -> None:
+        """Reject a token without having tried to authorize it, `process` if it is in one.
+
+        A car that authorizes itself stays in its authorize loop until it hears a refusal. An EVSE
+        that another token uses hears none, and nor does the token's own transaction.
+        """
+        if token["authorization_type"] in _CARS and "connectors" in token:
+            result = process.results[-1] if process and process.results else _NOT_NOW
+            if choice.is_accepted(result):
+                result = _downgraded(result, "NotAtThisTime")
+            for evse in self.evses:
+                if evse.id in token["connectors"] and not (evse.grant or evse.transaction_active):
+                    self._respond(evse, token, result)
+        if process:
+            self._finish(process, "Rejected")
+        else:
+            self._publish(token, "Rejected")
+
+    def _refuse_late(self, process: Process) -> None:
+        """Reject a token of which every result was tried."""
+        # Plug & Charge stays in its authorize loop until it hears a refusal.
+        if "connectors" in process.token:
+            for evse in self.evses:
+                if evse.id in process.token["connectors"]:
+                    self._respond(evse, process.token, process.results[-1])
+        self._finish(process, "Rejected")
 
     # EVSEs.
 
@@ -421,25 +754,55 @@ class Authorizer(TokenPath):
             grant.withdrawn = True
         return True
 
-    def _is_duplicate(self, key: str, evses: list[Evse]) -> bool:
-        for process in self._tokens:
-            if process.key == key:
-                return True
-        for evse in evses:
-            if evse.grant and not evse.transaction_active and evse.grant.key == key:
-                return True
-        return False
+    # What the rest is made of.
 
-    def _is_worth_validating(self, evses: list[Evse]) -> bool:
-        """Whether a token for `evses` could start or stop anything, if it were valid."""
-        if not evses:
-            return False
-        if self._group or any_available(evses):
-            return True
-        for evse in evses:
-            if evse.grant and evse.grant.parent_key:
-                return True
-        return False
+    def _evse(self, evse_id) -> Evse | None:
+        if type(evse_id) is int and 1 <= evse_id <= len(self.evses):
+            return self.evses[evse_id - 1]
+        return None
+
+    def _referenced(self, token: dict) -> list[Evse]:
+        """The EVSEs that a token may mean, each once, in the token's order."""
+        return [evse for evse in self._named(token) if not evse.is_unavailable()]
+
+    def _named(self, token: dict) -> list[Evse]:
+        """The EVSEs that a token names, or all, whatever their state."""
+        if "connectors" not in token:
+            return self.evses
+        evses: list[Evse] = []
+        for evse_id in token["connectors"]:
+            evse = self._evse(evse_id)
+            if evse and evse not in evses:
+                evses.append(evse)
+        return evses
+
+    def _unix(self, now: int) -> int | None:
+        """The time of day, seconds; None while it is not known."""
+        clock = self._clock
+        return clock and clock[0] + (now - clock[1]) // 1000
+
+    def _leave_queue(self, evse: Evse) -> None:
+        if evse in self._queue:
+            self._queue.remove(evse)
+
+    def _publish(self, token: dict, status: str, messages: list = NO_MESSAGES) -> None:
+        self.effects.append((STATUS, token, status, messages))
+
+    def _finish(self, process: Process, status: str, token: dict | None = None) -> None:
+        """The one way out of processing."""
+        self._tokens.remove(process)
+        self._publish(token or process.token, status)
+
+    def _stop_at(self, evse: Evse, reason: str, id_tag: dict | None = None) -> None:
+        evse.stopping = reason  # first: without memory for it, it is said at the next report
+        self.effects.append((STOP_TRANSACTION, evse.id, reason, id_tag))
+
+    def _withdraw_at(self, evse: Evse, now: int) -> None:
+        self.effects.append((WITHDRAW_AUTHORIZATION, evse.id))
+        evse.withdrawal_sent(now)
+
+    def _respond(self, evse: Evse, token: dict, result: dict) -> None:
+        self.effects.append((AUTHORIZE_RESPONSE, evse.id, token, result))
 
     def _refuse(self, counter: str, error: str) -> str:
         self.counters[counter] += 1

@@ -1,0 +1,88 @@
+"""Which EVSE an accepted token gets, and what keeps it from there: rules that change nothing."""
+
+from tapauth.core.timestamps import parse_rfc3339
+
+ALGORITHMS = ("FindFirst", "PlugEvents", "PlugEventsLIFO")
+
+
+def is_accepted(result: dict) -> bool:
+    """Whether a ValidationResult lets its token in."""
+    return result["authorization_status"] == "Accepted"
+
+
+def permits(result: dict, evse) -> bool:
+    """Whether the validator lets its token use this EVSE; without `evse_ids`, any."""
+    return "evse_ids" not in result or evse.id in result["evse_ids"]
+
+
+def permits_any(result: dict, evses: list) -> bool:
+    """Whether the validator lets its token use one of these EVSEs."""
+    for evse in evses:
+        if permits(result, evse):
+            return True
+    return False
+
+
+def any_available(evses: list) -> bool:
+    """Whether a token could start a transaction at one of them."""
+    for evse in evses:
+        if evse.is_available():
+            return True
+    return False
+
+
+def is_in_time(result: dict, unix: int | None, without_clock: bool) -> bool:
+    """Whether a result has not expired at `unix` seconds; while the time is None, the setting
+    `without_clock` says whether one with an expiry counts.
+    """
+    expiry = result.get("expiry_time")
+    if expiry is None:
+        return True
+    if unix is None:
+        return without_clock
+    at = parse_rfc3339(expiry)
+    return at is not None and unix < at
+
+
+def is_eligible(evse, algorithm: str) -> bool:
+    """Whether a plug-in at this EVSE may be used. Faults do not matter here, and nor does a
+    transaction without a grant, unless for FindFirst: the EVSE may have been quicker than the
+    validator.
+    """
+    if evse.grant or evse.stopping or evse.is_unavailable():
+        return False
+    return not evse.transaction_active or algorithm != "FindFirst"
+
+
+def select(result: dict, candidates: list, plug_ins: list, algorithm: str):
+    """The EVSE for a token now; None: none yet, which cannot be with FindFirst.
+
+    `candidates` are those that the token may be authorized at, `plug_ins` those where a plug-in
+    waits, the oldest first. A plug-in whose connector is faulted is the last choice. `evse_ids`
+    limits the EVSE that is selected, not the candidates: one that is permitted is preferred, and
+    without any the algorithm's choice stands, to be refused.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    choices = [evse for evse in plug_ins if evse in candidates and is_eligible(evse, algorithm)]
+    if algorithm == "PlugEventsLIFO":
+        choices.reverse()
+    elif algorithm == "FindFirst":
+        choices += [evse for evse in candidates if evse.is_available()]
+    chosen = None
+    least = 4
+    for evse in choices:
+        # A driver at a faulted plug would wait in vain, and one at the wrong EVSE hears why not:
+        # the fault weighs more. The first of equals wins, so the algorithm's order stands.
+        drawback = 2 * evse.is_plug_faulty() + (not permits(result, evse))
+        if drawback < least:
+            chosen = evse
+            least = drawback
+    return chosen
+
+
+def refusal(result: dict, evse, unix: int | None, without_clock: bool) -> str | None:
+    """The AuthorizationStatus that keeps an accepted token from `evse`; None: nothing does."""
+    if not permits(result, evse):
+        return "NotAtThisLocation"
+    return None if is_in_time(result, unix, without_clock) else "Expired"
