@@ -6,7 +6,7 @@ import tapauth_slot
 
 from tapauth import __version__
 from tapauth.cards.vault import Vault
-from tapauth.compat import Clock, forget, unix_time, unload
+from tapauth.compat import Clock, forget, unix_time
 from tapauth.console import Console
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING, Errors
 from tapauth.feedback import OFFLINE, Feedback
@@ -160,7 +160,6 @@ def _join_standalone(app) -> None:
     # The API's own timeout comes first; this one is for a request that was lost inside.
     auth.validator_timeout_ms = everest["remote_timeout_ms"] + 1000
     core = Authorizer(auth, settings["evses"], 2 if remote else 1)
-    unload("tapauth.core.settings_check")
     app.station = app.commands = station = Station(core, clock, log)
     # EVSEs on MQTT may be authorized from before this start; the board's own lines are off.
     core.unreached = settings["evse_io"] == "mqtt"

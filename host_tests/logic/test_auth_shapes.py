@@ -1,5 +1,7 @@
 """Malformed input leaves no trace but a counter; times are read as RFC 3339 has them."""
 
+import sys
+
 from auth_fixture import T1, T2, Charger, id_token, result, started, token, with_members
 
 from tapauth.core import shapes
@@ -260,6 +262,11 @@ def refusal(connectors=(1,), validators=1, **values):
     except ValueError as error:
         return str(error)
     return ""
+
+
+def test_what_checks_settings_is_not_kept():
+    AuthSettings(connection_timeout=60).check()
+    assert "tapauth.core.settings_check" not in sys.modules
 
 
 def test_a_bad_setting_is_named():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tapauth.core import authorizer
 from tapauth.core.authorizer import Authorizer
+from tapauth.core.choice import ALGORITHMS
 from tapauth.core.evse import STATES
-from tapauth.core.settings import ALGORITHMS, AuthSettings
+from tapauth.core.settings import AuthSettings
 from tapauth.core.timestamps import parse_rfc3339
 
 INTERLEAVINGS = int(os.environ.get("TAPAUTH_INTERLEAVINGS", "2000"))

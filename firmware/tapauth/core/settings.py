@@ -1,6 +1,6 @@
 """Settings of the authorization core."""
 
-ALGORITHMS = ("FindFirst", "PlugEvents", "PlugEventsLIFO")
+from tapauth.compat import forget
 
 
 class AuthSettings:
@@ -39,7 +39,8 @@ class AuthSettings:
 
     def check(self) -> None:
         """Raises ValueError naming the first setting of a value that cannot be."""
-        # Imported when needed: once, at the start.
-        from tapauth.core.settings_check import check
+        # Needed once, at the start.
+        from tapauth.core import settings_check
 
-        check(self)
+        forget(settings_check)
+        settings_check.check(self)

@@ -1,6 +1,6 @@
 """What the values of AuthSettings may be; needed once, at the start."""
 
-from tapauth.core.settings import ALGORITHMS
+from tapauth.core.choice import ALGORITHMS
 from tapauth.core.shapes import check_master_pass_group_id
 
 _SWITCHES = (
