@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tapauth.cards.codec import STATUSES, TYPES, is_refused, parse_time
-from tapauth.core.shapes import normal
+from tapauth.cards.codec import is_refused, parse_time
+from tapauth.core.shapes import ID_TYPES, STATUSES, normal
 from tapauth.core.timestamps import format_rfc3339
 
 COLUMNS = ("uid", "type", "status", "parent_id", "parent_type", "evse_ids", "expiry")
@@ -90,7 +90,7 @@ def card(fields: dict) -> tuple[dict, dict]:
             raise BadCard(f"{name} is not text")
     if "uid" not in given:
         raise BadCard("no uid")
-    kind = _choice(given.get("type", "ISO14443"), TYPES, "type")
+    kind = _choice(given.get("type", "ISO14443"), ID_TYPES, "type")
     token = {"value": normal_value(given["uid"], kind), "type": kind}
     info: dict = {
         "authorization_status": _choice(given.get("status", "Accepted"), STATUSES, "status")
@@ -99,7 +99,7 @@ def card(fields: dict) -> tuple[dict, dict]:
         parent = given["parent_id"].strip()
         if not 0 < len(parent) <= 36 or not parent.isascii() or not parent.isprintable():
             raise BadCard("parent_id must be 1 to 36 printable ASCII characters")
-        parent_kind = _choice(given.get("parent_type", "Central"), TYPES, "parent_type")
+        parent_kind = _choice(given.get("parent_type", "Central"), ID_TYPES, "parent_type")
         info["parent_id_token"] = {"value": parent, "type": parent_kind}
     if "evse_ids" in given:
         info["evse_ids"] = _evse_ids(given["evse_ids"])

@@ -9,7 +9,8 @@ from binascii import crc32
 from hashlib import sha256
 
 from tapauth.compat import const
-from tapauth.core.shapes import check_id_token, normal
+from tapauth.core.shapes import ID_TYPES, UID_TYPES, check_id_token, normal
+from tapauth.core.shapes import STATUSES as STATUSES
 from tapauth.core.timestamps import parse_rfc3339
 
 FORMAT = const(1)
@@ -42,30 +43,6 @@ COUNTED = const(16)  # the head of settings that say how often they were written
 WITNESS = "<IIIH"
 WITNESS_SIZE = const(14)
 
-STATUSES = (
-    "Accepted",
-    "Blocked",
-    "ConcurrentTx",
-    "Expired",
-    "Invalid",
-    "NoCredit",
-    "NotAllowedTypeEVSE",
-    "NotAtThisLocation",
-    "NotAtThisTime",
-    "Unknown",
-    "PinRequired",
-    "Timeout",
-)
-TYPES = (
-    "Central",
-    "eMAID",
-    "MacAddress",
-    "ISO14443",
-    "ISO15693",
-    "KeyCode",
-    "Local",
-    "NoAuthorization",
-)
 _UID_DIGITS = {"ISO14443": (8, 14, 20), "ISO15693": (16,)}
 _EPOCH = const(1704067200)  # 2024-01-01
 _MAX_MINUTES = const(0xFFFFFF)  # 2055-11-24
@@ -101,7 +78,7 @@ def is_refused(id_token: dict) -> bool:
     ISO 14443-3: a 4-byte UID beginning 08 is drawn anew on each activation.
     """
     value = normal(id_token)
-    if id_token["type"] not in ("ISO14443", "ISO15693", "MacAddress"):
+    if id_token["type"] not in UID_TYPES:
         return not value
     if not value.strip("0") or not value.strip("f"):
         return True
@@ -259,7 +236,7 @@ def day_marked(record) -> int:
 def pack_terms(number: int, parent: dict | None, evse_ids: list | None) -> bytes:
     """One entry of the table of terms. Raises ValueError for what it cannot hold."""
     value = parent["value"].encode() if parent else b""
-    kind = TYPES.index(parent["type"]) if parent else 0xFF
+    kind = ID_TYPES.index(parent["type"]) if parent else 0xFF
     if len(value) > 36:
         raise ValueError("a parent id of more than 36 bytes")
     mask = 0
@@ -279,7 +256,7 @@ def unpack_terms(number: int, data: bytes) -> tuple:
     parent = None
     if kind != 0xFF:
         try:
-            parent = {"value": data[6 : 6 + length].decode(), "type": TYPES[kind]}
+            parent = {"value": data[6 : 6 + length].decode(), "type": ID_TYPES[kind]}
         except (ValueError, IndexError):
             raise Damaged("terms")
     return parent, [i + 1 for i in range(32) if mask >> i & 1] or None

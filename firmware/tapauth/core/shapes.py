@@ -6,17 +6,52 @@ A known member that is `null` is wrong. Unknown members are ignored: those of to
 which go out again, are removed, because nobody has looked at what is in them.
 """
 
+from tapauth.compat import const
 from tapauth.core.timestamps import parse_rfc3339
 
-MAX_ID = 36
+MAX_ID = const(36)
 """Most characters of an id token's value, and of the master pass group id."""
+ID_TYPES = (
+    "Central",
+    "eMAID",
+    "MacAddress",
+    "ISO14443",
+    "ISO15693",
+    "KeyCode",
+    "Local",
+    "NoAuthorization",
+)
+"""IdToken's types. The store keeps a type by its place here (docs/store-format.md)."""
+UID_TYPES = ("ISO14443", "ISO15693", "MacAddress")
+"""The types whose values are bytes in hex digits."""
+STATUSES = (
+    "Accepted",
+    "Blocked",
+    "ConcurrentTx",
+    "Expired",
+    "Invalid",
+    "NoCredit",
+    "NotAllowedTypeEVSE",
+    "NotAtThisLocation",
+    "NotAtThisTime",
+    "Unknown",
+    "PinRequired",
+    "Timeout",
+)
+"""AuthorizationStatus. The store keeps a status by its place here, too."""
 
-# A shape is one of: a positive number (printable ASCII of at most so many characters), a negative
-# number (text of at most so many characters, no NUL), a string (an enum: the values between
-# spaces, which cost less than a string each), a list [shape, fewest, most] (an array), a pair of
-# dicts in a tuple (an object's required and optional members), the types int and bool, or
-# one of the functions parse_rfc3339 and _evse_id, which return None for what is wrong.
-_LONG = 65535
+# A shape says what a value may be:
+#
+#   _ASCII + most              a string of printable ASCII, of at most so many characters
+#   _TEXT + most               any string without NUL, of at most so many characters
+#   " one another "            an enum: its values between spaces cost less than a string each
+#   [shape, fewest, most]      an array
+#   (required, optional)       an object: its members' shapes by name, two dicts
+#   int, bool                  a value of that very type
+#   parse_rfc3339, _evse_id    what the function returns None for is wrong
+_ASCII = const(0)
+_TEXT = const(0x1_0000)  # above all lengths
+_LONG = const(0xFFFF)
 
 
 def _evse_id(value) -> int | None:
@@ -24,18 +59,21 @@ def _evse_id(value) -> int | None:
     return value if type(value) is int and value >= 1 else None
 
 
-_ID_TYPES = " Central eMAID MacAddress ISO14443 ISO15693 KeyCode Local NoAuthorization "
+def _enum(values: tuple) -> str:
+    return " " + " ".join(values) + " "
+
+
 _ID_TOKEN = (
-    {"value": MAX_ID, "type": _ID_TYPES},
-    {"additional_info": [({"value": -36, "type": -50}, {}), 0, _LONG]},
+    {"value": _ASCII + MAX_ID, "type": _enum(ID_TYPES)},
+    {"additional_info": [({"value": _TEXT + 36, "type": _TEXT + 50}, {}), 0, _LONG]},
 )
 _CERTIFICATE_HASH: tuple = (
     {
         "hashAlgorithm": " SHA256 SHA384 SHA512 ",
-        "issuerNameHash": -128,
-        "issuerKeyHash": -128,
-        "serialNumber": -40,
-        "responderURL": -512,
+        "issuerNameHash": _TEXT + 128,
+        "issuerKeyHash": _TEXT + 128,
+        "serialNumber": _TEXT + 40,
+        "responderURL": _TEXT + 512,
     },
     {},
 )
@@ -49,20 +87,17 @@ _PROVIDED_TOKEN = (
         "parent_id_token": _ID_TOKEN,
         "connectors": [_evse_id, 0, _LONG],
         "prevalidated": bool,
-        "certificate": -5500,
+        "certificate": _TEXT + 5500,
         "iso15118CertificateHashData": [_CERTIFICATE_HASH, 1, 4],
     },
 )
 _MESSAGE = (
-    {"content": -_LONG},
-    {"format": " ASCII HTML URI UTF8 QRCODE ", "language": -_LONG},
+    {"content": _TEXT + _LONG},
+    {"format": " ASCII HTML URI UTF8 QRCODE ", "language": _TEXT + _LONG},
 )
 # tariff_messages may be missing, as in the examples of EVerest's own document.
 _VALIDATION_RESULT = (
-    {
-        "authorization_status": " Accepted Blocked ConcurrentTx Expired Invalid NoCredit "
-        "NotAllowedTypeEVSE NotAtThisLocation NotAtThisTime Unknown PinRequired Timeout ",
-    },
+    {"authorization_status": _enum(STATUSES)},
     {
         "tariff_messages": [_MESSAGE, 0, _LONG],
         "certificate_status": " Accepted SignatureError CertificateExpired CertificateRevoked "
@@ -85,10 +120,7 @@ _VALIDATION_RESULT = (
 _UPDATE: tuple = ({"validation_result": _VALIDATION_RESULT, "connector_id": int}, {})
 _WITHDRAW: tuple = ({}, {"evse_id": int, "id_token": _ID_TOKEN})
 _SESSION_STARTED: tuple = ({"reason": " EVConnected Authorized "}, {})
-_SESSION_EVENT = ({"event": -64}, {"connector_id": int})
-
-
-_UIDS = ("ISO14443", "ISO15693", "MacAddress")
+_SESSION_EVENT = ({"event": _TEXT + 64}, {"connector_id": int})
 
 
 def normal(id_token: dict) -> str:
@@ -96,7 +128,7 @@ def normal(id_token: dict) -> str:
     the reader makes it, without what people write between its hex digits (04:A1, 04-a1, 0x04A1).
     """
     value = id_token["value"].lower()
-    if id_token["type"] not in _UIDS:
+    if id_token["type"] not in UID_TYPES:
         return value
     digits = value
     for mark in ":-. ":
@@ -106,12 +138,12 @@ def normal(id_token: dict) -> str:
     return value if digits.strip("0123456789abcdef") else digits
 
 
-def _check_text(value, most: int, name: str) -> str | None:
+def _check_text(value, shape: int, name: str) -> str | None:
     if type(value) is not str:
         return name + " is not a string"
-    if len(value) > abs(most):
+    if len(value) > shape & _LONG:
         return name + " is too long"
-    if most < 0:
+    if shape & _TEXT:
         return name + " holds a NUL" if "\0" in value else None
     try:
         for byte in value.encode():
@@ -150,10 +182,11 @@ def _check(value, shape, name: str) -> str | None:
         known = type(value) is str and " " not in value and " " + value + " " in shape
         return None if known else name + " is none of its enum"
     if kind is list:
-        if type(value) is not list or not shape[1] <= len(value) <= shape[2]:
+        item_shape, fewest, most = shape
+        if type(value) is not list or not fewest <= len(value) <= most:
             return name + " is not such an array"
         for item in value:
-            error = _check(item, shape[0], name)
+            error = _check(item, item_shape, name)
             if error:
                 return error
         return None
@@ -168,11 +201,13 @@ def _check(value, shape, name: str) -> str | None:
 def _drop_unknown(value, shape) -> None:
     """Remove the members that a checked `value` has beyond its shape."""
     if type(shape) is list:
+        item_shape, _, _ = shape
         for item in value:
-            _drop_unknown(item, shape[0])
+            _drop_unknown(item, item_shape)
     elif type(shape) is tuple:
+        required, optional = shape
         for key in list(value):
-            known = shape[0].get(key) or shape[1].get(key)
+            known = required.get(key) or optional.get(key)
             if known is None:
                 del value[key]
             else:
@@ -219,7 +254,7 @@ def check_withdraw_request(request) -> str | None:
 
 def check_master_pass_group_id(group_id) -> str | None:
     """Why `group_id` cannot be the master pass group id, or None."""
-    return _check_text(group_id, MAX_ID, "master_pass_group_id")
+    return _check_text(group_id, _ASCII + MAX_ID, "master_pass_group_id")
 
 
 def check_connection_timeout(seconds) -> str | None:
