@@ -17,6 +17,10 @@ from tapauth import BUILT
 from tapauth.compat import const
 from tapauth.core.timestamps import format_rfc3339, parse_rfc3339
 
+EARLIEST = parse_rfc3339(BUILT) or 0
+"""Unix seconds of the firmware's build, before which no board ran it. A clock that says an earlier
+time was never set: boards start in 1970, 2000 or 2021.
+"""
 _LATEST = const(4_102_444_800)  # 2100-01-01
 _HELD_MS = const(3_600_000)
 _SLACK = const(300)
@@ -56,7 +60,7 @@ class WallClock:
         self._on_refused = on_refused
         self._kept_day = kept_day
         # Offsets are Unix seconds minus the clock's, so they stand still while time passes.
-        self._floor = parse_rfc3339(BUILT) or 0
+        self._floor = EARLIEST
         if self._floor < kept_day * _DAY < _LATEST:
             self._floor = kept_day * _DAY
         self._offset: int | None = None
@@ -112,7 +116,7 @@ class WallClock:
         if type(value) is not int:
             return False
         now = self.unix()
-        if may_be_old and now is not None and (parse_rfc3339(BUILT) or 0) <= value <= now:
+        if may_be_old and now is not None and EARLIEST <= value <= now:
             return True
         return self.set(value, may_be_old)
 

@@ -5,6 +5,8 @@ import json
 
 from scripted_broker import Scene, id_of, message, packets, payload_of, play
 
+from tapauth import wallclock
+
 HELLO = message("a/b", b"MSG")
 GOT = ("a/b", b"MSG")
 
@@ -295,9 +297,11 @@ def test_tls_without_a_set_clock_is_not_tried():
         assert "clock is not set" in scene.lines[-1]
 
     settings = {"enabled": True, "ca_file": "/no/ca", "cert_file": "", "server_name": ""}
-    real, tls.unix_time = tls.unix_time, lambda: 1_609_459_200
+    real = tls.unix_time
     try:
-        play(script, tls=settings)
+        for unix in (1_609_459_200, wallclock.EARLIEST - 1):
+            tls.unix_time = lambda unix=unix: unix
+            play(script, tls=settings)
     finally:
         tls.unix_time = real
 

@@ -13,6 +13,7 @@ from rpc_rig import (
     Rig,
 )
 
+from tapauth import wallclock
 from tapauth.rpc.service import MAX_FRAME, MAX_REPLY, RpcPeer
 
 JOE = HOST + "/user_joe"
@@ -293,8 +294,11 @@ def test_status_504_when_the_deadline_has_passed():
     assert rig.status("Auth.GenerateToken", {"host": "a.com"}, timeout=0) == 504
     assert rig.result("Auth.ListToken") == []
     # A clock that was never set knows of no deadline.
-    rig.unix = 1000
-    assert rig.status("Hello", deadline=999) == 0
+    for unix in (1000, 1_735_689_600, wallclock.EARLIEST - 1):
+        rig.unix = unix
+        assert rig.status("Hello", deadline=unix - 1) == 0
+    rig.unix = wallclock.EARLIEST
+    assert rig.status("Hello", deadline=wallclock.EARLIEST - 1) == 504
     assert rig.status("Hello", timeout=0) == 504
 
 

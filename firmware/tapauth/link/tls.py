@@ -3,11 +3,10 @@
 import binascii
 import ssl
 
-from tapauth.compat import const, unix_time
+from tapauth.compat import unix_time
 from tapauth.link.framing import ProtocolError
+from tapauth.wallclock import EARLIEST
 
-# 2025-01-01. A board whose clock was never set starts in 2000 (ESP32) or 2021 (RP2040).
-_CLOCK_FLOOR = const(1_735_689_600)
 _BEGIN = b"-----BEGIN "
 _DASHES = b"-----"
 
@@ -52,4 +51,4 @@ def context(settings: dict):
 
 def clock_is_set() -> bool:
     """Whether the system's clock can tell if a certificate is valid today."""
-    return unix_time() >= _CLOCK_FLOOR
+    return unix_time() >= EARLIEST

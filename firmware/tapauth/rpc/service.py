@@ -13,13 +13,13 @@ from tapauth.rpc.frames import Invalid
 from tapauth.rpc.records import LOST, TableDamaged
 from tapauth.rpc.rules import RuleError
 from tapauth.rpc.throttle import Throttle
+from tapauth.wallclock import EARLIEST
 
 MAX_FRAME = const(4096)
 """Most bytes of a frame that is taken."""
 MAX_REPLY = const(3600)
 """Most bytes of a reply: with its topic it still fits what the MQTT link sends at once."""
 _MAX_COMMANDS = const(25)
-_CLOCK_SET = const(1_704_067_200)  # 2024-01-01: an earlier time is that of a clock never set
 
 
 class CommandRefused(Exception):
@@ -251,7 +251,7 @@ class Service:
                 raise CommandRefused(400, name + " must be a number")
             now = self._unix_time() if name == "deadline" else 0
             # Without a clock nobody knows what has passed.
-            if value <= now and (now >= _CLOCK_SET or name == "timeout"):
+            if value <= now and (now >= EARLIEST or name == "timeout"):
                 raise CommandRefused(504, name + " passed")
 
     # The commands: handler(source ID, checked args, frame version) returns the result.
