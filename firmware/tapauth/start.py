@@ -146,8 +146,7 @@ def _join_standalone(app) -> None:
     from tapauth.core.authorizer import Authorizer
     from tapauth.core.settings import AuthSettings
     from tapauth.everest.consumer import AuthConsumer
-    from tapauth.everest.discovery import Discovery
-    from tapauth.everest.provider import AuthTokenProvider
+    from tapauth.everest.module import AuthTokenProvider, Discovery
     from tapauth.station import Station
 
     settings, clock, log = app.settings, app.clock, app.log

@@ -6,7 +6,8 @@ from recording_link import EVEREST, RecordingLink, quiet_log
 
 from tapauth import errors
 from tapauth.errors import Errors
-from tapauth.everest import provider, validator
+from tapauth.everest import module as api_module
+from tapauth.everest import validator
 from tapauth.everest.client import EverestClient
 from tapauth.everest.consumer import AuthConsumer
 from tapauth.everest.module import INITIAL, LOST, BadMessage, CommunicationCheck, reply_topic
@@ -240,21 +241,21 @@ def test_a_long_token_is_refused_while_memory_is_scarce_and_a_short_one_is_not()
     rig = Rig()
     came = []
     rig.provide_token = came.append
-    module = provider.AuthTokenProvider("nfc_reader", *rig.common(communication_check_s=0))
+    module = api_module.AuthTokenProvider("nfc_reader", *rig.common(communication_check_s=0))
     topic = "everest_api/1/auth_token_provider/nfc_reader/m2e/provided_token"
     long = dict(TOKEN)
     long["certificate"] = "x" * 2000
-    real = provider.is_scarce
+    real = api_module.is_scarce
     try:
-        provider.is_scarce = lambda words: True
+        api_module.is_scarce = lambda words: True
         for token in (long, TOKEN):
             assert module.message(topic, json.dumps(token).encode())
         assert came == [TOKEN] and module.refused == 1
-        provider.is_scarce = lambda words: False
+        api_module.is_scarce = lambda words: False
         assert module.message(topic, json.dumps(long).encode())
         assert came == [TOKEN, long]
     finally:
-        provider.is_scarce = real
+        api_module.is_scarce = real
 
 
 # Validator

@@ -1,14 +1,17 @@
 """What all of EVerest's API modules have in common: topics, requests and replies, heartbeat, and
-the communication check.
+the communication check. And what is too small for a file of its own: the auth_token_provider API
+and EVerest's discovery.
 """
 
 import json
 
 from tapauth import json_in
+from tapauth.compat import const, is_scarce
 from tapauth.errors import COMMUNICATION_FAULT
 
 INITIAL = "Initial communication check"
 LOST = "Bridge to implementation connection lost"
+_LONG = const(1024)  # bytes of a token
 
 
 class BadMessage(ValueError):
@@ -141,10 +144,6 @@ class ApiModule:
         """A message for an operation that is not in the table. Raises BadMessage."""
         raise BadMessage("no such operation")
 
-    def publish(self, name: str, value) -> None:
-        """Publish a JSON value as `e2m/{name}`, now or never."""
-        self._link.publish(self.topic(name), json.dumps(value))
-
     def reply(self, topic: str | None, value) -> None:
         """Send the bare reply to a request, if one was asked for."""
         if topic:
@@ -187,3 +186,72 @@ class ApiModule:
             self._next_heartbeat += self._heartbeat_ms
             if self._next_heartbeat <= now:
                 self._next_heartbeat = now + self._heartbeat_ms
+
+
+class AuthTokenProvider(ApiModule):
+    """The auth_token_provider API: others may hand the board tokens.
+
+    `station.provide_token(token)` takes them, and says why it does not.
+    """
+
+    def __init__(self, module_id, settings, clock, link, errors, log, station):
+        super().__init__("auth_token_provider", module_id, settings, clock, link, errors, log)
+        self._station = station
+        self.operations["provided_token"] = self._provided_token
+
+    def _provided_token(self, payload: bytes) -> None:
+        # A token waits for its validators, and several may wait: a word for each byte is what one
+        # with a certificate takes until then.
+        if len(payload) > _LONG and is_scarce(len(payload)):
+            raise BadMessage("no memory for so long a token just now")
+        refusal = self._station.provide_token(load(payload))
+        if refusal:
+            raise BadMessage(refusal)
+
+
+class Discovery:
+    """EVerest's discovery: which API modules are here.
+
+    Answers `everest_api/discover` and `everest_api/query-modules/{api type}` for `modules`.
+
+    Each module answers on its own, as in EVerest, where each is a process.
+    """
+
+    def __init__(self, settings: dict, link, log, modules: list):
+        self.refused = 0
+        self._start = settings["topic_prefix"] + "everest_api/"
+        self._link = link
+        self._log = log
+        self._modules = modules
+
+    @property
+    def subscriptions(self) -> tuple:
+        """The topic filters of the requests."""
+        return (self._start + "discover", self._start + "query-modules/+")
+
+    def link_up(self) -> None:
+        """Tell that the modules can be asked."""
+        self._link.publish(self._start + "ready_beacon", "{}")
+
+    def tick(self, now: int) -> None:
+        """Nothing is ever due."""
+
+    def message(self, topic: str, payload: bytes) -> bool:
+        """Take a message. False when it is no request for discovery."""
+        if not topic.startswith(self._start):
+            return False
+        name, _, kind = topic[len(self._start) :].partition("/")
+        if not (name == "discover" and not kind) and name != "query-modules":
+            return False
+        try:
+            reply_to = reply_topic(load(payload), self._link)
+            if not reply_to:
+                raise BadMessage("no replyTo to answer to")
+        except BadMessage as error:
+            self.refused += 1
+            self._log.warning("discovery", "{} refused: {}", name, str(error))
+            return True
+        for module in self._modules:
+            if name == "discover" or module.kind == kind:
+                self._link.publish(reply_to, json.dumps({"apis": [module.parameters()]}))
+        return True
