@@ -1,15 +1,19 @@
-"""Cutting a message about a token: loaded for one that is too large, and forgotten again."""
-
-import json
+"""What goes first of a message about a token that is too long: see fitting.py."""
 
 from tapauth.compat import const
-from tapauth.fitting import LONG_CERTIFICATE, dumped
 
+_LONG_CERTIFICATE = const(512)
 _ENOUGH = const(1024)
 
 
 def _only(value: dict, names: tuple) -> dict:
     return {name: value[name] for name in names if name in value}
+
+
+def _without(value: dict, name: str) -> dict:
+    value = dict(value)
+    del value[name]
+    return value
 
 
 def _bare(token: dict) -> dict:
@@ -23,22 +27,20 @@ def _bare(token: dict) -> dict:
     return bare
 
 
-def cut(message: dict, key: str, most: int) -> bytes:
-    """What fitting() gives of a message with a token. Raises MemoryError."""
+def cuts(message: dict, key: str, most: int):
+    """Steps: (message, the bytes it may have to be good enough), the message ever smaller.
+
+    Its member `key` is a ProvidedIdToken. `message` itself is not changed; what was given is
+    cut further by the next step.
+    """
     token = message[key]
     message = dict(message)
-    if len(token.get("certificate", "")) > LONG_CERTIFICATE:
-        message[key] = token = dict(token)
-        del token["certificate"]
+    if len(token.get("certificate", "")) > _LONG_CERTIFICATE:
+        message[key] = token = _without(token, "certificate")
     if "iso15118CertificateHashData" in token:
-        data = dumped(message, min(_ENOUGH, most))
-        if data:
-            return data
-        message[key] = token = dict(token)
-        del token["iso15118CertificateHashData"]
-    data = dumped(message, most)
-    if data:
-        return data
+        yield message, min(_ENOUGH, most)
+        message[key] = token = _without(token, "iso15118CertificateHashData")
+    yield message, most
     message[key] = _bare(token)
     if "messages" in message:
         message["messages"] = []
@@ -46,4 +48,4 @@ def cut(message: dict, key: str, most: int) -> bytes:
         result = _only(message["result"], ("authorization_status", "expiry_time"))
         result["tariff_messages"] = []
         message["result"] = result
-    return json.dumps(message).encode()
+    yield message, most

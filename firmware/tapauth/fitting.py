@@ -1,13 +1,15 @@
-"""Messages about tokens, cut to what can be kept for somebody who does not take them now."""
+"""Messages about tokens, written no longer than can be kept for somebody who does not take them
+now: a ProvidedIdToken may bring several KB of certificates along.
+
+Here messages are written; cutting.py says what goes first, and is loaded for long ones only.
+"""
 
 import json
 
-from tapauth.compat import const, forget
-
-LONG_CERTIFICATE = const(512)
+from tapauth.compat import forget
 
 
-def dumped(message: dict, most: int) -> bytes:
+def _written(message: dict, most: int) -> bytes:
     """The JSON, or b"" where that is more than `most` bytes or than the heap has room for."""
     try:
         data = json.dumps(message).encode()
@@ -26,15 +28,17 @@ def fitting(message: dict, key: str, most: int) -> bytes:
     token = message.get(key)
     if token is None:
         return json.dumps(message).encode()
-    if (
-        "iso15118CertificateHashData" not in token
-        and len(token.get("certificate", "")) <= LONG_CERTIFICATE
-    ):
-        data = dumped(message, most)
+    if "certificate" not in token and "iso15118CertificateHashData" not in token:
+        data = _written(message, most)
         if data:
             return data
     # Imported when needed: a card's messages fit.
     from tapauth import cutting
 
     forget(cutting)
-    return cutting.cut(message, key, most)
+    for smaller, enough in cutting.cuts(message, key, most):
+        data = _written(smaller, enough)
+        if data:
+            return data
+    # The smallest, whatever its length: what it tells must not be lost.
+    return json.dumps(smaller).encode()

@@ -32,7 +32,7 @@ class NoMemory:
         self.__name__ = "tapauth.cutting"
 
     @staticmethod
-    def cut(*_):
+    def cuts(*_):
         raise MemoryError
 
 
