@@ -122,6 +122,26 @@ def test_a_grant_of_a_session_that_is_over_does_not_open_the_next_one():
     play(script)
 
 
+def test_an_unused_grant_that_an_event_ends_is_withdrawn_by_one_message():
+    async def script(scene):
+        stream = await scene.connect()
+        charger = Charger(scene.link, scene.clock)
+        for event in ("SessionFinished", "TransactionFinished", "SessionResumed", "Deauthorized"):
+            charger.event(1, "TransactionFinished")
+            charger.event(1, PLUGGED)
+            charger.tap("card")
+            await scene.pass_ms()
+            scene.greetings = stream.take()
+            await drained(scene, stream)
+            charger.event(1, event)
+            await scene.pass_ms()
+            scene.greetings = stream.take()
+            came = commands(await drained(scene, stream))
+            assert came == ["withdraw_authorization"], event
+
+    play(script)
+
+
 def test_a_copy_of_a_used_grant_that_came_late_is_taken_back_when_its_session_ends():
     async def script(scene):
         stream = await scene.connect()

@@ -44,6 +44,7 @@ class MqttEvses:
         self._station = station
         self._event_lost = False
         self._next_loss = 0
+        self._taken_back = 0  # the EVSE that was sent a withdrawal last, and no grant since
 
     @property
     def subscriptions(self) -> tuple:
@@ -92,12 +93,14 @@ class MqttEvses:
         except ValueError:
             return "not JSON"
         held = self._station.authorized(evse_id)
+        self._taken_back = 0
         try:
             return self._on_event(evse_id, event)
         finally:
-            if held and not self._station.authorized(evse_id):
-                # What was granted must not open the next session: neither what waits, nor a copy
-                # that reached the EVSE when its transaction had begun, or had ended.
+            # What was granted must not open the next session: neither what waits, nor a copy that
+            # reached the EVSE when its transaction had begun, or had ended. The core takes back
+            # what was not used, if there is memory for it; the rest is done here.
+            if held and not self._station.authorized(evse_id) and self._taken_back != evse_id:
                 self._station.take_back(evse_id)
 
     def _topic(self, evse_id: int) -> str:
@@ -115,6 +118,8 @@ class MqttEvses:
         added = True
         if kind == WITHDRAW_AUTHORIZATION:
             added = self._link.enqueue(topic, _WITHDRAW, WITHDRAWAL)
+            if added:
+                self._taken_back = evse_id
         elif kind == STOP_TRANSACTION:
             # Stops are kept without regard to room, so they are short.
             try:
@@ -125,6 +130,7 @@ class MqttEvses:
         elif kind == AUTHORIZE_RESPONSE:
             data = fitting(command, "token", self._link.fitting)
             if command["result"]["authorization_status"] == "Accepted":
+                self._taken_back = 0
                 grant_ms = self._station.grant_ms()
                 added = self._link.enqueue(topic, data, LASTING, grant_ms, _WITHDRAW)
                 if added and self._link.connected:
