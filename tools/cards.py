@@ -22,7 +22,6 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from tapauth.cards import finish
 from tapauth.cards.cards_check import open_cards, verify_cards
 from tapauth.cards.cards_file import CardsFile
 from tapauth.cards.codec import (
@@ -38,6 +37,7 @@ from tapauth.cards.codec import (
     status_of,
     terms_of,
 )
+from tapauth.cards.store import finish
 from tapauth.core.timestamps import format_rfc3339
 from tools.cardlist.card_image import Builder
 from tools.cardlist.card_rows import COLUMNS, BadCard, card, read_rows

@@ -8,8 +8,9 @@ from binascii import crc32
 import pytest
 from conftest import run_micropython
 
-from tapauth.cards import Store, files, finish
+from tapauth.cards import files
 from tapauth.cards.codec import Damaged, StoreError
+from tapauth.cards.store import Store, finish
 from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))

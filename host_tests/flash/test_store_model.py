@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from littlefs.context import UserContext
 
-from tapauth.cards import Store, finish, journal, merge
+from tapauth.cards import journal, merge
+from tapauth.cards.store import Store, finish
 from tools.cardlist.card_image import Builder
 from tools.desk.flash_image import LfsFiles
 

@@ -18,11 +18,10 @@ from store_kit import (
     upload,
 )
 
-from tapauth.cards import finish
 from tapauth.cards import store as store_module
 from tapauth.cards.codec import Busy, Full, StoreError, parse_time, seal, spelling_hash
 from tapauth.cards.merge import merge
-from tapauth.cards.store import MAX_UPDATE
+from tapauth.cards.store import MAX_UPDATE, finish
 from tapauth.core.timestamps import format_rfc3339
 
 

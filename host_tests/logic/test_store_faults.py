@@ -22,8 +22,9 @@ from store_kit import (
     upload,
 )
 
-from tapauth.cards import Store, files, finish
+from tapauth.cards import files
 from tapauth.cards.codec import HASH, StoreError, digest, pack_record
+from tapauth.cards.store import Store, finish
 from tapauth.cards.writer import Writer
 
 

@@ -4,8 +4,9 @@ import asyncio
 
 from store_kit import KEY, NOW, again, new_store, token
 
-from tapauth.cards import files, finish
+from tapauth.cards import files
 from tapauth.cards import vault as vault_module
+from tapauth.cards.store import finish
 from tapauth.cards.vault import Vault
 from tapauth.compat import sleep_ms
 

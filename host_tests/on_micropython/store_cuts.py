@@ -14,7 +14,7 @@ sys.path.append(".")
 
 from flash_sim import SETTINGS, Cut, Files, Flash, formatted
 
-from tapauth.cards import Store, finish
+from tapauth.cards.store import Store, finish
 from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))

@@ -7,8 +7,8 @@ sys.path.append(".")
 from flash_sim import BLOCK, SETTINGS, Cut, Failing, Files, formatted
 from store_cuts import NOW, SCENARIOS, answer, few, image, open_store, place, put, state, token
 
-from tapauth.cards import finish
 from tapauth.cards.codec import StoreError
+from tapauth.cards.store import finish
 
 
 def fill(fs, blocks):

@@ -6,7 +6,8 @@ import sys
 
 gc.threshold(2048)  # boot.py does so on a board; the heap here is a third of a board's
 
-from tapauth.cards import Store, files, finish  # noqa: E402
+from tapauth.cards import files  # noqa: E402
+from tapauth.cards.store import Store, finish  # noqa: E402
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000

@@ -21,7 +21,7 @@ import tapauth.cards.codec as codec
 # A delta so small that all levels of the store are gone through often. Before cards.py reads it.
 codec.DELTA_PAGES = 2
 
-from tapauth.cards import Store, finish  # noqa: E402
+from tapauth.cards.store import Store, finish  # noqa: E402
 from tapauth.core.timestamps import format_rfc3339  # noqa: E402
 from tools.cardlist.card_image import Builder  # noqa: E402
 

@@ -16,8 +16,9 @@ sys.path.append("host_tests/logic/rigs")
 
 from store_kit import DAY, KEY, NOW, accepted, list_file, parent, status_of, token, upload
 
-from tapauth.cards import Store, files, finish
+from tapauth.cards import files
 from tapauth.cards.codec import WITNESS, StoreError
+from tapauth.cards.store import Store, finish
 
 BLOCKED = {"authorization_status": "Blocked"}
 CARDS = 24

@@ -16,7 +16,7 @@ sys.path.append(".")
 
 from flash_sim import SETTINGS, Files, formatted
 
-from tapauth.cards import Store
+from tapauth.cards.store import Store
 from tools.cardlist.card_image import Builder
 
 KEY = bytes(range(32))

@@ -15,8 +15,8 @@ sys.path.append(".")
 
 from flash_sim import BLOCK, SETTINGS, Files, formatted
 
-from tapauth.cards import Store, finish
 from tapauth.cards.codec import HASH, digest
+from tapauth.cards.store import Store, finish
 from tapauth.compat import mem_alloc, ticks_diff, ticks_us
 from tools.cardlist.card_image import Builder
 

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
-from tapauth.cards import Store, finish
 from tapauth.cards.codec import StoreError
+from tapauth.cards.store import Store, finish
 from tapauth.crypto import sitekey
 from tools.board.board_port import BoardError, wait_for_no_transaction
 from tools.desk.flash_image import FlashImage
@@ -36,7 +36,8 @@ try:
         sys.path[:0] = [tapauth_slot.MOUNT, tapauth_slot.MOUNT + "/lib"]
 except ImportError:
     pass
-from tapauth.cards import Store, files, finish
+from tapauth.cards import files
+from tapauth.cards.store import Store, finish
 try:
     store = Store(files, {folder!r}, site_key(), capacity={capacity})
     def take(path):

@@ -16,7 +16,8 @@ import os
 import sys
 
 from tapauth import compat
-from tapauth.cards import Store, files
+from tapauth.cards import files
+from tapauth.cards.store import Store
 from tapauth.compat import Clock, sleep_ms
 from tapauth.console import Console
 from tapauth.core.authorizer import Authorizer

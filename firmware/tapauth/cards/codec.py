@@ -209,7 +209,7 @@ def expiry_of(record) -> int | None:
 #
 # While no day was ever known, all is NO_DAY. A card of that day has no age until a merge under a
 # known day gives it that one. A head with day 0 was written by older firmware that did not know
-# the day: its bytes mean nothing, and nothing that was learned counts (shelf.py).
+# the day: its bytes mean nothing, and nothing that was learned counts (store.py).
 
 
 def day_of(record, written: int) -> int:

@@ -139,7 +139,7 @@ def put_in_place(store):
 
 def reopen(store) -> None:
     """Open the cards file as it now is. Raises StoreError, OSError, and says so; MemoryError, and
-    is to be called again (Shelf.opened).
+    is to be called again (Store.opened).
     """
     store.close()
     store.due = True

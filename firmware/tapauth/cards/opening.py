@@ -1,5 +1,5 @@
 """Opening a store, and looking whether its flash still holds what it should. Needed at the start,
-and to mend a damaged store; shelf.py forgets it in between.
+and to mend a damaged store; store.py forgets it in between.
 """
 
 import struct
@@ -81,7 +81,7 @@ def _unpack_witness(data: bytes) -> tuple:
 
 
 def open_store(store) -> None:
-    """Fill a new Shelf in with what is on flash. What is wrong there it says in `damage`."""
+    """Fill a new Store in with what is on flash. What is wrong there it says in `damage`."""
     try:
         store.fs.mkdir(store.folder)
         # The folder is new: what lies beside it was of another one.
@@ -205,7 +205,7 @@ def _open_journal(store) -> None:
 
 
 def verify(store):
-    """Shelf.verify."""
+    """Store.verify."""
     cards = store.cards
     try:
         if cards and not store.damage and not _is_unsure(store):

@@ -6,11 +6,14 @@ generator: run it to its end, a step at a time, with other work in between. Its 
 the result. A generator that is given up must be closed; it then leaves things as they were.
 """
 
+from tapauth.cards.cards_file import CardsFile
 from tapauth.cards.codec import (
     ACCEPTED,
+    CACHE_DAYS,
     DAYS_AHEAD,
     DELETED,
     HASH,
+    MAX_CARDS,
     MAX_TERMS,
     NO_DAY,
     PER_PAGE,
@@ -19,28 +22,49 @@ from tapauth.cards.codec import (
     Busy,
     Damaged,
     Full,
+    StoreError,
     check_listed,
+    day_of,
     digest,
+    expiry_of,
     former_name,
     hiding,
     is_cache,
     is_refused,
+    key_id,
+    later,
     pack_mark,
     pack_record,
+    pack_settings,
     pack_terms,
+    pack_witness,
     parse_time,
     status_of,
+    terms_of,
 )
-from tapauth.cards.journal import SEGMENTS
-from tapauth.cards.shelf import Shelf, finish, unload_writers
-from tapauth.compat import const
-
-__all__ = ["MAX_UPDATE", "Store", "finish"]
+from tapauth.cards.journal import SEGMENTS, Journal, write_file
+from tapauth.compat import const, unload
+from tapauth.core.timestamps import format_rfc3339
 
 MAX_UPDATE = const(100)
 """Entries that one differential list may hold: they are sorted in RAM."""
 # Answers that hold for a moment only.
 _NOT_CACHED = ("ConcurrentTx", "Timeout", "PinRequired", "NotAtThisTime")
+
+
+def finish(steps):
+    """Run a generator of this package to its end at once. Returns its value."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        return stop.value
+
+
+def unload_writers() -> None:
+    """Forget the modules that only large changes need; what is under way lives until its end."""
+    for name in ("list_in", "merge", "writer", "opening", "cards_check"):
+        unload("tapauth.cards." + name)
 
 
 def _flush(store, records, new_terms, version: int, counts: tuple):
@@ -71,12 +95,306 @@ class _Turn:
             self._store.say(error)
 
 
-class Store(Shelf):
+class Store:
     """One store in `folder` of `fs` (tapauth.cards.files), under a site key of 32 bytes.
 
     Opening never fails: `damage` then says what is wrong, as after any later finding. A damaged
     store answers what is beyond doubt, accepts no change, and is mended by a full list.
     """
+
+    def __init__(
+        self,
+        fs,
+        folder: str,
+        key: bytes,
+        capacity: int = 10000,
+        cache_days: int = 90,
+        accept_expiry_without_clock: bool = False,
+    ):
+        if len(key) != 32:
+            raise ValueError("a site key has 32 bytes")
+        if not (0 < capacity <= MAX_CARDS and 0 < cache_days <= CACHE_DAYS):
+            raise ValueError("capacity 1 to 65535, cache_days 1 to 240")
+        self.fs = fs
+        self.folder = folder
+        self.path = folder + "/cards"
+        self.key = key
+        self.key_id = key_id(key)
+        self.capacity = capacity
+        self.cache_days = cache_days
+        self._without_clock = accept_expiry_without_clock
+        self.journal = Journal(fs, folder)
+        self.cards: CardsFile | None = None
+        self.today = NO_DAY
+        """The newest day that the store has seen, in days since 1970; NO_DAY: none yet."""
+        self.noted = NO_DAY  # the newest day that is on flash
+        self.touched: bytes | None = None  # a cache entry whose day of use is to be renewed
+        self.damage = ""
+        self.busy = False
+        self.due = False  # whether there was no memory to open the cards file again
+        self.hidden = False  # changes are missing, so nothing older than the rest is certain
+        self.version = self.listed = self.cached = 0
+        self.settings: tuple[int, int, int, str | None] = (0, 0, 0, None)
+        self.saved = 0  # how often settings were written, 1 again after 65535; 0: never
+        self.unsaved = False  # whether flash may have others, as an error was told
+        self.witnessed: tuple | None = None  # what the witness file says
+        self.owes_witness = False  # whether a change is to be witnessed before it is acknowledged
+        # Imported late, as in cards.py: a board that only looks cards up needs no more.
+        from tapauth.cards.opening import open_store
+
+        open_store(self)
+        unload_writers()
+
+    # The witness
+
+    def witness_path(self) -> str:
+        return self.folder + ".witness"
+
+    def witness(self) -> None:
+        """Leave a witness of the newest change outside of the folder. Raises OSError.
+
+        littlefs keeps a folder, and with it the journal and the settings, in two flash blocks.
+        When the newer one is damaged, it goes back to the older one, or loses the last commits,
+        and says nothing: all is intact then, and as it once was. A witness in the folder above
+        does not go back with it. It is written after the change and before its acknowledgement,
+        so it is never newer than an intact store, wherever the power is cut. It may be older: by
+        what a cut left unacknowledged, and by changes whose loss takes a permission away.
+        """
+        found = (self.journal.seq, self.version, self.saved)
+        if found != self.witnessed:
+            write_file(self.fs, self.witness_path(), pack_witness(*found))
+            self.witnessed = found
+        self.owes_witness = False
+
+    def note(self, day: int) -> None:
+        """This day is on flash."""
+        self.noted = max(self.noted, day)
+        self.today = max(self.today, day)
+
+    def remove_new(self, name: str = "/new") -> None:
+        """Remove what was not finished: "/new" of a merge or load, of which one runs at a time."""
+        try:
+            self.fs.remove(self.folder + name)
+        except OSError:
+            pass
+
+    def new_seed(self) -> int:
+        """A number for a new cards file, so that no page or segment of another one fits it."""
+        return int.from_bytes(self.fs.urandom(4), "little") or 1
+
+    def close(self) -> None:
+        """Close the file that lookups read."""
+        if self.cards:
+            self.cards.close()
+            self.cards = None
+
+    def say(self, error: Exception) -> None:
+        """Keep the first thing found damaged."""
+        self.damage = self.damage or str(error) or "unreadable"
+
+    # Records
+
+    def cleared(self) -> int:
+        """Cache entries of changes up to this one do not count."""
+        if self.cards and not self.cards.written:
+            return self.journal.seq  # see "Days" in codec.py
+        if self.cards and self.settings[0] == self.cards.seed:
+            return self.settings[1]
+        return -1
+
+    def opened(self) -> CardsFile:
+        """The open cards file; opened now, if memory was short when it was to be opened again.
+
+        Raises StoreError, OSError, MemoryError.
+        """
+        if self.due:
+            from tapauth.cards.merge import reopen
+
+            unload_writers()
+            reopen(self)
+        if not self.cards:
+            raise Damaged(self.damage)
+        return self.cards
+
+    def settle(self) -> None:
+        """Be sure, before a change, that flash holds what lookups answer; see Journal.settle.
+
+        Raises StoreError, OSError, MemoryError.
+        """
+        seed = self.opened().seed
+        self.journal.settle(seed, self.version, (self.listed, self.cached))
+
+    def find(self, name: bytes) -> bytes | None:
+        """The newest record of this hash. Raises StoreError, OSError when that is in doubt."""
+        cards = self.opened()
+        found = self.journal.find(name)
+        if found:
+            record, number = found
+        else:
+            if self.hidden:
+                raise Damaged(self.damage)
+            record = cards.find_delta(name)
+            number = cards.seq
+            if record is None:
+                record = cards.find_run(name)
+                number = cards.run_seq
+            if record is None:
+                return None
+        if status_of(record) == DELETED or is_cache(record) and number <= self.cleared():
+            return None
+        return record
+
+    # Lookup
+
+    def day(self, now: int | None) -> int:
+        """Today, where `now` is the time in seconds since 1970, or None."""
+        self.today = later(self.today, now)
+        return self.today
+
+    def age(self, record, today: int) -> int:
+        """For how many days an entry of the cache was not used; 0 while no day was known."""
+        day = day_of(record, self.cards.written)  # type: ignore
+        return 0 if day == NO_DAY else max(today - day, 0)
+
+    def lookup(self, id_token: dict, now: int | None) -> tuple:
+        """What the store knows: (ValidationResult or None, whether that settles the question).
+
+        `now` is in seconds since 1970, None while the clock is not set. Settled is what the list
+        says and what the cache accepts; a cached refusal holds only while no validator can be
+        asked. Damage is told in `damage` and answers (None, False).
+
+        Of a card that an older firmware put there in another spelling, and in this one, the
+        stricter entry counts: one that does not accept, else the one for fewer EVSEs, else the
+        one that expires first.
+        """
+        self.day(now)
+        if is_refused(id_token):
+            return {"authorization_status": "Invalid", "tariff_messages": []}, True
+        try:
+            answer = self._answer(digest(self.key, id_token)[:HASH], now)
+            former = former_name(self.key, id_token)
+            if former:
+                answer = min(answer, self._answer(former, now), key=_strictness)
+            return answer
+        except (StoreError, OSError, IndexError) as error:
+            self.say(error)
+            return None, False
+
+    def is_learned(self, id_token: dict) -> bool:
+        """Whether it is from the cache that a card is known. Raises StoreError, OSError."""
+        record = self.find(digest(self.key, id_token)[:HASH])
+        return record is not None and bool(is_cache(record))
+
+    def _answer(self, name: bytes, now: int | None) -> tuple:
+        """What the record of this hash answers. Raises StoreError, OSError, IndexError."""
+        record = self.find(name)
+        if record is None:
+            return None, False
+        number = terms_of(record)
+        parent, evse_ids = self.cards.terms(number) if number else (None, None)  # type: ignore
+        status = STATUSES[status_of(record)]
+        cached = is_cache(record)
+        if cached:
+            age = self.age(record, self.today)
+            if age > self.cache_days:
+                return None, False
+            if age > self.cache_days // 4:
+                self.touched = record
+        expiry = expiry_of(record)
+        if status == "Accepted" and expiry is not None:
+            if now is None:
+                if not self._without_clock:
+                    status = "NotAtThisTime"
+            elif now >= expiry:
+                status = "Expired"
+        result: dict = {"authorization_status": status, "tariff_messages": []}
+        if parent:
+            result["parent_id_token"] = parent
+        if evse_ids:
+            result["evse_ids"] = evse_ids
+        if expiry is not None:
+            result["expiry_time"] = format_rfc3339(expiry)
+        return result, not cached or status == "Accepted"
+
+    def verify(self):
+        """Look for damage through the whole store, a page per step. A generator."""
+        from tapauth.cards.opening import verify
+
+        unload_writers()
+        return verify(self)
+
+    def status(self) -> dict:
+        """What a status message tells: counts, list version, fill in percent, damage or ""."""
+        cards = self.cards
+        return {
+            "version": self.version,
+            "list": self.listed,
+            "cache": self.cached,
+            "capacity": self.capacity,
+            "fill": 100 * (self.listed + self.cached) // self.capacity,
+            "journal": len(self.journal),
+            "delta": cards.delta_count if cards else 0,
+            "terms": cards.run_terms + cards.tail_terms if cards else 0,
+            "damage": self.damage,
+        }
+
+    # Settings, kept over power cuts
+
+    def settings_paths(self) -> tuple:
+        """Where settings are: in the folder, and outside, where no damage of it reaches them.
+
+        The second is to the first what the witness is to a change.
+        """
+        return self.folder + "/settings", self.folder + ".settings"
+
+    def save(self, seed: int, cleared: int, timeout: int, group: str | None) -> None:
+        settings = (seed, cleared, timeout, group)
+        if settings == self.settings and not self.unsaved and not self.damage:
+            return
+        self.unsaved = True
+        saved = (self.saved + 1) & 0xFFFF or 1
+        data = pack_settings(saved, settings)
+        first, second = self.settings_paths()
+        write_file(self.fs, first, data)
+        self.settings = settings
+        self.saved = saved
+        if self.cleared() >= self.journal.seq:
+            self.cached = 0
+        write_file(self.fs, second, data)
+        self.unsaved = False
+
+    @property
+    def master_pass_group_id(self) -> str | None:
+        """The group whose cards stop every transaction; "" for none, None if never set here."""
+        return self.settings[3]
+
+    def set_master_pass_group_id(self, group: str) -> None:
+        """Keep the group id, at most 36 characters. Raises ValueError, OSError."""
+        if len(group) > 36:
+            raise ValueError("a group id has at most 36 characters")
+        seed, cleared, timeout, _ = self.settings
+        self.save(seed, cleared, timeout, group)
+
+    @property
+    def connection_timeout(self) -> int | None:
+        """Seconds to plug in after a tap; None if it was never set here."""
+        return self.settings[2] or None
+
+    def set_connection_timeout(self, seconds: int) -> None:
+        """Keep the timeout, 10 to 300 seconds. Raises ValueError, OSError."""
+        if not 10 <= seconds <= 300:
+            raise ValueError("10 to 300 seconds")
+        seed, cleared, _, group = self.settings
+        self.save(seed, cleared, seconds, group)
+
+    def clear_cache(self) -> None:
+        """Forget everything learned; the space comes back with the next merge."""
+        if self.busy:
+            raise Busy("another change is under way")
+        self.settle()
+        self.save(self.opened().seed, self.journal.seq, *self.settings[2:])
+
+    # Changes
 
     def put(self, id_token: dict, info: dict):
         """Put one card on the list, or another status on a card. A generator.
@@ -303,3 +621,13 @@ class Store(Shelf):
         self.version = version
         self.listed, self.cached = counts
         yield
+
+
+def _strictness(answer: tuple) -> tuple:
+    """By which answers of a lookup are in order, the strictest first."""
+    result, settled = answer
+    if not result:
+        return (2,)
+    accepts = result["authorization_status"] == "Accepted"
+    evse_ids = result.get("evse_ids")
+    return accepts, not settled, len(evse_ids) if evse_ids else 33, result.get("expiry_time", "~")

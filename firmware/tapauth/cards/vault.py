@@ -6,8 +6,9 @@ of its own, so that reader and link go on meanwhile.
 
 import tapauth_slot
 
-from tapauth.cards import Store, files
+from tapauth.cards import files
 from tapauth.cards.codec import NO_DAY, StoreError, digest
+from tapauth.cards.store import Store
 from tapauth.compat import SYSTEM_ERRORS, const, forget, sleep_ms
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 

@@ -2,8 +2,9 @@
 
 import os
 
-from tapauth.cards import Store, files, finish
+from tapauth.cards import files
 from tapauth.cards.codec import HASH, digest, pack_record
+from tapauth.cards.store import Store, finish
 from tapauth.cards.writer import Writer
 
 KEY = bytes(range(32))
