@@ -20,7 +20,7 @@ from store_kit import (
 
 from tapauth.cards import store as store_module
 from tapauth.cards.codec import Busy, Full, StoreError, parse_time, seal, spelling_hash
-from tapauth.cards.merge import merge
+from tapauth.cards.rewrite import merge
 from tapauth.cards.store import MAX_UPDATE, finish
 from tapauth.core.timestamps import format_rfc3339
 

@@ -17,8 +17,8 @@ from store_kit import (
 
 from tapauth.cards import files
 from tapauth.cards.codec import HASH, NO_DAY, digest, pack_mark, pack_record
+from tapauth.cards.rewrite import Writer
 from tapauth.cards.store import Store, finish
-from tapauth.cards.writer import Writer
 
 CACHE_DAYS = 30
 

@@ -24,8 +24,8 @@ from store_kit import (
 
 from tapauth.cards import files
 from tapauth.cards.codec import HASH, StoreError, digest, pack_record
+from tapauth.cards.rewrite import Writer
 from tapauth.cards.store import Store, finish
-from tapauth.cards.writer import Writer
 
 
 def list_of_records(store, records, slots=()):

@@ -14,7 +14,7 @@ from tapauth.cards.codec import (
     pack_terms,
     parse_time,
 )
-from tapauth.cards.writer import Writer
+from tapauth.cards.rewrite import Writer
 
 MAX_TERMS = 2047
 

@@ -58,7 +58,7 @@ class Cards:
         from tapauth.cards import list_out
 
         compat.unload("tapauth.cards.list_out")
-        compat.unload("tapauth.cards.writer")
+        compat.unload("tapauth.cards.rewrite")
         return list_out.export(self._store)
 
 

@@ -30,8 +30,7 @@ from tapauth.cards.codec import (
     unpack_terms,
     with_terms,
 )
-from tapauth.cards.merge import STEP, dated, put_in_place, rank
-from tapauth.cards.writer import Writer, merged, sources
+from tapauth.cards.rewrite import STEP, Writer, dated, merged, put_in_place, rank, sources
 from tapauth.compat import const
 
 _CACHE_TERMS = const(64)  # different terms among the cache entries that are kept

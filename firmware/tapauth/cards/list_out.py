@@ -11,7 +11,7 @@ from tapauth.cards.codec import (
     is_cache,
     status_of,
 )
-from tapauth.cards.writer import Writer, merged, sources
+from tapauth.cards.rewrite import Writer, merged, sources
 
 
 class _Pages:

@@ -166,7 +166,7 @@ def _open_settings(store) -> None:
 def _create(store) -> None:
     if store.witnessed or not _is_unused(store.journal):
         raise Damaged("the cards file is missing")
-    from tapauth.cards.merge import merge
+    from tapauth.cards.rewrite import merge
 
     for _ in merge(store, (), (), 0):
         pass

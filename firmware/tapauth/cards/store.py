@@ -63,13 +63,13 @@ def finish(steps):
 
 def unload_writers() -> None:
     """Forget the modules that only large changes need; what is under way lives until its end."""
-    for name in ("list_in", "merge", "writer", "opening", "cards_check"):
+    for name in ("list_in", "rewrite", "opening", "cards_check"):
         unload("tapauth.cards." + name)
 
 
 def _flush(store, records, new_terms, version: int, counts: tuple):
     # Imported at the change that needs it: lookups alone do without.
-    from tapauth.cards.merge import flush
+    from tapauth.cards.rewrite import flush
 
     unload_writers()
     return flush(store, records, new_terms, version, counts)
@@ -208,7 +208,7 @@ class Store:
         Raises StoreError, OSError, MemoryError.
         """
         if self.due:
-            from tapauth.cards.merge import reopen
+            from tapauth.cards.rewrite import reopen
 
             unload_writers()
             reopen(self)
@@ -588,7 +588,7 @@ class Store:
         cards = self.cards
         assert cards is not None
         if self.today - cards.written > DAYS_AHEAD or not cards.written:
-            from tapauth.cards.merge import merge
+            from tapauth.cards.rewrite import merge
 
             unload_writers()
             yield from merge(self, (), (), self.version)

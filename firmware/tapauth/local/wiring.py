@@ -47,7 +47,7 @@ class Cards:
         from tapauth.cards import list_out
 
         forget(list_out)  # what is under way lives as long as it runs
-        unload("tapauth.cards.writer")
+        unload("tapauth.cards.rewrite")
         return list_out.export(self._vault.store)
 
 

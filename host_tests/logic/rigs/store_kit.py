@@ -4,8 +4,8 @@ import os
 
 from tapauth.cards import files
 from tapauth.cards.codec import HASH, digest, pack_record
+from tapauth.cards.rewrite import Writer
 from tapauth.cards.store import Store, finish
-from tapauth.cards.writer import Writer
 
 KEY = bytes(range(32))
 NOW = 1_790_000_000  # 2026-09-21
