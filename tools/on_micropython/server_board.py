@@ -57,8 +57,7 @@ class Cards:
     def export(self):
         from tapauth.cards import list_out
 
-        compat.unload("tapauth.cards.list_out")
-        compat.unload("tapauth.cards.rewrite")
+        compat.forget(list_out)
         return list_out.export(self._store)
 
 

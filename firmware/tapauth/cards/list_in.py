@@ -6,6 +6,7 @@ as it comes; only the cache of the store, which it keeps, is merged in between.
 
 import struct
 
+from tapauth.cards import rewrite
 from tapauth.cards.cards_file import pages_for, term_pages
 from tapauth.cards.codec import (
     FENCE_PAGES,
@@ -30,11 +31,12 @@ from tapauth.cards.codec import (
     unpack_terms,
     with_terms,
 )
-from tapauth.cards.rewrite import STEP, Writer, dated, merged, put_in_place, rank, sources
-from tapauth.compat import const
+from tapauth.cards.rewrite import STEP, UNUSED
+from tapauth.compat import const, forget
 
 _CACHE_TERMS = const(64)  # different terms among the cache entries that are kept
-_UNUSED = const(253)  # see merge.rank
+
+forget(rewrite)  # as this module itself is forgotten
 
 
 class Load:
@@ -49,7 +51,7 @@ class Load:
             raise Busy("another change is under way")
         self._store = store
         self._file = None
-        self._writer: Writer | None = None
+        self._writer: rewrite.Writer | None = None
         self._page = bytearray(PAGE)
         self._fill = 0
         self._number = 0  # of the page that is being received
@@ -128,7 +130,7 @@ class Load:
         self._first = 1 + term_pages(self._run_terms)
         self._file = store.fs.open(store.folder + "/new", "wb")
         yield
-        self._writer = Writer(self._file, store.new_seed(), 0, True)
+        self._writer = rewrite.Writer(self._file, store.new_seed(), 0, True)
         counts = (0, 0, self._run_terms, 0, 0, 0)
         self._seq = store.journal.seq + 1
         self._writer.plate("H", self._today, store.key_id, self._seq, self.version, counts)
@@ -169,16 +171,16 @@ class Load:
         if store.damage or not store.cards:
             return
         try:
-            for passed, record in enumerate(merged(*sources(store))):
+            for passed, record in enumerate(rewrite.merged(*rewrite.sources(store))):
                 if passed % STEP == 0:
                     yield b""
-                if is_cache(record) and rank(store, record, self._today) != _UNUSED:
+                if is_cache(record) and rewrite.rank(store, record, self._today) != UNUSED:
                     number = terms_of(record)
                     if number:
                         number = self._new_number(number)
                         if not number:
                             continue
-                    yield dated(store, with_terms(record, number), self._today)
+                    yield rewrite.dated(store, with_terms(record, number), self._today)
         except (Damaged, OSError) as error:
             store.say(error)
 
@@ -221,7 +223,7 @@ class Load:
             self._file.close()  # type: ignore
             self._file = None
             store.owes_witness = True
-            yield from put_in_place(store)
+            yield from rewrite.put_in_place(store)
             yield from _mended(store)
         finally:
             self.abort()
@@ -243,9 +245,10 @@ class Load:
 def _mended(store):
     """A full list is in place: leave no damage. A generator. Raises OSError."""
     if store.damage:
-        from tapauth.cards.opening import mend_journal
+        from tapauth.cards import opening
 
-        yield from mend_journal(store.journal)
+        forget(opening)
+        yield from opening.mend_journal(store.journal)
         store.save(*store.settings)
         store.hidden = False
         store.damage = ""

@@ -1,5 +1,6 @@
-"""Giving the list away: as the cards file that load.py takes, without what the cache learned."""
+"""Giving the list away: as the cards file that list_in.py takes, without what was learned."""
 
+from tapauth.cards import rewrite
 from tapauth.cards.cards_file import pages_for, term_pages
 from tapauth.cards.codec import (
     DELETED,
@@ -11,7 +12,9 @@ from tapauth.cards.codec import (
     is_cache,
     status_of,
 )
-from tapauth.cards.rewrite import Writer, merged, sources
+from tapauth.compat import forget
+
+forget(rewrite)  # as this module itself is forgotten
 
 
 class _Pages:
@@ -41,7 +44,7 @@ def export(store) -> tuple:
 def _pieces(store, terms: int):
     cards, seq, listed = store.cards, store.journal.seq, store.listed
     out = _Pages()
-    writer = Writer(out, store.new_seed(), 0, True)
+    writer = rewrite.Writer(out, store.new_seed(), 0, True)
     counts = (listed, 0, terms, listed, 0, 0)
 
     def sent(data: list):
@@ -58,7 +61,7 @@ def _pieces(store, terms: int):
     for _ in writer.terms(cards.terms_data(number) for number in range(1, terms + 1)):
         if len(out.pages) * TERM >= PAGE:
             yield from sent(out.pages)
-    for record in merged(*sources(store)):
+    for record in rewrite.merged(*rewrite.sources(store)):
         if not is_cache(record) and status_of(record) != DELETED:
             writer.add(record)
         if out.pages:

@@ -5,7 +5,7 @@ and to mend a damaged store; store.py forgets it in between.
 import struct
 from binascii import crc32
 
-from tapauth.cards.cards_check import open_cards, verify_cards
+from tapauth.cards import cards_check
 from tapauth.cards.codec import (
     COUNTED,
     RECORD,
@@ -23,6 +23,9 @@ from tapauth.cards.codec import (
     pack_segment,
 )
 from tapauth.cards.journal import SEGMENTS, write_file
+from tapauth.compat import forget
+
+forget(cards_check)  # as this module itself is forgotten
 
 _NO_SETTINGS = (0, (0, 0, 0, None))
 
@@ -106,7 +109,7 @@ def open_store(store) -> None:
         all_cleared = True
     try:
         try:
-            store.cards = open_cards(store.fs, store.path, store.key_id)
+            store.cards = cards_check.open_cards(store.fs, store.path, store.key_id)
         except OSError as error:
             if error.args[0] != 2:  # ENOENT
                 raise
@@ -166,9 +169,10 @@ def _open_settings(store) -> None:
 def _create(store) -> None:
     if store.witnessed or not _is_unused(store.journal):
         raise Damaged("the cards file is missing")
-    from tapauth.cards.rewrite import merge
+    from tapauth.cards import rewrite
 
-    for _ in merge(store, (), (), 0):
+    forget(rewrite)
+    for _ in rewrite.merge(store, (), (), 0):
         pass
 
 
@@ -216,7 +220,7 @@ def verify(store):
         cards = None
         while store.cards and cards is not store.cards:  # a change closes it and opens another
             cards = store.cards
-            for _ in verify_cards(cards):
+            for _ in cards_check.verify_cards(cards):
                 yield
                 if cards is not store.cards:
                     break

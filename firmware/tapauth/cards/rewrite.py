@@ -6,7 +6,7 @@ Every function here is a generator to be run step by step; a step is less than a
 import struct
 from array import array
 
-from tapauth.cards.cards_check import open_cards, verify_cards
+from tapauth.cards import cards_check
 from tapauth.cards.codec import (
     ACCEPTED,
     BODY,
@@ -32,11 +32,12 @@ from tapauth.cards.codec import (
     seal,
     status_of,
 )
-from tapauth.compat import const
+from tapauth.compat import const, forget
 
+forget(cards_check)  # as this module itself is forgotten
 STEP = const(21)  # records between two steps of a merge: less than half a flash block
 _TAIL_PAGES = const(320)  # deltas appended before a merge takes their space back
-_UNUSED = const(253)  # ranks of what leaves the cache, above those of an age in days
+UNUSED = const(253)  # ranks of what leaves the cache, above those of an age in days
 _NOT_VALID = const(252)
 _EXPIRED = const(251)
 _PER_FENCE_PAGE = const(126)
@@ -311,9 +312,9 @@ def put_in_place(store):
     good = False
     try:
         yield
-        fresh = open_cards(store.fs, new, store.key_id)
+        fresh = cards_check.open_cards(store.fs, new, store.key_id)
         try:
-            yield from verify_cards(fresh)
+            yield from cards_check.verify_cards(fresh)
             good = True
         finally:
             fresh.close()
@@ -337,7 +338,7 @@ def reopen(store) -> None:
     store.close()
     store.due = True
     try:
-        store.cards = cards = open_cards(store.fs, store.path, store.key_id)
+        store.cards = cards = cards_check.open_cards(store.fs, store.path, store.key_id)
     except (StoreError, OSError) as error:
         store.due = False
         store.say(error)
@@ -366,7 +367,7 @@ def rank(store, record, today: int) -> int:
     """Which cache entries go first: the higher, the sooner."""
     age = store.age(record, today)
     if age > store.cache_days:
-        return _UNUSED
+        return UNUSED
     if status_of(record) != ACCEPTED:
         return _NOT_VALID
     expiry = expiry_of(record)
@@ -383,9 +384,9 @@ def _eviction(store, today: int):
     """
     over = store.listed + store.cached - store.capacity
     if over <= 0 or not store.cards:
-        return lambda record: rank(store, record, today) == _UNUSED
+        return lambda record: rank(store, record, today) == UNUSED
     over += store.capacity // 16
-    tally = bytearray(2 * (_UNUSED + 1))
+    tally = bytearray(2 * (UNUSED + 1))
     for passed, record in enumerate(merged(*sources(store))):
         if is_cache(record):
             at = 2 * rank(store, record, today)
@@ -394,7 +395,7 @@ def _eviction(store, today: int):
             tally[at + 1] = count >> 8
         if passed % STEP == 0:
             yield
-    limit = _UNUSED
+    limit = UNUSED
     while limit > 0:
         count = tally[2 * limit] | tally[2 * limit + 1] << 8
         if count >= over:
@@ -408,6 +409,6 @@ def _eviction(store, today: int):
         if place == limit and left[0] > 0:
             left[0] -= 1
             return True
-        return place > limit or place == _UNUSED
+        return place > limit or place == UNUSED
 
     return evicts

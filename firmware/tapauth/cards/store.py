@@ -43,7 +43,7 @@ from tapauth.cards.codec import (
     terms_of,
 )
 from tapauth.cards.journal import SEGMENTS, Journal, write_file
-from tapauth.compat import const, unload
+from tapauth.compat import const, forget
 from tapauth.core.timestamps import format_rfc3339
 
 MAX_UPDATE = const(100)
@@ -61,18 +61,21 @@ def finish(steps):
         return stop.value
 
 
-def unload_writers() -> None:
-    """Forget the modules that only large changes need; what is under way lives until its end."""
-    for name in ("list_in", "rewrite", "opening", "cards_check"):
-        unload("tapauth.cards." + name)
+def _rewriting():
+    """The module of large changes, forgotten at once: lookups and most changes do without. What
+    is under way keeps it until its end."""
+    from tapauth.cards import rewrite
+
+    forget(rewrite)
+    return rewrite
 
 
-def _flush(store, records, new_terms, version: int, counts: tuple):
-    # Imported at the change that needs it: lookups alone do without.
-    from tapauth.cards.rewrite import flush
+def _opening():
+    """The module that opens and verifies a store, forgotten at once."""
+    from tapauth.cards import opening
 
-    unload_writers()
-    return flush(store, records, new_terms, version, counts)
+    forget(opening)
+    return opening
 
 
 class _Turn:
@@ -139,11 +142,7 @@ class Store:
         self.unsaved = False  # whether flash may have others, as an error was told
         self.witnessed: tuple | None = None  # what the witness file says
         self.owes_witness = False  # whether a change is to be witnessed before it is acknowledged
-        # Imported late, as in cards.py: a board that only looks cards up needs no more.
-        from tapauth.cards.opening import open_store
-
-        open_store(self)
-        unload_writers()
+        _opening().open_store(self)
 
     # The witness
 
@@ -208,10 +207,7 @@ class Store:
         Raises StoreError, OSError, MemoryError.
         """
         if self.due:
-            from tapauth.cards.rewrite import reopen
-
-            unload_writers()
-            reopen(self)
+            _rewriting().reopen(self)
         if not self.cards:
             raise Damaged(self.damage)
         return self.cards
@@ -318,10 +314,7 @@ class Store:
 
     def verify(self):
         """Look for damage through the whole store, a page per step. A generator."""
-        from tapauth.cards.opening import verify
-
-        unload_writers()
-        return verify(self)
+        return _opening().verify(self)
 
     def status(self) -> dict:
         """What a status message tells: counts, list version, fill in percent, damage or ""."""
@@ -552,12 +545,11 @@ class Store:
             return True
 
     def load(self):
-        """Begin to take a full list (load.py). Raises Busy."""
-        # Imported when needed: most boards see a full list rarely.
-        from tapauth.cards.list_in import Load
+        """Begin to take a full list (list_in.py). Raises Busy."""
+        from tapauth.cards import list_in
 
-        unload_writers()
-        return Load(self)
+        forget(list_in)
+        return list_in.Load(self)
 
     def tidy(self, now: int | None):
         """Do what is better done before someone waits for it. A generator, for idle times."""
@@ -581,17 +573,14 @@ class Store:
                 self.noted = today
                 self.witness()
             if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
-                yield from _flush(self, (), (), self.version, (self.listed, self.cached))
+                yield from self._flush()
 
     def _renew(self):
         """Put today into the head of the cards file, if a day could not be written otherwise."""
         cards = self.cards
         assert cards is not None
         if self.today - cards.written > DAYS_AHEAD or not cards.written:
-            from tapauth.cards.rewrite import merge
-
-            unload_writers()
-            yield from merge(self, (), (), self.version)
+            yield from _rewriting().merge(self, (), (), self.version)
 
     def _room(self, count: int, new_terms):
         """Make room in the journal for so many records, if it is there that they go.
@@ -600,7 +589,12 @@ class Store:
         """
         large = new_terms or count > SEGMENT_RECORDS
         if not large and not self.journal.has_room(count):
-            yield from _flush(self, (), (), self.version, (self.listed, self.cached))
+            yield from self._flush()
+
+    def _flush(self):
+        """Sort the journal into the delta, or into a new cards file. A generator."""
+        counts = (self.listed, self.cached)
+        yield from _rewriting().flush(self, (), (), self.version, counts)
 
     def _write(self, records, new_terms, version: int | None, listed, cached, harmless=False):
         """Make sorted records durable, all in one; `listed`, `cached`: by how many more.
@@ -615,7 +609,7 @@ class Store:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
         if new_terms or len(records) > SEGMENT_RECORDS:
-            yield from _flush(self, records, new_terms, version, counts)
+            yield from _rewriting().flush(self, records, new_terms, version, counts)
             return
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
         self.version = version

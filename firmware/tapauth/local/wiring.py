@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth.compat import forget, unload
+from tapauth.compat import forget
 from tapauth.local.commands import Ports
 from tapauth.local.login.auth import ConnectionAuth
 from tapauth.local.login.kept import StateFile
@@ -47,7 +47,6 @@ class Cards:
         from tapauth.cards import list_out
 
         forget(list_out)  # what is under way lives as long as it runs
-        unload("tapauth.cards.rewrite")
         return list_out.export(self._vault.store)
 
 
