@@ -15,20 +15,18 @@ import argparse
 import csv
 import io
 import os
-import struct
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from tapauth.cards.cards_check import open_cards, verify_cards
+from tapauth.cards.cards_check import open_cards, read_plate, verify_cards
 from tapauth.cards.cards_file import CardsFile
 from tapauth.cards.codec import (
     BODY,
     DAY,
     HASH,
-    PLATE,
     STATUSES,
     StoreError,
     digest,
@@ -149,7 +147,7 @@ def open_image(path: str) -> CardsFile:
     try:
         with open(path, "rb") as file:
             head = file.read(BODY)
-        found = struct.unpack_from(PLATE, head)[4] if len(head) == BODY else 0
+        found = read_plate(head).key_id if len(head) == BODY else 0
         cards = open_cards(_LocalFiles, path, found)
         finish(verify_cards(cards))
         return cards
@@ -185,7 +183,7 @@ def describe(arguments) -> None:
     print(f"{cards.run_terms + cards.tail_terms} pairs of parent id and EVSEs")
     if arguments.key:
         with open(arguments.image, "rb") as file:
-            found = struct.unpack_from(PLATE, file.read(BODY))[4]
+            found = read_plate(file.read(BODY)).key_id
         same = found == key_id(read_key(arguments.key))
         print("made with this site key" if same else "made with another site key")
         if not same:

@@ -10,13 +10,14 @@ from store_kit import (
     again,
     list_file,
     new_store,
+    plate,
     take_list,
     token,
     upload,
 )
 
 from tapauth.cards import files
-from tapauth.cards.codec import HASH, NO_DAY, digest, pack_mark, pack_record
+from tapauth.cards.codec import HASH, HEAD, NO_DAY, TRAILER, digest, pack_mark, pack_record
 from tapauth.cards.rewrite import Writer
 from tapauth.cards.store import Store, finish
 
@@ -234,14 +235,15 @@ def old_file(store, written, cards):
     os.remove(store.folder + ".witness")
     file = open(store.path, "wb")
     writer = Writer(file, 9, 0, True)
-    writer.plate("H", written, store.key_id, 1, 1, (0, 0, 0, 0, 0, 0))
+    fields = dict(plate(store, 1), day=written)
+    writer.plate(HEAD, **fields)
     records = [pack_record(digest(KEY, token(i))[:HASH], 0, 0, None, day) for i, day in cards]
     for record in sorted(records):
         writer.add(record)
     writer.end_records()
     writer.fences()
-    counts = (writer.listed, writer.cached, 0, writer.count, 0, 0)
-    writer.plate("T", written, store.key_id, 1, 1, counts)
+    fields.update(listed=writer.listed, cached=writer.cached, run_count=writer.count)
+    writer.plate(TRAILER, **fields)
     file.close()
     return Store(files, store.folder, KEY, cache_days=CACHE_DAYS)
 

@@ -15,6 +15,7 @@ from store_kit import (
     list_file,
     new_store,
     parent,
+    plate,
     refuses,
     status_of,
     take_list,
@@ -23,7 +24,7 @@ from store_kit import (
 )
 
 from tapauth.cards import files
-from tapauth.cards.codec import HASH, StoreError, digest, pack_record
+from tapauth.cards.codec import HASH, HEAD, TRAILER, StoreError, digest, pack_record
 from tapauth.cards.rewrite import Writer
 from tapauth.cards.store import Store, finish
 
@@ -32,15 +33,16 @@ def list_of_records(store, records, slots=()):
     """A full list of version 9 with these records, whatever they say."""
     file = Pieces()
     writer = Writer(file, 9, 0, True)
-    counts = (len(records), 0, len(slots), len(records), 0, 0)
-    writer.plate("H", 0, store.key_id, 1, 9, counts)
+    count = len(records)
+    fields = plate(store, 9, listed=count, run_terms=len(slots), run_count=count)
+    writer.plate(HEAD, **fields)
     for _ in writer.terms(iter(slots)):
         pass
     for record in sorted(records):
         writer.add(record)
     writer.end_records()
     writer.fences()
-    writer.plate("T", 0, store.key_id, 1, 9, counts)
+    writer.plate(TRAILER, **fields)
     return [b"".join(file.pieces)]
 
 

@@ -5,7 +5,10 @@ Runs on CPython and on MicroPython, where the tests of the store use it.
 
 from tapauth.cards.codec import (
     HASH,
+    HEAD,
+    MAX_TERMS,
     STATUSES,
+    TRAILER,
     Full,
     check_listed,
     digest,
@@ -15,8 +18,6 @@ from tapauth.cards.codec import (
     parse_time,
 )
 from tapauth.cards.rewrite import Writer
-
-MAX_TERMS = 2047
 
 
 class Builder:
@@ -60,13 +61,21 @@ class Builder:
         """Write the cards file to an open file. Returns how many cards it holds."""
         writer = Writer(file, seed, 0, True)
         count = len(self._records)
-        counts = (count, 0, len(self._slots), count, 0, 0)
-        writer.plate("H", day, key_id(self._key), 1, version, counts)
+        fields = {
+            "day": day,
+            "key_id": key_id(self._key),
+            "seq": 1,
+            "version": version,
+            "listed": count,
+            "run_terms": len(self._slots),
+            "run_count": count,
+        }
+        writer.plate(HEAD, **fields)
         for _ in writer.terms(iter(self._slots)):
             pass
         for name in sorted(self._records):
             writer.add(self._records[name])
         writer.end_records()
         writer.fences()
-        writer.plate("T", day, key_id(self._key), 1, version, counts)
+        writer.plate(TRAILER, **fields)
         return count

@@ -1,28 +1,55 @@
 """Opening and checking a cards file, which happens at the start and after a merge only."""
 
 import struct
+from collections import namedtuple
 
 from tapauth.cards.cards_file import CardsFile, pages_for, term_pages
 from tapauth.cards.codec import (
+    DELTA_FENCES,
     DELTA_PAGES,
     FENCE_PAGES,
     FENCES,
+    FENCES_PER_PAGE,
     FORMAT,
     HASH,
     MAGIC,
     PAGE,
     PER_PAGE,
     PLATE,
+    TRAILER,
     Damaged,
     StoreError,
     is_intact,
 )
 from tapauth.compat import const
 
-_PER_FENCE_PAGE = const(126)
-_DELTA_FENCES = const(40)  # their place in a trailer, behind the plate
 _SCAN = const(1024)  # pages that a torn append can have left: terms, delta, trailer
-_TAIL = const(84)  # ord("T")
+
+Plate = namedtuple(
+    "Plate",
+    (
+        "magic",
+        "format",
+        "kind",
+        "day",
+        "key_id",
+        "seed",
+        "seq",
+        "version",
+        "listed",
+        "cached",
+        "run_terms",
+        "run_count",
+        "tail_terms",
+        "delta_count",
+    ),
+)
+"""What a head or a trailer says; `day` of a head is the day by which bytes of days are read."""
+
+
+def read_plate(page) -> Plate:
+    """The plate of a page, which may be anything: `magic` and `kind` tell, and a check of it."""
+    return Plate(*struct.unpack_from(PLATE, page))
 
 
 def open_cards(fs, path: str, key_id: int) -> CardsFile:
@@ -39,49 +66,54 @@ def open_cards(fs, path: str, key_id: int) -> CardsFile:
 
 def _read_plates(cards: CardsFile, key_id: int) -> None:
     cards.file.seek(0)
-    head = cards.file.read(PAGE)
-    if len(head) != PAGE or head[:8] != MAGIC:
+    page = cards.file.read(PAGE)
+    if len(page) != PAGE or page[:8] != MAGIC:
         raise Damaged("not a cards file")
-    if head[8] != FORMAT:
-        raise StoreError(f"format {head[8]}, this firmware reads {FORMAT}")
-    plate = struct.unpack_from(PLATE, head)
-    cards.written = plate[3]
-    cards.seed = plate[5]
-    cards.run_seq = plate[6]
-    if not is_intact(head, cards.seed, 0):
+    head = read_plate(page)
+    if head.format != FORMAT:  # before anything that another format may have elsewhere
+        raise StoreError(f"format {head.format}, this firmware reads {FORMAT}")
+    if not is_intact(page, head.seed, 0):
         raise Damaged("head")
-    if plate[4] != key_id:
+    if head.key_id != key_id:
         raise StoreError("made with another site key")
-    trailer = _find_trailer(cards, plate, cards.file.seek(0, 2) // PAGE)
-    (_, _, _, cards.day, _, _, cards.seq, cards.version, *counts) = struct.unpack_from(
-        PLATE, trailer
-    )
-    cards.listed, cards.cached, cards.run_terms, cards.run_count = counts[:4]
-    cards.tail_terms, cards.delta_count = counts[4:]
+    cards.seed, cards.written, cards.run_seq = head.seed, head.day, head.seq
+    page = _find_trailer(cards, head, cards.file.seek(0, 2) // PAGE)
+    trailer = read_plate(page)
+    cards.day, cards.seq, cards.version = trailer.day, trailer.seq, trailer.version
+    cards.listed, cards.cached = trailer.listed, trailer.cached
+    cards.run_terms, cards.run_count = trailer.run_terms, trailer.run_count
+    cards.tail_terms, cards.delta_count = trailer.tail_terms, trailer.delta_count
     cards.run_page = 1 + term_pages(cards.run_terms)
-    cards.delta_fences = trailer[_DELTA_FENCES : _DELTA_FENCES + 3 * DELTA_PAGES]
+    cards.delta_fences = page[DELTA_FENCES : DELTA_FENCES + 3 * DELTA_PAGES]
 
 
-def _find_trailer(cards: CardsFile, plate: tuple, end: int) -> bytes:
-    """The newest intact trailer. Behind it may lie pages of an append that a power cut
-    ended: their changes are still in the journal, or were never acknowledged."""
-    page = end
-    while page > 1 and page > end - _SCAN:
-        page -= 1
-        cards.file.seek(page * PAGE)
-        trailer = cards.file.read(PAGE)
-        if trailer[:8] == MAGIC and trailer[9] == _TAIL and is_intact(trailer, cards.seed, page):
-            found = struct.unpack_from(PLATE, trailer)
-            run_end = 1 + term_pages(found[10]) + pages_for(found[11]) + FENCE_PAGES
-            cards.delta_page = page - pages_for(found[13])
-            cards.run_end = run_end
-            if (
-                found[5] == plate[5]
-                and found[10] == plate[10]
-                and found[13] <= DELTA_PAGES * PER_PAGE
-                and cards.delta_page - term_pages(found[12]) >= run_end
-            ):
-                return trailer
+def _find_trailer(cards: CardsFile, head: Plate, end: int) -> bytes:
+    """The newest intact trailer of a file of `end` pages; tells `cards` where run and delta end.
+
+    Behind the trailer may lie pages of an append that a power cut ended: their changes are still
+    in the journal, or were never acknowledged. What an intact trailer says must fit the file all
+    the same: by it everything else is found.
+    """
+    number = end
+    while number > 1 and number > end - _SCAN:
+        number -= 1
+        cards.file.seek(number * PAGE)
+        page = cards.file.read(PAGE)
+        if page[:8] != MAGIC or not is_intact(page, head.seed, number):
+            continue
+        found = read_plate(page)
+        run_pages = term_pages(found.run_terms) + pages_for(found.run_count) + FENCE_PAGES
+        delta_page = number - pages_for(found.delta_count)
+        if (
+            found.kind == TRAILER
+            and found.seed == head.seed
+            and found.run_terms == head.run_terms
+            and found.delta_count <= DELTA_PAGES * PER_PAGE
+            and delta_page - term_pages(found.tail_terms) >= 1 + run_pages
+        ):
+            cards.run_end = 1 + run_pages
+            cards.delta_page = delta_page
+            return page
     raise Damaged("no trailer")
 
 
@@ -105,9 +137,9 @@ def _surpluses(cards: CardsFile):
     """Per fence, how many more records lie below it than if they were spread evenly."""
     page = cards.run_page + pages_for(cards.run_count)
     for i in range(FENCES):
-        if i % _PER_FENCE_PAGE == 0:
-            data = cards.read(page + i // _PER_FENCE_PAGE, 1)
-        below = struct.unpack_from("<H", data, i % _PER_FENCE_PAGE * 2)[0]
+        if i % FENCES_PER_PAGE == 0:
+            data = cards.read(page + i // FENCES_PER_PAGE, 1)
+        below = struct.unpack_from("<H", data, i % FENCES_PER_PAGE * 2)[0]
         yield i, below - cards.run_count * i // FENCES
 
 

@@ -32,7 +32,7 @@ def term_pages(terms: int) -> int:
 
 
 class CardsFile:
-    """A cards file, open for reading; cards_file.py opens it and fills this in."""
+    """A cards file, open for reading; cards_check.py opens it and fills this in."""
 
     seed: int
     written: int  # the day of the head: codec.py says what it is for
@@ -74,15 +74,25 @@ class CardsFile:
         return data
 
     def _fence(self, i: int) -> int:
+        """How many records lie below hash range `i`, give or take `margin`."""
         if i == FENCES:
             return self.run_count
         return self.run_count * i // FENCES + (self.fences[i] << self.shift)
 
     def find_run(self, name: bytes) -> bytes | None:
-        """The run's record of this hash. Raises Damaged when it lies on a damaged page."""
+        """The run's record of this hash. Raises Damaged when it lies on a damaged page.
+
+        An interpolation search. Hashes are spread evenly, so a record's place follows from its
+        hash: the fences on both sides of it say how many records lie below them, and the hash
+        how far from one to the other it is. The place guessed is right within `margin` records
+        almost always, so the first read takes all pages within it. What it holds tells on which
+        side the record lies otherwise, and two more pages there are read. From the third time on
+        the search halves what is left, which no real file needs.
+        """
         if not self.run_count:
             return None
-        low, high = 0, (self.run_count - 1) // PER_PAGE
+        low, high = 0, (self.run_count - 1) // PER_PAGE  # the pages that can hold it
+        # In fences: the whole ones in the upper bits, the fraction in the lower 16.
         scaled = (name[0] << 8 | name[1]) * FENCES
         guess = self._fence(scaled >> 16)
         guess += (self._fence((scaled >> 16) + 1) - guess) * (scaled & 0xFFFF) >> 16
@@ -99,6 +109,7 @@ class CardsFile:
             if name < data[:HASH]:
                 high = first - 1
             else:
+                # Where the last record read is: the run's last page may not be full.
                 left = self.run_count - last * PER_PAGE
                 end = len(data) - PAGE + RECORD * (min(left, PER_PAGE) - 1)
                 if name < data[end : end + HASH]:

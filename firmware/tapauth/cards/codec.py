@@ -22,6 +22,7 @@ HASH = const(7)
 TERM = const(48)
 MAX_TERMS = const(2047)  # 11 bits; 0 means no terms
 MAX_CARDS = const(65535)
+MAX_VERSION = const(0x7FFFFFFF)  # of a list
 FENCES = const(504)  # counts kept per hash range, four pages of 126
 FENCE_PAGES = const(4)
 DELTA_PAGES = const(32)
@@ -32,9 +33,11 @@ ACCEPTED = const(0)
 CACHE = const(16)
 
 MAGIC = b"TapCards"
-# magic, format, "H"ead or "T"rail, day, key id, seed, seq, version,
-# list, cache, run terms, run records, tail terms, delta records
-PLATE = "<8sBBHIIIIHHHHHH"
+PLATE = "<8sBBHIIIIHHHHHH"  # the fields of cards_check.Plate
+HEAD = const(72)  # ord("H"): a plate's kind
+TRAILER = const(84)  # ord("T")
+FENCES_PER_PAGE = const(126)
+DELTA_FENCES = const(40)  # their place in a trailer, behind the plate
 SEGMENT = "<IIIIHH"
 SEGMENT_HEAD = const(20)
 SETTINGS = "<IIIH"

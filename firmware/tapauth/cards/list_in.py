@@ -4,21 +4,21 @@ What arrives is what `python -m tools.cards build` writes for this site key. It 
 as it comes; only the cache of the store, which it keeps, is merged in between.
 """
 
-import struct
-
 from tapauth.cards import rewrite
 from tapauth.cards.cards_file import pages_for, term_pages
 from tapauth.cards.codec import (
     FENCE_PAGES,
     FORMAT,
     HASH,
+    HEAD,
     MAGIC,
     MAX_TERMS,
+    MAX_VERSION,
     PAGE,
     PER_PAGE,
-    PLATE,
     RECORD,
     STATUSES,
+    TRAILER,
     Busy,
     Damaged,
     Full,
@@ -101,10 +101,18 @@ class Load:
                     yield from self._add(bytes(page[at : at + RECORD]))
                     self._left -= 1
             elif number == self._first + pages_for(self._count) + FENCE_PAGES:
-                found = struct.unpack_from(PLATE, page)
-                counts = (self._count, 0, self._run_terms, self._count, 0, 0)
-                same = found[0] == MAGIC and found[2] == 84 and found[5] == self._seed  # ord("T")
-                if not same or found[8:] != counts:
+                found = rewrite.cards_check.read_plate(page)
+                if (
+                    found.magic != MAGIC
+                    or found.kind != TRAILER
+                    or found.seed != self._seed
+                    or found.listed != self._count
+                    or found.run_count != self._count
+                    or found.run_terms != self._run_terms
+                    or found.cached
+                    or found.tail_terms
+                    or found.delta_count
+                ):
                     raise Damaged("trailer")
                 self._ended = True
         yield
@@ -113,14 +121,15 @@ class Load:
         page, store = self._page, self._store
         if page[:8] != MAGIC or page[8] != FORMAT:
             raise StoreError(f"not a list of format {FORMAT}")
-        found = struct.unpack_from(PLATE, page)
-        self._seed, self._count, self._run_terms = found[5], found[8], found[10]
+        head = rewrite.cards_check.read_plate(page)
+        self._seed, self._count, self._run_terms = head.seed, head.listed, head.run_terms
         if not is_intact(page, self._seed, 0):
             raise Damaged("head")
-        if found[4] != store.key_id:
+        if head.key_id != store.key_id:
             raise StoreError("made with another site key")
-        self.version = found[7]
-        if not 0 < self.version <= 0x7FFFFFFF or found[9] or found[11] != self._count:
+        self.version = head.version
+        # What was learned is no list's, and a run alone holds it.
+        if not 0 < self.version <= MAX_VERSION or head.cached or head.run_count != self._count:
             raise StoreError("not a full list")
         if self._count > store.capacity:
             raise Full(f"{self._count} cards, room for {store.capacity}")
@@ -131,9 +140,15 @@ class Load:
         self._file = store.fs.open(store.folder + "/new", "wb")
         yield
         self._writer = rewrite.Writer(self._file, store.new_seed(), 0, True)
-        counts = (0, 0, self._run_terms, 0, 0, 0)
         self._seq = store.journal.seq + 1
-        self._writer.plate("H", self._today, store.key_id, self._seq, self.version, counts)
+        self._writer.plate(
+            HEAD,
+            day=self._today,
+            key_id=store.key_id,
+            seq=self._seq,
+            version=self.version,
+            run_terms=self._run_terms,
+        )
         yield from self._next()
 
     def _next(self):
@@ -210,14 +225,17 @@ class Load:
             writer.fences()
             yield
             yield from writer.terms(iter(self._slots))
-            counts = (writer.listed, writer.cached, self._run_terms, writer.count)
             writer.plate(
-                "T",
-                store.today,
-                store.key_id,
-                self._seq,
-                self.version,
-                counts + (len(self._slots), 0),
+                TRAILER,
+                day=store.today,
+                key_id=store.key_id,
+                seq=self._seq,
+                version=self.version,
+                listed=writer.listed,
+                cached=writer.cached,
+                run_terms=self._run_terms,
+                run_count=writer.count,
+                tail_terms=len(self._slots),  # those of the cache: a delta's place, without one
             )
             yield
             self._file.close()  # type: ignore

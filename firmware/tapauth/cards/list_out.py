@@ -5,8 +5,10 @@ from tapauth.cards.cards_file import pages_for, term_pages
 from tapauth.cards.codec import (
     DELETED,
     FENCE_PAGES,
+    HEAD,
     PAGE,
     TERM,
+    TRAILER,
     Busy,
     Damaged,
     is_cache,
@@ -45,7 +47,6 @@ def _pieces(store, terms: int):
     cards, seq, listed = store.cards, store.journal.seq, store.listed
     out = _Pages()
     writer = rewrite.Writer(out, store.new_seed(), 0, True)
-    counts = (listed, 0, terms, listed, 0, 0)
 
     def sent(data: list):
         for page in data:
@@ -55,8 +56,16 @@ def _pieces(store, terms: int):
                 raise Busy("the list was changed meanwhile")
         data.clear()
 
-    version = max(store.version, 1)  # 0 is the version of no list
-    writer.plate("H", store.today, store.key_id, 1, version, counts)
+    fields = {
+        "day": store.today,
+        "key_id": store.key_id,
+        "seq": 1,
+        "version": max(store.version, 1),  # 0 is the version of no list
+        "listed": listed,
+        "run_terms": terms,
+        "run_count": listed,
+    }
+    writer.plate(HEAD, **fields)
     yield from sent(out.pages)
     for _ in writer.terms(cards.terms_data(number) for number in range(1, terms + 1)):
         if len(out.pages) * TERM >= PAGE:
@@ -68,5 +77,5 @@ def _pieces(store, terms: int):
             yield from sent(out.pages)
     writer.end_records()
     writer.fences()
-    writer.plate("T", store.today, store.key_id, 1, version, counts)
+    writer.plate(TRAILER, **fields)
     yield from sent(out.pages)

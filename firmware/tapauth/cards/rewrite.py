@@ -13,16 +13,20 @@ from tapauth.cards.codec import (
     CACHE,
     DAY,
     DELETED,
+    DELTA_FENCES,
     DELTA_PAGES,
     FENCES,
+    FENCES_PER_PAGE,
     FORMAT,
     HASH,
+    HEAD,
     MAGIC,
     MAX_CARDS,
     PAGE,
     PER_PAGE,
     PLATE,
     RECORD,
+    TRAILER,
     Damaged,
     Full,
     StoreError,
@@ -40,8 +44,6 @@ _TAIL_PAGES = const(320)  # deltas appended before a merge takes their space bac
 UNUSED = const(253)  # ranks of what leaves the cache, above those of an age in days
 _NOT_VALID = const(252)
 _EXPIRED = const(251)
-_PER_FENCE_PAGE = const(126)
-_DELTA_FENCES = const(40)
 
 
 class Writer:
@@ -75,20 +77,33 @@ class Writer:
             self._page[i] = 0
 
     def plate(
-        self, kind: str, day: int, key_id: int, seq: int, version: int, counts: tuple, size=PAGE
+        self,
+        kind: int,
+        day: int,
+        key_id: int,
+        seq: int,
+        version: int,
+        listed: int = 0,
+        cached: int = 0,
+        run_terms: int = 0,
+        run_count: int = 0,
+        tail_terms: int = 0,
+        delta_count: int = 0,
+        size: int = PAGE,
     ):
-        """Write the head ("H") or the trailer ("T"), in which a delta's fences follow.
+        """Write a plate, of the kind HEAD or TRAILER; behind a delta's trailer follow its fences.
 
-        `counts`: list, cache, run terms, run records, tail terms, delta records.
+        `size`: how many bytes of its page are written now.
         """
         self._clear()
+        counts = (listed, cached, run_terms, run_count, tail_terms, delta_count)
         struct.pack_into(
             PLATE,
             self._page,
             0,
             MAGIC,
             FORMAT,
-            ord(kind),
+            kind,
             day & 0xFFFF,
             key_id,
             self._seed,
@@ -97,15 +112,15 @@ class Writer:
             *counts,
         )
         if not self._is_run:
-            self._page[_DELTA_FENCES : _DELTA_FENCES + 3 * DELTA_PAGES] = self._fences
+            self._page[DELTA_FENCES : DELTA_FENCES + 3 * DELTA_PAGES] = self._fences
         self._seal(size)
 
-    def trailer(self, day: int, key_id: int, seq: int, version: int, counts: tuple):
+    def trailer(self, **fields):
         """Write a delta's trailer: all but a byte, and then that, which needs no flash block.
 
         A generator. When it is given up in between, what lies there is no trailer.
         """
-        self.plate("T", day, key_id, seq, version, counts, PAGE - 1)
+        self.plate(TRAILER, size=PAGE - 1, **fields)
         last = self._page[PAGE - 1] ^ 0xFF
         try:
             yield
@@ -161,10 +176,10 @@ class Writer:
         """Write how many records lie below each hash range, behind a run."""
         below = 0
         for i in range(FENCES):
-            at = i % _PER_FENCE_PAGE * 2
+            at = i % FENCES_PER_PAGE * 2
             struct.pack_into("<H", self._page, at, below)
             below += self._fences[i]
-            if at == 2 * (_PER_FENCE_PAGE - 1):
+            if at == 2 * (FENCES_PER_PAGE - 1):
                 self._seal()
 
 
@@ -251,11 +266,19 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
                 if writer.count % STEP == 0:
                     yield
             writer.end_records()
-            tail = (cards.tail_terms + len(new_terms), writer.count)
-            plate = counts + (cards.run_terms, cards.run_count) + tail
-            seq = journal.seq + (len(extra) or 1)  # a new version alone is a change too
             may_count = True
-            yield from writer.trailer(store.today, store.key_id, seq, version, plate)
+            yield from writer.trailer(
+                day=store.today,
+                key_id=store.key_id,
+                seq=journal.seq + (len(extra) or 1),  # a new version alone is a change too
+                version=version,
+                listed=counts[0],
+                cached=counts[1],
+                run_terms=cards.run_terms,
+                run_count=cards.run_count,
+                tail_terms=cards.tail_terms + len(new_terms),
+                delta_count=writer.count,
+            )
     finally:
         try:
             file.close()
@@ -273,21 +296,31 @@ def merge(store, extra, new_terms, version: int):
     cards = store.cards
     seq = store.journal.seq + (len(extra) or 1)
     today = store.today  # a lookup may see another one meanwhile
-    evicts = yield from _eviction(store, today)
+    limit, left = yield from _eviction(store, today)
     file = store.fs.open(store.folder + "/new", "wb")
     done = False
     try:
         yield
         writer = Writer(file, store.new_seed(), 0, True)
         terms = (cards.run_terms + cards.tail_terms if cards else 0) + len(new_terms)
-        head = (0, 0, terms, 0, 0, 0)
-        writer.plate("H", today, store.key_id, seq, version, head)
+        # How many records there will be, the trailer tells.
+        writer.plate(
+            HEAD,
+            day=today,
+            key_id=store.key_id,
+            seq=seq,
+            version=version,
+            run_terms=terms,
+        )
         yield from writer.terms(_slots(cards, 0, new_terms) if cards else ())
         records = merged(iter(extra), *(sources(store) if cards else ()))
         for passed, record in enumerate(records):
             if is_cache(record):
-                if not evicts(record):
+                place = rank(store, record, today)
+                if place < limit or place == limit and left <= 0:
                     writer.add(dated(store, record, today))
+                elif place == limit:
+                    left -= 1
             elif status_of(record) != DELETED:
                 writer.add(record)
             if passed % STEP == 0:
@@ -295,8 +328,17 @@ def merge(store, extra, new_terms, version: int):
         writer.end_records()
         writer.fences()
         yield
-        counts = (writer.listed, writer.cached, terms, writer.count, 0, 0)
-        writer.plate("T", store.today, store.key_id, seq, version, counts)
+        writer.plate(
+            TRAILER,
+            day=store.today,
+            key_id=store.key_id,
+            seq=seq,
+            version=version,
+            listed=writer.listed,
+            cached=writer.cached,
+            run_terms=terms,
+            run_count=writer.count,
+        )
         yield
         done = True
     finally:
@@ -377,38 +419,24 @@ def rank(store, record, today: int) -> int:
 
 
 def _eviction(store, today: int):
-    """What a merge leaves out of the cache: returns a function of a record.
+    """What a merge leaves out of the cache. A generator; returns (limit, left): all entries of a
+    rank above `limit` go, and the first `left` that have this rank.
 
-    Always what was unused for its lifetime; when over capacity, not-valid entries first, then
-    expired, then oldest, down to fifteen sixteenths of the capacity.
+    What was unused for its lifetime always goes; when the store is over its capacity, then
+    not-valid entries first, then expired, then oldest, down to fifteen sixteenths of the capacity.
     """
     over = store.listed + store.cached - store.capacity
     if over <= 0 or not store.cards:
-        return lambda record: rank(store, record, today) == UNUSED
+        return UNUSED - 1, 0
     over += store.capacity // 16
-    tally = bytearray(2 * (UNUSED + 1))
+    tally = array("H", bytes(2 * (UNUSED + 1)))  # how many entries have each rank
     for passed, record in enumerate(merged(*sources(store))):
         if is_cache(record):
-            at = 2 * rank(store, record, today)
-            count = (tally[at] | tally[at + 1] << 8) + 1
-            tally[at] = count & 0xFF
-            tally[at + 1] = count >> 8
+            tally[rank(store, record, today)] += 1
         if passed % STEP == 0:
             yield
     limit = UNUSED
-    while limit > 0:
-        count = tally[2 * limit] | tally[2 * limit + 1] << 8
-        if count >= over:
-            break
-        over -= count
+    while limit > 0 and (limit == UNUSED or tally[limit] < over):
+        over -= tally[limit]
         limit -= 1
-    left = [over]
-
-    def evicts(record):
-        place = rank(store, record, today)
-        if place == limit and left[0] > 0:
-            left[0] -= 1
-            return True
-        return place > limit or place == UNUSED
-
-    return evicts
+    return limit, max(over, 0)

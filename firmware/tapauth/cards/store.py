@@ -15,6 +15,7 @@ from tapauth.cards.codec import (
     HASH,
     MAX_CARDS,
     MAX_TERMS,
+    MAX_VERSION,
     NO_DAY,
     PER_PAGE,
     SEGMENT_RECORDS,
@@ -410,7 +411,7 @@ class Store:
         """
         if version <= self.version:
             return "VersionMismatch"
-        if version > 0x7FFFFFFF or len(changes) > MAX_UPDATE:
+        if version > MAX_VERSION or len(changes) > MAX_UPDATE:
             raise ValueError(f"at most {MAX_UPDATE} entries, versions below 2**31")
         yield from self._change(changes, version)
         return "Accepted"

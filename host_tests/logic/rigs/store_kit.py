@@ -3,7 +3,7 @@
 import os
 
 from tapauth.cards import files
-from tapauth.cards.codec import HASH, digest, pack_record
+from tapauth.cards.codec import HASH, HEAD, TRAILER, digest, pack_record
 from tapauth.cards.rewrite import Writer
 from tapauth.cards.store import Store, finish
 
@@ -65,18 +65,23 @@ class Pieces:
         return len(data)
 
 
+def plate(store, version, **counts):
+    """What a head or trailer says, for Writer.plate."""
+    return dict(day=0, key_id=store.key_id, seq=1, version=version, **counts)
+
+
 def list_file(store, version, cards=()):
     """A full list with these cards, all accepted, in pages."""
     file = Pieces()
     writer = Writer(file, 9, 0, True)
-    counts = (len(cards), 0, 0, len(cards), 0, 0)
-    writer.plate("H", 0, store.key_id, 1, version, counts)
+    fields = plate(store, version, listed=len(cards), run_count=len(cards))
+    writer.plate(HEAD, **fields)
     records = [pack_record(digest(KEY, token(i))[:HASH], 0, 0, None) for i in cards]
     for record in sorted(records):
         writer.add(record)
     writer.end_records()
     writer.fences()
-    writer.plate("T", 0, store.key_id, 1, version, counts)
+    writer.plate(TRAILER, **fields)
     return file.pieces
 
 
