@@ -23,6 +23,7 @@ from tapauth.log import Log
 from tapauth.supervisor import Supervisor
 
 _STEP_MS = 2
+_LAST_WORDS_MS = 5000
 
 
 class Probe:
@@ -105,8 +106,9 @@ class Probe:
     async def run(self) -> None:
         asyncio.create_task(self.supervisor.run())
         await self.stopping.wait()
-        await self.link.stop()
-        await sleep_ms(100)
+        until = self.clock.now() + _LAST_WORDS_MS
+        while len(self.link.outbox) and self.clock.now() < until:
+            await sleep_ms(20)
         result = self.link.counters()
         result["intact"] = self.intact
         result["broken"] = self.broken

@@ -13,8 +13,6 @@ PUBLISH = const(0x30)
 PUBACK = const(0x40)
 SUBSCRIBE = const(0x82)
 SUBACK = const(0x90)
-UNSUBSCRIBE = const(0xA2)
-UNSUBACK = const(0xB0)
 PINGRESP = const(0xD0)
 
 _HEADER_MAX = const(5)  # packet type and at most four bytes of length (MQTT 3.1.1, 2.2.3)
@@ -25,20 +23,20 @@ class ProtocolError(Exception):
     """The peer sent what no MQTT broker sends, or more than was agreed. The text says what."""
 
 
-def request(kind: int, packet_id: int, filters: list) -> bytes:
-    """A SUBSCRIBE packet that asks for QoS 1, or an UNSUBSCRIBE, for some encoded topic filters.
+def request(packet_id: int, filters: list) -> bytes:
+    """A SUBSCRIBE packet that asks for QoS 1, for some encoded topic filters.
 
-    umqtt.simple has no UNSUBSCRIBE, and its SUBSCRIBE is malformed from 123 bytes of filter on.
+    That of umqtt.simple takes one filter, and is malformed from 123 bytes of it on.
     """
     body = bytearray(packet_id.to_bytes(2, "big"))
     for name in filters:
         body += len(name).to_bytes(2, "big")
         body += name
-        if kind == SUBSCRIBE:
-            body.append(1)
+        body.append(1)
     length = len(body)
-    header = (kind, length) if length < 128 else (kind, length & 0x7F | 0x80, length >> 7)
-    return bytes(header) + body
+    if length < 128:
+        return bytes((SUBSCRIBE, length)) + body
+    return bytes((SUBSCRIBE, length & 0x7F | 0x80, length >> 7)) + body
 
 
 class FrameSocket:

@@ -20,7 +20,6 @@ from tapauth.link.framing import (
     PUBACK,
     PUBLISH,
     SUBACK,
-    UNSUBACK,
     FrameSocket,
     ProtocolError,
 )
@@ -120,9 +119,8 @@ class Link:
         if status_topic:
             self._client.set_last_will(self._status_topic, self._status("offline"), True, 1)
         self._to_send = asyncio.Event()
-        self._backoff = Backoff(500, 30_000)
+        self._backoff = Backoff()
         self._reason = ""
-        self._stopping = False
         self._lost: Exception | None = None
         self._welcomed = False
         self._heard = self._sent = self._pinged = 0
@@ -156,7 +154,7 @@ class Link:
             "mqtt_lookup_ms": self._resolver.blocked_ms if self._resolver else 0,
         }
 
-    # What the rest of the firmware calls. None of it waits, except stop().
+    # What the rest of the firmware calls. None of it waits.
 
     def publish(self, topic, payload, retain: bool = False) -> bool:
         """Send a message now or never (QoS 0); strings or bytes. False, and counted: never."""
@@ -252,11 +250,6 @@ class Link:
         self.subscriptions.add(name)
         self._ask()
 
-    def unsubscribe(self, name: str) -> None:
-        """Ask for no more messages of a topic filter."""
-        self.subscriptions.remove(name)
-        self._ask()
-
     def message_lost(self) -> None:
         """A message that just came was not taken in, and must come again, or one that goes out
         was written in part: end the session, and send nothing more in it.
@@ -267,37 +260,18 @@ class Link:
         if self._lost is None:
             self._lost = _MESSAGE_LOST
 
-    async def stop(self) -> None:
-        """Empty the outbox as far as `timeout_ms` allows, say goodbye, and stay away."""
-        self._stopping = True
-        until = self._clock.now() + self._timeout_ms
-        while self.connected and len(self.outbox) and self._clock.now() < until:
-            await sleep_ms(20)
-        if self.connected:
-            self._publish_status("offline")
-            self._client.disconnect()
-            self._to_send.set()
-            while self.connected and (self._frames.out or self._writing):
-                if self._clock.now() > until:
-                    break
-                await sleep_ms(20)
-        self._lost = ProtocolError("stopped")
-
     # The life of a session.
 
     async def run(self, beat) -> None:
         """Stay connected, for ever."""
         while True:
             beat()
-            if self._stopping:
-                await sleep_ms(1000)
-                continue
             began = self._clock.now()
             try:
                 await self._session(beat)
             except _ENDED as error:
                 reason = str(error) or "no answer to the connection"
-                if not self._stopping and (self._welcomed or reason != self._reason):
+                if self._welcomed or reason != self._reason:
                     self._log.warning(
                         "mqtt", "no connection to {}:{}: {}", self._host, self._port, reason
                     )
@@ -311,7 +285,7 @@ class Link:
             wait = self._backoff.next()
             # Jitter: after a power cut not every charger of a site calls at the same moment.
             wait += random.getrandbits(8) * wait // 1024
-            while wait > 0 and not self._stopping:
+            while wait > 0:
                 beat()
                 await sleep_ms(min(wait, 1000))
                 wait -= 1000
@@ -518,7 +492,7 @@ class Link:
         self._to_send.set()
 
     def _ask(self) -> None:
-        """Send the next request to subscribe or unsubscribe, if there is one."""
+        """Send the next request to subscribe, if there is one."""
         if self._welcomed and len(self._frames.out) <= _WINDOW // 2:
             packet = self.subscriptions.due(self.outbox.next_id, self._clock.now())
             if packet:
@@ -543,8 +517,8 @@ class Link:
         elif kind == PUBACK:
             if self.outbox.acknowledged(body[0] << 8 | body[1]):
                 self._pump(self._clock.now())
-        elif kind in (SUBACK, UNSUBACK):
-            self._answered(kind, body)
+        elif kind == SUBACK:
+            self._answered(body)
         else:
             raise ProtocolError(f"unexpected packet type {kind >> 4}")
 
@@ -559,8 +533,8 @@ class Link:
         if self.subscriptions.settled:
             self._ready()
 
-    def _answered(self, kind: int, body: bytes) -> None:
-        for name in self.subscriptions.answered(kind, body):
+    def _answered(self, body: bytes) -> None:
+        for name in self.subscriptions.answered(body):
             self.refused += 1
             self._log.error("mqtt", "the broker refused to send {}", name)
         self._ask()
@@ -571,17 +545,14 @@ class Link:
         self.connected = True
         self.sessions += 1
         self._log.info("mqtt", "connected to {}:{}", self._host, self._port)
-        self._publish_status("online")
+        if self._status_topic:
+            self._write(self._status_topic, self._status("online"), True)
         self._call(self._on_up)
         self._pump(self._clock.now())
         self._to_send.set()
 
     def _status(self, state: str) -> bytes:
         return json.dumps({"state": state, "version": __version__}).encode()
-
-    def _publish_status(self, state: str) -> None:
-        if self._status_topic:
-            self._write(self._status_topic, self._status(state), True)
 
     def _take_message(self, kind: int) -> None:
         self._retained = bool(kind & 1)  # umqtt does not tell
