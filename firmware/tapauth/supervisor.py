@@ -21,23 +21,19 @@ class Backoff:
     """Waiting times that double from `first` to `last` milliseconds; reset() starts again."""
 
     def __init__(self, first: int = _FIRST_BACKOFF_MS, last: int = _LAST_BACKOFF_MS):
-        self.first = first
-        self.last = last
+        self._first = first
+        self._last = last
         self._next = first
 
     def next(self) -> int:
         """The time to wait now, in milliseconds."""
         wait = self._next
-        self._next = min(wait * 2, self.last)
+        self._next = min(wait * 2, self._last)
         return wait
-
-    def fresh(self) -> bool:
-        """Nothing failed since the start or the last reset()."""
-        return self._next == self.first
 
     def reset(self) -> None:
         """What was tried has worked."""
-        self._next = self.first
+        self._next = self._first
 
 
 class SupervisedTask:
@@ -84,8 +80,8 @@ class Supervisor:
     """The scheduler's watchman: tasks, watchdog, loop lag and heap.
 
     `max_lag_ms` is the longest time that the loop kept a due task waiting, `min_free` the least
-    free heap in bytes seen after a collection, both since the start or the last `reset_peaks()`;
-    `live_heap` is the used heap in bytes after the last collection.
+    free heap in bytes seen after a collection, both since the start; `live_heap` is the used heap
+    in bytes after the last collection.
     """
 
     def __init__(self, clock, log, watchdog=None):
@@ -108,11 +104,6 @@ class Supervisor:
             if task.stalled(now):
                 return task.name
         return ""
-
-    def reset_peaks(self) -> None:
-        """Forget the worst lag and heap seen so far."""
-        self.max_lag_ms = 0
-        self.min_free = mem_free()
 
     async def _guard(self, task: SupervisedTask) -> None:
         error = None

@@ -22,12 +22,9 @@ def quiet_log(clock):
 
 def test_backoff_doubles_to_its_limit_and_starts_again():
     backoff = Backoff(100, 350)
-    assert backoff.fresh()
     assert [backoff.next() for _ in range(4)] == [100, 200, 350, 350]
-    assert not backoff.fresh()
     backoff.reset()
-    assert backoff.fresh()
-    assert backoff.next() == 100
+    assert [backoff.next() for _ in range(2)] == [100, 200]
 
 
 def test_a_task_is_stalled_when_it_runs_and_does_not_beat():
@@ -203,5 +200,3 @@ def test_a_blocked_loop_is_measured():
     supervisor.add("blocking", blocking)
     run_for(supervisor, 500)
     assert supervisor.max_lag_ms >= 80, supervisor.max_lag_ms
-    supervisor.reset_peaks()
-    assert supervisor.max_lag_ms == 0
