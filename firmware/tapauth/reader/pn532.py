@@ -21,15 +21,10 @@ class Transport(PN532):
     def __init__(self, open_bus, irq=None):
         # Not the base's constructor: it resets with sleeps and waits for the chip's version.
         self.debug = False
-        self.low_power = False
         self._irq = irq
-        self._reset_pin = None
         self._open_bus = open_bus
         self.cheap_looks = irq is not None
         """Whether `idle()` costs no transfer."""
-
-    def _wakeup(self) -> None:
-        self.low_power = False
 
     def open(self) -> None:
         """Set the bus up, at first and after failures: the board frees a bus that is held."""

@@ -83,9 +83,6 @@ class Scanner:
         self._failures = 0
         self._events: list[tuple] = []
         self.is_lost = False
-        self.firmware = b""
-        """The chip's answer to GetFirmwareVersion: IC, version, revision, features."""
-        self.searches = 0
         self.bus_errors = 0
         """Failed commands: no ACK, no answer, a broken frame, a failed transfer."""
         self.resets = 0
@@ -181,8 +178,6 @@ class Scanner:
         if command is _FIELD_OFF:
             self._command = _SEARCH
             return _FIELD_OFF_MS
-        if command[0] == 0x02:
-            self.firmware = bytes(data)
         self._setup += 1
         self._command = _SETUP[self._setup] if self._setup < len(_SETUP) else _SEARCH
         return 0
@@ -191,7 +186,6 @@ class Scanner:
         uids = read_targets(data)
         self._command = _FIELD_OFF if uids else _SEARCH
         self._failures = 0
-        self.searches += 1
         if self.is_lost:
             self.is_lost = False
             self._events.append((BACK, None))
