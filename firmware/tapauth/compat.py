@@ -64,6 +64,12 @@ else:
         return [f'File "{call.filename}", line {call.lineno}, in {call.name}' for call in calls]
 
 
+TYPE_CHECKING = const(0)
+"""For `if TYPE_CHECKING:`, below which stand imports that only annotations need. mypy takes the
+name for true; the build puts 0 in its place, and the compiler leaves out what stands below.
+"""
+
+
 def implementation() -> str:
     """What the firmware runs on: the board's name and its MicroPython, or CPython's version."""
     version = ".".join([str(part) for part in sys.implementation.version[:3]])

@@ -105,6 +105,10 @@ class Supervisor:
                 return task.name
         return ""
 
+    def restarts(self) -> int:
+        """How often a task was restarted, of all tasks."""
+        return sum([task.restarts for task in self.tasks])
+
     async def _guard(self, task: SupervisedTask) -> None:
         error = None
         try:

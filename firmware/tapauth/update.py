@@ -11,17 +11,20 @@ from tapauth.compat import sleep_ms
 class FirmwareTrial:
     """`boot` is the boot part (on_trial(), confirm()), `settings` the section "update".
 
-    `healthy()` tells how it goes, `busy()` whether a restart would end somebody's charging;
-    `restart()` restarts the board. Times are in milliseconds.
+    `healthy()` tells how it goes and `restarts()` how often a task failed since the start;
+    `busy()` tells whether a restart of the board would end somebody's charging, and `restart()`
+    restarts it. Times are in milliseconds.
     """
 
-    def __init__(self, boot, settings: dict, log, healthy, busy, restart):
+    def __init__(self, boot, settings: dict, log, healthy, restarts, busy, restart):
         self.running = boot.on_trial()
         self._boot = boot
         self._confirm_ms = settings["confirm_s"] * 1000
         self._give_up_ms = settings["give_up_s"] * 1000
         self._log = log
         self._healthy = healthy
+        self._restarts = restarts
+        self._seen = 0  # of the restarts
         self._busy = busy
         self._restart = restart
         self._healthy_since: int | None = None
@@ -30,7 +33,10 @@ class FirmwareTrial:
         """To be called every second or so; `now` counts from the start."""
         if not self.running:
             return
-        if not self._healthy():
+        restarts = self._restarts()
+        steady = restarts == self._seen
+        self._seen = restarts
+        if not steady or not self._healthy():
             self._healthy_since = None
             if now >= self._give_up_ms and not self._busy():
                 self._log.error("update", "not healthy for too long: restart")

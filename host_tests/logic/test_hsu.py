@@ -41,9 +41,9 @@ def test_an_answer_behind_its_ack_in_one_burst():
     uart, transport = wired()
     transport.start(0x02, b"")
     assert uart.sent == b"\x00\x00\xff\x02\xfe\xd4\x02\x2a\x00"
-    assert not transport.acknowledged()
+    assert not transport.take_ack()
     uart.come = ACK + VERSION
-    assert transport.acknowledged()
+    assert transport.take_ack()
     assert bytes(transport.answer(0x02, 4)) == DATA
     assert transport.answer(0x02, 4) is None
     assert transport.noise == 0
@@ -53,9 +53,9 @@ def test_a_byte_at_a_time():
     uart, transport = wired()
     for byte in ACK[:-1]:
         uart.come = bytes((byte,))
-        assert not transport.acknowledged()
+        assert not transport.take_ack()
     uart.come = ACK[-1:]
-    assert transport.acknowledged()
+    assert transport.take_ack()
     for byte in VERSION[:-1]:
         uart.come = bytes((byte,))
         assert transport.answer(0x02, 4) is None
@@ -90,7 +90,7 @@ def test_a_frame_cut_short_does_not_spoil_the_next_exchange():
     transport.abort()
     transport.start(0x02, b"")
     uart.come = ACK + VERSION
-    assert transport.acknowledged()
+    assert transport.take_ack()
     assert bytes(transport.answer(0x02, 4)) == DATA
 
 
@@ -100,7 +100,7 @@ def test_what_came_late_is_dropped_when_the_next_command_is_sent():
     transport.start(0x02, b"")
     assert uart.come == b""
     uart.come = ACK
-    assert transport.acknowledged()
+    assert transport.take_ack()
 
 
 def test_a_broken_frame_is_an_error():
@@ -118,7 +118,7 @@ def test_a_broken_frame_is_an_error():
         raise AssertionError(broken)
     uart.come = VERSION
     try:
-        transport.acknowledged()
+        transport.take_ack()
     except RuntimeError:
         return
     raise AssertionError("an answer is no ACK")

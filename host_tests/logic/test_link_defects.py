@@ -405,11 +405,11 @@ def test_a_full_link_asks_for_a_sign_of_life_again_when_there_was_no_memory_to_a
         assert 0xC0 not in kinds(stream)
         without_memory_at(simple.socket, 1)
         try:
-            scene.link.has_room(1000)
+            scene.link.make_room(1000)
         except MemoryError:
             pass
         del simple.socket.write
-        assert not scene.link.has_room(1000)
+        assert not scene.link.make_room(1000)
         await scene.pass_ms()
         assert 0xC0 in kinds(stream)
 

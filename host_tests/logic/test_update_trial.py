@@ -10,11 +10,17 @@ class World:
 
     def __init__(self, trial=True):
         self.lines = []
-        self.confirmed = self.restarts = 0
+        self.confirmed = self.restarts = self.failures = 0
         self.is_healthy, self.is_busy, self.is_trial = True, False, trial
         self.running = "b"
         self.trial = FirmwareTrial(
-            self, SETTINGS, self, lambda: self.is_healthy, lambda: self.is_busy, self.restart
+            boot=self,
+            settings=SETTINGS,
+            log=self,
+            healthy=lambda: self.is_healthy,
+            restarts=lambda: self.failures,
+            busy=lambda: self.is_busy,
+            restart=self.restart,
         )
 
     def on_trial(self):
@@ -56,6 +62,18 @@ def test_health_must_last():
         world.is_healthy = False
         world.run(begin + 99, begin + 100)
     assert not world.confirmed and not world.restarts
+
+
+def test_a_task_that_fails_now_and_then_is_no_health():
+    world = World()
+    for begin in range(0, 1000, 100):
+        world.failures += 1
+        world.run(begin, begin + 100)
+    assert not world.confirmed, "never 120 s without a failure"
+    world.run(1000, 1019)
+    assert not world.confirmed
+    world.run(1019, 1022)
+    assert world.confirmed == 1
 
 
 def test_without_health_it_restarts():

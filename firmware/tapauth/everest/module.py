@@ -30,7 +30,7 @@ def reply_topic(request, link, replies: str = "") -> str | None:
     """Where the reply to a request envelope goes; None when nobody asked for one.
 
     Raises BadMessage when `replyTo` is no string. A topic that no reply may go to counts as none,
-    and the link counts it: the request is carried out all the same. See Link.may_reply.
+    and the link counts it: the request is carried out all the same. See Link.check_reply.
     """
     if not isinstance(request, dict):
         raise BadMessage("request is not an object")
@@ -40,7 +40,7 @@ def reply_topic(request, link, replies: str = "") -> str | None:
     topic = headers["replyTo"]
     if not isinstance(topic, str):
         raise BadMessage("replyTo is not a string")
-    return topic if link.may_reply(topic, replies) else None
+    return topic if link.check_reply(topic, replies) else None
 
 
 class CommunicationCheck:

@@ -64,14 +64,14 @@ class AuthTokenValidator(ApiModule):
         Waiting is no harm: that the link is busy must not decide about a driver.
         """
         entry = self.pending[name]
-        if not self._link.has_room(entry[3]):
+        if not self._link.make_room(entry[3]):
             return
         topic = self.topic("validate_token")
         reply_to = self.topic(_REPLY + name, "m2e")
         try:
             request = json.dumps({"headers": {"replyTo": reply_to}, "payload": entry[2]}).encode()
             entry[3] = len(topic) + len(request)
-            if self._link.has_room(entry[3]) and self._link.publish(topic, request):
+            if self._link.make_room(entry[3]) and self._link.publish(topic, request):
                 entry[3] = 0
         except MemoryError:  # a long certificate; there may be room for it soon
             return

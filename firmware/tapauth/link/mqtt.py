@@ -183,9 +183,9 @@ class Link:
                 self.message_lost()
             raise
 
-    def has_room(self, size: int) -> bool:
-        """Whether publish() would send `size` bytes of topic and payload now. If not, the broker
-        is asked for a sign of life, after which there may be room.
+    def make_room(self, size: int) -> bool:
+        """Ask for room. True when publish() would send `size` bytes of topic and payload now; else
+        the broker is asked for a sign of life, after which there may be room.
         """
         if self.connected and self._fits(size):
             return True
@@ -236,9 +236,9 @@ class Link:
         self._pump(now)
         return added
 
-    def may_reply(self, topic: str, replies: str = "") -> bool:
-        """Whether a reply may go where somebody wants it, by topics.takes_reply. False, and
-        counted: it may not. `replies` is what EVerest's topics for replies to us begin with.
+    def check_reply(self, topic: str, replies: str = "") -> bool:
+        """Judge a topic where somebody wants a reply, by topics.takes_reply. False, and counted:
+        none may go there. `replies` is what EVerest's topics for replies to us begin with.
         """
         if topics.takes_reply(topic, self._own, self.subscriptions.names, replies):
             return True

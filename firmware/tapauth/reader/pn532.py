@@ -42,7 +42,7 @@ class Transport(PN532):
         """Send a command. Raises OSError."""
         self._write_frame(bytes((0xD4, command)) + params)
 
-    def acknowledged(self) -> bool:
+    def take_ack(self) -> bool:
         """Take the chip's ACK; False while it is not there yet.
 
         Raises RuntimeError when something else came, OSError when the transfer failed.

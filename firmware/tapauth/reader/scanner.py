@@ -146,7 +146,7 @@ class Scanner:
         return 5
 
     def _await_ack(self, now: int) -> int:
-        if not self._transport.acknowledged():
+        if not self._transport.take_ack():
             if now - self._sent >= _ACK_MS:
                 raise RuntimeError("no ACK")
             return _LOOK_MS

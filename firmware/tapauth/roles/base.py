@@ -6,7 +6,7 @@ The parts are made by start.py. A role (standalone.py, attached.py) adds its own
 import tapauth_slot
 
 from tapauth.cards.vault import Vault
-from tapauth.compat import SYSTEM_ERRORS, Clock, const, forget, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, const, forget, sleep_ms
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -23,6 +23,12 @@ from tapauth.wallclock import WallClock, save_day
 
 import board
 
+if TYPE_CHECKING:  # of modules that are loaded only where they are wanted
+    from tapauth.config_trial import ConfigTrial
+    from tapauth.local.interface import LocalInterface
+    from tapauth.local.tail import Tail
+    from tapauth.rpc.service import Service
+
 _TICK_MS = const(50)
 _ERRORS_BYTES = const(2048)
 _HOUR_MS = const(3_600_000)
@@ -38,11 +44,6 @@ _SHOWN = {
 }
 
 
-def none_yet():
-    """None, where something of a module that is loaded late comes in."""
-    return
-
-
 class App:
     """All the parts of one board, joined by a checked configuration. A role fills in:
 
@@ -54,8 +55,10 @@ class App:
     settings: dict
     clock: Clock
     log: Log
-    trial = none_yet()  # a configuration on trial, or None
-    tail = none_yet()  # the newest lines of the log, where somebody may ask for them
+    trial: "ConfigTrial | None" = None  # of a configuration on trial
+    tail: "Tail | None" = None  # the newest lines of the log, where somebody may ask for them
+    local: "LocalInterface | None" = None
+    rpc: "Service | None" = None  # the cloud auth service
     console: Console
     feedback: Feedback
     supervisor: Supervisor
@@ -75,9 +78,6 @@ class App:
         self.apis: list = []
         self.refused = 0
         self.retained = 0
-        self.local = none_yet()
-        self.rpc = none_yet()
-        self._restarts = 0
         self._day_due = self._refusal_due = self._time_set = 0
 
     def add_tasks(self) -> None:
@@ -134,22 +134,21 @@ class App:
         from tapauth import update
 
         trial = update.FirmwareTrial(
-            tapauth_slot,
-            self.settings["update"],
-            self.log,
-            self._healthy,
-            self.busy,
-            board.reset,
+            boot=tapauth_slot,
+            settings=self.settings["update"],
+            log=self.log,
+            healthy=self._is_healthy,
+            restarts=self.supervisor.restarts,
+            busy=self.busy,
+            restart=board.reset,
         )
         await update.run(trial, self.clock, beat)
 
-    def _healthy(self) -> bool:
-        online = self.link.connected or self.settings["update"]["without_broker"]
-        supervisor = self.supervisor
-        restarts = sum([one.restarts for one in supervisor.tasks])
-        steady = restarts == self._restarts and not supervisor.stalled(self.clock.now())
-        self._restarts = restarts
-        return online and steady and not self.scanner.is_lost
+    def _is_healthy(self) -> bool:
+        """Whether the board does all that it should, at this moment."""
+        if not self.link.connected and not self.settings["update"]["without_broker"]:
+            return False
+        return not self.scanner.is_lost and not self.supervisor.stalled(self.clock.now())
 
     # The reader.
 
@@ -230,7 +229,7 @@ class App:
             if now >= self._day_due:
                 self._day_due = now + _HOUR_MS
                 self._keep_day()
-            if self.errors.unsent and self.link.has_room(_ERRORS_BYTES):
+            if self.errors.unsent and self.link.make_room(_ERRORS_BYTES):
                 self.errors.publish()
             for api in self.apis:
                 try:
@@ -241,7 +240,8 @@ class App:
 
     async def watch_trial(self, beat) -> None:
         """The task of a configuration on trial."""
-        await self.trial.watch(board.reset, self.busy, beat)
+        if self.trial:
+            await self.trial.watch(board.reset, self.busy, beat)
 
     # The time of day.
 

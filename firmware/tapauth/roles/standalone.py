@@ -1,8 +1,13 @@
 """The board decides: it is EVerest's Auth module and its API modules."""
 
+from tapauth.compat import TYPE_CHECKING
 from tapauth.everest.consumer import AuthConsumer
-from tapauth.roles.base import App, none_yet
+from tapauth.roles.base import App
 from tapauth.station import Station
+
+if TYPE_CHECKING:
+    from tapauth.evse.lines import LineEvses
+    from tapauth.evse.remote import MqttEvses
 
 
 class Standalone(App):
@@ -10,8 +15,8 @@ class Standalone(App):
 
     station: Station
     consumer: AuthConsumer
-    lines = none_yet()  # the board's own EVSEs, or None when they are on MQTT
-    evses = none_yet()  # the EVSEs, wherever they are
+    lines: "LineEvses | None" = None  # the board's own EVSEs; None when they are on MQTT
+    evses: "LineEvses | MqttEvses"  # the EVSEs, wherever they are
 
     def add_tasks(self) -> None:
         if self.lines:

@@ -25,7 +25,7 @@ class RecordingLink:
     def message_lost(self):
         self.messages_lost += 1
 
-    def may_reply(self, topic, replies=""):
+    def check_reply(self, topic, replies=""):
         if topics.takes_reply(topic, "tapauth/b/", self.names, replies):
             return True
         self.replies_refused += 1
@@ -37,7 +37,7 @@ class RecordingLink:
         self.sent.append((topic, json.loads(payload)))
         return True
 
-    def has_room(self, size):
+    def make_room(self, size):
         return self.connected and self.room
 
     def enqueue(self, topic, payload, keep=0, wait_ms=None, instead=b""):
