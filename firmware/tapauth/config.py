@@ -20,15 +20,21 @@ _REQUIRED = object()
 
 _TYPE_NAMES = ("an integer", "a string", "true or false", "a string", "a list of integers")
 
-# Key -> (kind, default, low, high) or, for _CHOICE, (kind, default, choices); a nested dict is an
-# object. Low and high bound the value of an integer, the length of a string, and the length of
-# a list; a list's own bounds for its integers follow as a fifth and sixth member.
+# What a rule of the schema holds. The bounds are those of an integer's value, and of the length of
+# a string or a list; of a list there is also the rule of its items. A nested dict is an object.
+_KIND = const(0)
+_DEFAULT = const(1)
+_CHOICES = const(2)  # of _CHOICE, in place of the bounds
+_LOW = const(2)
+_HIGH = const(3)
+_ITEM = const(4)
+
 _SCHEMA = {
     "board_id": (_TEXT, _REQUIRED, 1, 32),
     "base_topic": (_TEXT, "", 0, 64),
     "log_level": (_CHOICE, "info", ("debug", "info", "warning", "error")),
     "role": (_CHOICE, "standalone", ("standalone", "attached")),
-    "evses": (_INT_LIST, (1,), 1, 8, 1, 4),
+    "evses": (_INT_LIST, (1,), 1, 8, (_INT, 1, 1, 4)),
     "evse_io": (_CHOICE, "mqtt", ("mqtt", "lines")),
     "lines": {
         "debounce_ms": (_INT, 50, 20, 1000),
@@ -145,7 +151,8 @@ class ConfigError(ValueError):
     """The configuration is refused; the text names the key and what was expected."""
 
 
-def _bounds(value: int, low: int, high: int, key: str, unit: str) -> None:
+def _bounds(value: int, rule: tuple, key: str, unit: str = "") -> None:
+    low, high = rule[_LOW], rule[_HIGH]
     if not low <= value <= high:
         raise ConfigError(f"{key}: {value}{unit} is out of range, {low} to {high}{unit} allowed")
 
@@ -155,7 +162,7 @@ def _is_int(value) -> bool:
 
 
 def _check(value, rule: tuple, key: str) -> None:
-    kind = rule[0]
+    kind = rule[_KIND]
     if kind == _INT:
         right = _is_int(value)
     elif kind == _BOOL:
@@ -167,15 +174,16 @@ def _check(value, rule: tuple, key: str) -> None:
     if not right:
         raise ConfigError(f"{key}: must be {_TYPE_NAMES[kind]}, not {json.dumps(value)[:40]}")
     if kind == _INT:
-        _bounds(value, rule[2], rule[3], key, "")
+        _bounds(value, rule, key)
     elif kind == _TEXT:
-        _bounds(len(value), rule[2], rule[3], key, " characters")
-    elif kind == _CHOICE and value not in rule[2]:
-        raise ConfigError(f"{key}: {json.dumps(value)} is not one of {', '.join(rule[2])}")
+        _bounds(len(value), rule, key, " characters")
+    elif kind == _CHOICE and value not in rule[_CHOICES]:
+        choices = ", ".join(rule[_CHOICES])
+        raise ConfigError(f"{key}: {json.dumps(value)} is not one of {choices}")
     elif kind == _INT_LIST:
-        _bounds(len(value), rule[2], rule[3], key, " entries")
+        _bounds(len(value), rule, key, " entries")
         for item in value:
-            _bounds(item, rule[4], rule[5], key, "")
+            _bounds(item, rule[_ITEM], key)
 
 
 def _object(given, schema: dict, path: str) -> dict:
@@ -193,10 +201,10 @@ def _object(given, schema: dict, path: str) -> dict:
         elif name in given:
             _check(given[name], rule, key)
             result[name] = given[name]
-        elif rule[1] is _REQUIRED:
+        elif rule[_DEFAULT] is _REQUIRED:
             raise ConfigError(f"{key}: is required")
         else:
-            result[name] = rule[1]
+            result[name] = rule[_DEFAULT]
     return result
 
 
