@@ -30,8 +30,8 @@ class Errors:
                 return error
         return None
 
-    def set(self, active: bool, kind: str, sub_type: str, origin: str, message: str) -> None:
-        """Raise the error, or clear it when not `active`."""
+    def set(self, active: bool, kind: str, sub_type: str, origin: str, message: str = "") -> None:
+        """Raise the error, or clear it when not `active`; then nobody needs the message."""
         error = self._find(kind, sub_type, origin)
         if active == bool(error):
             return

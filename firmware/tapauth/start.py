@@ -119,24 +119,29 @@ def _make_parts(app: App, settings: dict, clock, log) -> None:
     app.supervisor = Supervisor(clock, log, board.watchdog(settings["watchdog_ms"]))
     app.network = Network(board, settings["network"], log, Backoff())
     app.link = link = Link(
-        settings["mqtt"], clock, log, app.message, app.link_up, base + "/status"
+        settings=settings["mqtt"],
+        clock=clock,
+        log=log,
+        on_message=app.message,
+        on_up=app.link_up,
+        status_topic=base + "/status",
     )
     app.errors = Errors(base + "/errors", log, link)
     app.wallclock = WallClock(clock, app.clock_set, app.time_refused, load_day())
     app.vault = Vault(
-        settings["cards"],
-        settings["auth"]["accept_expiry_without_clock"],
-        app.wallclock,
-        app.errors,
-        log,
+        settings=settings["cards"],
+        without_clock=settings["auth"]["accept_expiry_without_clock"],
+        wallclock=app.wallclock,
+        errors=app.errors,
+        log=log,
     )
     app.health = Health(
-        base + "/health",
-        settings["health_interval_s"],
-        clock,
-        app.supervisor,
-        link,
-        app.counters,
+        topic=base + "/health",
+        interval_s=settings["health_interval_s"],
+        clock=clock,
+        supervisor=app.supervisor,
+        link=link,
+        counters=app.counters,
     )
     app.scanner, app.taps = task.open_reader(board, settings["reader"], app.card)
 
@@ -163,14 +168,22 @@ def _join_standalone(app) -> None:
     # EVSEs on MQTT may be authorized from before this start; the board's own lines are off.
     core.unreached = settings["evse_io"] == "mqtt"
     app.evses = evses = _open_evses(app)
-    common = (everest, clock, app.link, app.errors, log, station)
-    app.consumer = AuthConsumer(everest["auth_consumer_id"], *common, app.wallclock)
-    modules = [app.consumer, AuthTokenProvider(everest["auth_token_provider_id"], *common)]
+    common = {
+        "settings": everest,
+        "clock": clock,
+        "link": app.link,
+        "errors": app.errors,
+        "log": log,
+        "station": station,
+    }
+    app.consumer = AuthConsumer(everest["auth_consumer_id"], wallclock=app.wallclock, **common)
+    modules = [app.consumer, AuthTokenProvider(everest["auth_token_provider_id"], **common)]
     validators = [app.validate]
     if remote:
         from tapauth.everest.validator import AuthTokenValidator
 
-        validator = AuthTokenValidator(everest["auth_token_validator_id"], *common, app.vault)
+        module_id = everest["auth_token_validator_id"]
+        validator = AuthTokenValidator(module_id, vault=app.vault, **common)
         modules.append(validator)
         validators.append(validator.validate)
     app.apis = modules + [Discovery(everest, app.link, log, modules), evses]
@@ -182,12 +195,21 @@ def _open_evses(app):
     if settings["evse_io"] == "mqtt":
         from tapauth.evse.remote import MqttEvses
 
-        base = settings["base_topic"]
-        return MqttEvses(base, app.log, app.link, app.session_event, app.station)
+        return MqttEvses(
+            base=settings["base_topic"],
+            log=app.log,
+            link=app.link,
+            on_event=app.session_event,
+            station=app.station,
+        )
     from tapauth.evse.lines import LineEvses
 
     app.lines = LineEvses(
-        app.evse_lines(), settings["lines"], app.clock, app.log, app.session_event
+        lines=app.evse_lines(),
+        config=settings["lines"],
+        clock=app.clock,
+        log=app.log,
+        on_event=app.session_event,
     )
     return app.lines
 
@@ -197,13 +219,13 @@ def _join_attached(app) -> None:
     from tapauth.everest.client import EverestClient
 
     app.everest = EverestClient(
-        app.settings["everest"],
-        app.clock,
-        app.link,
-        app.errors,
-        app.log,
-        app.vault.validate,
-        app.status,
+        settings=app.settings["everest"],
+        clock=app.clock,
+        link=app.link,
+        errors=app.errors,
+        log=app.log,
+        validate=app.vault.validate,
+        on_status=app.status,
     )
     app.apis = [app.everest]
     app.commands = app
@@ -243,15 +265,22 @@ def _serve_rpc(app) -> None:
     settings = app.settings
     try:
         rpc = setup.open_service(
-            settings["rpc"], setup.Flash(), app.clock, unix_time, os.urandom, app.log
+            settings=settings["rpc"],
+            fs=setup.Flash(),
+            clock=app.clock,
+            unix_time=unix_time,
+            random=os.urandom,
+            log=app.log,
         )
     except (ValueError, OSError) as error:
         text = "the auth service is not started: " + str(error)
-        app.errors.set(True, VENDOR_ERROR, "Auth service not started", "rpc", text)
+        app.errors.set(True, VENDOR_ERROR, "Auth service not started", origin="rpc", message=text)
     else:
         app.rpc = rpc
         if rpc.problem:
-            app.errors.set(True, VENDOR_ERROR, "Auth service data lost", "rpc", rpc.problem)
+            app.errors.set(
+                True, VENDOR_ERROR, "Auth service data lost", origin="rpc", message=rpc.problem
+            )
         app.apis.append(MqttRpc(rpc, app.link, settings["base_topic"]))
 
 
@@ -260,7 +289,7 @@ def _start_clock(app, source: str) -> None:
         app.wallclock.set(unix_time())
     if source != "none" and app.wallclock.unix() is None:
         text = "the time of day is not known: cards with an expiry are refused"
-        app.errors.set(True, VENDOR_WARNING, "Clock not set", "clock", text)
+        app.errors.set(True, VENDOR_WARNING, "Clock not set", origin="clock", message=text)
     if source == "mqtt":
         app.link.subscribe(app.time_topic)
     elif source == "ntp":

@@ -27,7 +27,7 @@ if MICROPYTHON:
 TOKEN = {"id_token": {"value": "04a1", "type": "ISO14443"}, "authorization_type": "RFID"}
 
 
-def without_memory(*arguments):
+def without_memory(*arguments, **named):
     """Stands in for a function that finds no memory."""
     raise MemoryError
 

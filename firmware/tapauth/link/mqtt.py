@@ -108,11 +108,11 @@ class Link:
         self._frames = FrameSocket(settings["max_message_bytes"], _LONGEST + _RESERVE)
         # Encoded, because umqtt counts the characters of a string, not its bytes.
         self._client = simple.MQTTClient(
-            settings["client_id"].encode(),
-            self._host,
-            self._port,
-            settings["user"].encode() or None,
-            settings["password"].encode(),
+            client_id=settings["client_id"].encode(),
+            server=self._host,
+            port=self._port,
+            user=settings["user"].encode() or None,
+            password=settings["password"].encode(),
             keepalive=settings["keepalive_s"],
         )
         self._client.set_callback(self._arrived)
@@ -226,7 +226,7 @@ class Link:
                 if len(topic) + len(payload) + _OVERHEAD > _WINDOW:
                     self.outbox.dropped += 1
                     break
-                added = self.outbox.add(topic, payload, keep, until, instead)
+                added = self.outbox.add(topic, payload, keep, until=until, instead=instead)
                 break
             except MemoryError:  # a full heap is a full outbox
                 if not self.outbox.shed(keep):

@@ -34,12 +34,12 @@ def open_reader(board, config: dict, on_event) -> tuple:
     """
     taps = Taps(config["removal_ms"], config["restart_guard_ms"], config["uppercase"])
     scanner = Scanner(
-        _transport(board, config),
-        taps,
-        on_event,
-        board.reset_pin(config),
-        config["poll_ms"],
-        config["heartbeat_ms"],
+        transport=_transport(board, config),
+        taps=taps,
+        on_event=on_event,
+        reset_pin=board.reset_pin(config),
+        poll_ms=config["poll_ms"],
+        heartbeat_ms=config["heartbeat_ms"],
     )
     return scanner, taps
 

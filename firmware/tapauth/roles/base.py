@@ -170,7 +170,9 @@ class App:
             lost = event == scanner.LOST
             self.feedback.condition(FAULT, lost, now)
             text = "the card reader does not answer: " + (value or "")
-            self.errors.set(lost, COMMUNICATION_FAULT, "Card reader lost", "reader", text)
+            self.errors.set(
+                lost, COMMUNICATION_FAULT, "Card reader lost", origin="reader", message=text
+            )
         else:
             self.log.warning("reader", "{}", value or event)
             self.feedback.show(REFUSED, now)
@@ -277,7 +279,7 @@ class App:
             self._refusal_due = now + _HOUR_MS
             self.log.warning("clock", "{}", text)
         if wallclock.unix() is None or now - self._time_set > _NO_TIME_MS:
-            self.errors.set(True, VENDOR_WARNING, "Time refused", "clock", text)
+            self.errors.set(True, VENDOR_WARNING, "Time refused", origin="clock", message=text)
 
     def _keep_day(self) -> None:
         day = self.wallclock.day_to_keep()
@@ -290,8 +292,8 @@ class App:
 
     def clock_set(self, unix_seconds: int, now: int) -> None:
         """The time of day was set."""
-        self.errors.set(False, VENDOR_WARNING, "Clock not set", "clock", "")
+        self.errors.set(False, VENDOR_WARNING, "Clock not set", "clock")
         self._time_set = now
-        self.errors.set(False, VENDOR_WARNING, "Time refused", "clock", "")
+        self.errors.set(False, VENDOR_WARNING, "Time refused", "clock")
         board.set_clock(unix_seconds)
         self.time_known(unix_seconds, now)
