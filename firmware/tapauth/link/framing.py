@@ -4,6 +4,23 @@ umqtt.simple reads its socket as if every byte were there already, blocks when i
 hands on what it got when the peer goes away in the middle. FrameSocket stands in for that socket:
 bytes that arrived are fed in, umqtt reads only when a whole frame is there, and what umqtt writes
 is collected for the caller to send. No I/O here; the limits are fixed at construction.
+
+The link fills room() and tells received(); next_frame() then moves one machine along:
+
+    collecting   the frame at the start of the buffer is not whole: more bytes are wanted
+    at hand      the frame is whole: umqtt reads it, or the link takes body(); the next call of
+                 next_frame() throws it away, read or not
+    skipping     `_skip` bytes of a frame that is too long are thrown away as they come
+    packet id    of such a frame, when it is a PUBLISH with QoS 1: its topic is skipped, its packet
+                 id comes next, and `_rest` counts it and what follows. It is acknowledged,
+                 and the rest is skipped
+
+A frame that is longer than agreed and one that the heap has no room for are the same: both are
+skipped and counted, and the session goes on. Hanging up would be worse, as the broker would send
+a retained or unacknowledged message again in each session, for ever. But bytes that are no MQTT
+raise ProtocolError, after which nobody knows where a frame begins: the session must end.
+
+What umqtt reads while a canned answer is left (expect()) comes from there, not from the frame.
 """
 
 from tapauth.compat import const
@@ -15,6 +32,14 @@ SUBSCRIBE = const(0x82)
 SUBACK = const(0x90)
 PINGRESP = const(0xD0)
 
+QOS_1 = const(0x02)  # bits in the first byte of a PUBLISH (MQTT 3.1.1, 3.3.1)
+QOS_2 = const(0x04)
+DUPLICATE = const(0x08)
+RETAINED = const(0x01)
+
+_KIND_AND_QOS = const(0xF6)  # of the first byte: without DUPLICATE and RETAINED
+_FIRST_KIND = const(0x10)
+_MORE = const(0x80)  # in a byte of the length: another one follows
 _HEADER_MAX = const(5)  # packet type and at most four bytes of length (MQTT 3.1.1, 2.2.3)
 _SMALL = const(1024)  # most frames are shorter, and heap is precious
 
@@ -52,7 +77,8 @@ class FrameSocket:
         self._small = min(in_max, _SMALL) + _HEADER_MAX
         self._in = bytearray(self._small)
         self._view = memoryview(self._in)
-        self._filled = 0
+        self._filled = 0  # bytes in the buffer
+        # Of the frame at hand: how far umqtt has read, its end (0: none is), its body's start.
         self._read = 0
         self._end = 0
         self._body = 0
@@ -128,6 +154,7 @@ class FrameSocket:
         """
         self._drop(self._end)
         self._end = 0
+        # The last frame was a large one, and what came behind it fits into the small buffer.
         if len(self._in) > self._small and self._filled <= self._small:
             self._resize(self._small)
         while True:
@@ -135,6 +162,7 @@ class FrameSocket:
                 dropped = min(self._skip, self._filled)
                 self._skip -= dropped
                 self._drop(dropped)
+            # Two bytes: the shortest frame, or the packet id that comes next.
             if self._filled < 2 or self._skip:
                 return 0
             if self._rest:
@@ -142,7 +170,7 @@ class FrameSocket:
                 self.write(bytes((PUBACK, 2, self._in[0], self._in[1])))
                 self._skip, self._rest = self._rest, 0
                 continue
-            if self._in[0] < 0x10:
+            if self._in[0] < _FIRST_KIND:
                 raise ProtocolError("packet type 0")
             length = 0
             position = 1
@@ -150,17 +178,18 @@ class FrameSocket:
                 if position >= self._filled:
                     return 0
                 byte = self._in[position]
-                length |= (byte & 0x7F) << (7 * (position - 1))
+                length |= (byte & ~_MORE) << (7 * (position - 1))
                 position += 1
-                if not byte & 0x80:
+                if not byte & _MORE:
                     break
                 if position >= _HEADER_MAX:
                     raise ProtocolError("malformed length")
             whole = position + length
+            # The buffer grows before the frame is there: room() is then never empty.
             if length > self._in_max or not self._resize(max(whole, len(self._in))):
-                if self._in[0] & 0xF6 == PUBLISH | 2:
+                if self._in[0] & _KIND_AND_QOS == PUBLISH | QOS_1:
                     if self._filled < position + 2:
-                        return 0
+                        return 0  # the length of the topic says where the packet id is
                     topic = 2 + (self._in[position] << 8 | self._in[position + 1])
                     if topic + 2 > length:
                         raise ProtocolError("frame shorter than it says")
@@ -208,6 +237,7 @@ class FrameSocket:
     def _drop(self, count: int) -> None:
         if count:
             left = self._filled - count
+            # The two overlap; both interpreters copy as memmove() does.
             self._view[:left] = self._view[count : self._filled]
             self._filled = left
 

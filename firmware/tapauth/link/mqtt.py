@@ -1,7 +1,34 @@
 """The link to the broker: connect, subscribe, publish, keep alive, and come back after a loss.
 
-umqtt.simple writes and reads the packets; this module does all the waiting, so that nothing
-that the network does holds up the loop. What remains, and why, is in docs/mqtt-link.md.
+umqtt.simple writes and reads the packets, into and out of a FrameSocket (framing.py) that never
+waits. This module does all the waiting, so that nothing that the network does holds up the loop.
+What remains, and why, is in docs/mqtt-link.md.
+
+run() makes one session after the other, with a backoff between them. A session is in one of these
+states, by two flags and a reason:
+
+    opening      name look-up, TCP, TLS; CONNECT is written already and waits in `_frames.out`
+    hello        CONNECT goes out, and any packet but CONNACK ends the session
+    subscribing  `_welcomed`: the broker confirms one request after the other
+    up           `connected`: the rest of the firmware may send
+    lost         `_lost` says why: nothing more is written, and _session() raises it
+
+Three tasks share it: _receive() takes packets, _send() writes what waits in `_frames.out`, and
+_session() looks at the limits every 250 ms. The first that fails leaves its reason in `_lost`.
+
+A window bounds what is on its way: the bytes that wait in `_frames.out` and `_unheard`, those that
+went out since the broker was last heard. A sign of life is a whole packet, or a piece of one that
+is being skipped; it opens the window again, and a ping asks for one. In a conflict:
+
+* `_lost` wins over all: what waits may be half a packet, which the next one would complete to
+  rubbish.
+* Answers win over the window: a message is taken only when little is on its way, and then its
+  answer is taken too, even if it goes a little beyond. Until then the message waits in the
+  buffer, and those behind it wait at the broker.
+* Other tasks win over a flood of messages: after each one they get as much time as it took.
+* A message longer than the window goes alone, when nothing else is on its way; a flood pauses for
+  a moment to let that happen.
+* A message of the outbox waits for room like any other, and only one is under way at a time.
 """
 
 import asyncio
@@ -16,29 +43,37 @@ from tapauth.core.effects import ORDINARY
 from tapauth.json_in import decode
 from tapauth.link.framing import (
     CONNACK,
+    DUPLICATE,
     PINGRESP,
     PUBACK,
     PUBLISH,
+    QOS_1,
+    QOS_2,
+    RETAINED,
     SUBACK,
     FrameSocket,
     ProtocolError,
 )
-from tapauth.link.outbox import Outbox
+from tapauth.link.outbox import PAYLOAD, TOPIC, Outbox
 from tapauth.link.subscriptions import Subscriptions
 from tapauth.supervisor import Backoff
 
-# What may be on its way without a sign of life from the broker. It bounds what a dead connection
-# takes up in the network stack, where a full buffer would block (RP2040) or take minutes to fail.
+# Bytes that may be on their way without a sign of life from the broker. The window bounds what a
+# dead connection takes up in the network stack, where a full buffer would block (RP2040) or take
+# minutes to fail.
 _WINDOW = const(4096)
 _RESERVE = const(2048)  # beyond it, for pings, acknowledgements and subscriptions
 _LONGEST = const(17_408)  # a message that is longer than the window, and then goes alone
 _PIECE = const(1024)  # what is written in one call
 _OVERHEAD = const(9)  # of a PUBLISH beside its topic and payload, at most
-_CONNECT_TIMEOUT_MS = const(10_000)
+_CONNECT_TIMEOUT_MS = const(10_000)  # for TCP and TLS, for CONNACK, for a write
 _TICK_MS = const(250)
-_TURN_MS = const(100)
+_TURN_MS = const(100)  # in which a message that goes alone finds nothing else on its way
 _USEFUL_MS = const(10_000)  # a session that lasted this long was no failed attempt
-_RECENT = const(16)
+_RECENT = const(16)  # messages that are known again when they come twice
+_TYPE = const(0xF0)  # in a packet's first byte
+_WELCOME = b"\x20\x02\x00\x00"  # CONNACK: no session was kept, accepted
+# By the return code of CONNACK (MQTT 3.1.1, 3.2.2.3).
 _REFUSALS = (
     "",
     "it does not speak MQTT 3.1.1",
@@ -118,11 +153,12 @@ class Link:
         self._client.set_callback(self._arrived)
         if status_topic:
             self._client.set_last_will(self._status_topic, self._status("offline"), True, 1)
-        self._to_send = asyncio.Event()
+        self._to_send = asyncio.Event()  # something waits in _frames.out
         self._backoff = Backoff()
-        self._reason = ""
+        self._reason = ""  # why the last attempt failed: told once, however often it does
         self._lost: Exception | None = None
         self._welcomed = False
+        # ms of the clock: the last sign of life, the end of the last write, the last ping.
         self._heard = self._sent = self._pinged = 0
         self._write_started = 0
         self._writing = False
@@ -301,7 +337,7 @@ class Link:
         # umqtt makes its socket from the module that it imported: that is where ours goes in.
         simple.socket = frames
         # Hello: umqtt writes it and wants the answer at once; the true one is read below.
-        frames.expect(b"\x20\x02\x00\x00")
+        frames.expect(_WELCOME)
         self._client.connect()
         options = self._tls_options()
         address = await self._resolver.find() if self._resolver else self._host
@@ -314,6 +350,7 @@ class Link:
         try:
             tasks.append(asyncio.create_task(self._guard(self._receive(reader))))
             tasks.append(asyncio.create_task(self._guard(self._send(writer))))
+            # Neither task raises: _guard() turns what ended it into `_lost`.
             while self._lost is None:
                 beat()
                 self._check(self._clock.now())
@@ -367,7 +404,7 @@ class Link:
         # when there is room for an answer; until then it waits here, and those behind it wait at
         # the broker. Room comes with a sign of life, which is anything more that can be read.
         frames = self._frames
-        kind = 0
+        kind = 0  # of a frame that is whole and waits to be taken
         while True:
             if len(frames.out) > _WINDOW // 2:
                 # It takes no answers now: let it wait with its messages.
@@ -375,7 +412,7 @@ class Link:
                 continue
             if kind and self._is_full():
                 if len(frames.room()):
-                    self._ask_for_a_sign()
+                    self._ask_for_a_sign()  # and read on, for the answer
                 elif frames.out or self._writing:
                     await sleep_ms(20)
                     continue
@@ -387,6 +424,7 @@ class Link:
                 if not count:
                     raise ProtocolError("closed by the broker")
                 frames.received(count)
+                # Not while one waits: the next call would throw it away.
                 kind = kind or frames.next_frame()
                 if kind or skipped or frames.skipping:
                     # Only whole frames count: a dribble of bytes is no sign of life.
@@ -418,9 +456,11 @@ class Link:
             data, frames.out = frames.out, bytearray()
             if not data:
                 continue
+            # Before it is written: an answer may come while this waits for the network.
             self._unheard += len(data)
             self._writing = True
             view = memoryview(data)
+            # In pieces, each with its own limit of time: a slow broker is not a dead one.
             for at in range(0, len(data), _PIECE):
                 self._write_started = self._clock.now()
                 writer.write(view[at : at + _PIECE])
@@ -459,9 +499,10 @@ class Link:
         self._pump(now)
 
     def _fits(self, size: int) -> bool:
+        """Whether a message with `size` bytes of topic and payload may go now."""
         waiting = len(self._frames.out) + self._unheard
         size += _OVERHEAD
-        if size > _WINDOW:
+        if size > _WINDOW:  # it goes alone
             return not waiting and size <= _LONGEST
         # The answer to a message that was taken always has room: see _is_full().
         return waiting + size <= _WINDOW or not self._is_full()
@@ -475,7 +516,7 @@ class Link:
         message = self.outbox.due(now) if self.connected else None
         if message is None or self.outbox.stuck(now):
             return
-        if not self._fits(len(message[0]) + len(message[1])):
+        if not self._fits(len(message[TOPIC]) + len(message[PAYLOAD])):
             return
         out = self._frames.out
         start = len(out)
@@ -484,11 +525,11 @@ class Link:
         try:
             # umqtt would wait for the acknowledgement. With QoS 0 it does not, and the two packets
             # differ only in these bits and in the id before the payload.
-            self._write(message[0], packet_id.to_bytes(2, "big") + message[1])
+            self._write(message[TOPIC], packet_id.to_bytes(2, "big") + message[PAYLOAD])
         except MemoryError:  # it stays in the outbox
             self.outbox.not_sent()
             return
-        out[start] |= 0x0A if again else 0x02
+        out[start] |= QOS_1 | DUPLICATE if again else QOS_1
         self._to_send.set()
 
     def _ask(self) -> None:
@@ -503,7 +544,7 @@ class Link:
 
     def _take(self, kind: int) -> None:
         body = b""
-        if kind & 0xF0 != PUBLISH:
+        if kind & _TYPE != PUBLISH:
             body = self._frames.body()
             if len(body) < 2 and kind != PINGRESP:
                 raise ProtocolError("frame shorter than it should be")
@@ -528,6 +569,7 @@ class Link:
             raise ProtocolError("refused by the broker: " + reason)
         self._welcomed = True
         self._reason = ""
+        # `connected` comes when all is confirmed: before that the answers to requests are missed.
         self.subscriptions.renew()
         self._ask()
         if self.subscriptions.settled:
@@ -535,6 +577,7 @@ class Link:
 
     def _answered(self, body: bytes) -> None:
         for name in self.subscriptions.answered(body):
+            # Told, and lived with: the other topics are worth a session.
             self.refused += 1
             self._log.error("mqtt", "the broker refused to send {}", name)
         self._ask()
@@ -555,14 +598,15 @@ class Link:
         return json.dumps({"state": state, "version": __version__}).encode()
 
     def _take_message(self, kind: int) -> None:
-        self._retained = bool(kind & 1)  # umqtt does not tell
-        if kind & 6 == 0:
+        self._retained = bool(kind & RETAINED)  # umqtt does not tell
+        if not kind & (QOS_1 | QOS_2):
             self._client.wait_msg()
             return
-        if kind & 4:
+        if kind & QOS_2:
             raise ProtocolError("a message with a QoS that was not asked for")
         packet_id = self._frames.publish_id()
-        if kind & 8 and packet_id in self._recent:
+        # By the mark and the id together: an id alone may be that of another, later message.
+        if kind & DUPLICATE and packet_id in self._recent:
             # Handled before, and its acknowledgement sent: the broker was too impatient.
             self.duplicates += 1
             self._frames.write(bytes((PUBACK, 2, packet_id >> 8, packet_id & 0xFF)))

@@ -1,20 +1,46 @@
 """Messages that must reach the broker: kept in order until it acknowledges them (QoS 1).
 
-One message is under way at a time: what is sent again then stands beside its first copy and
-never behind a later message, so that whoever listens sees an order that was real. No I/O here.
+This is a queue of which only the first message is ever under way. What is sent again then stands
+beside its first copy and never behind a later message, so that every listener sees an order that
+was real. The price is one round trip a message. No I/O here: link/mqtt.py asks due(), writes, and
+tells sent() or not_sent(), acknowledged() and session_ended().
 
-An authorization is good for a while only: it waits with an end (`until`), and after that another
-message goes in its place, which takes it back. What stops or takes back is never lost: it
-displaces the rest, is not given up, and drops what it makes void. So whatever the broker does,
-an EVSE gets no authorization that the board has taken back, except one that was on its way.
+The first message waits; is under way after sent(); is late when its acknowledgement takes longer
+than `timeout_ms`, and due again, once in a session, under the same packet id. After that it is
+stuck: the link gives up the session. It leaves when the broker acknowledges it, when it has ended
+(`until`), when room is wanted for what matters more, or after ten tries without an answer.
+
+An authorization is good for a while only: it waits with an end, and from then on a withdrawal
+(`instead`) goes in its place. In a conflict:
+
+* What matters more (tapauth.core.effects) displaces what matters less, and of equals the newer
+  one displaces the oldest. What is under way stays, as the broker may have it already.
+* Nothing displaces a withdrawal or a stop, which go beyond the bounds if they must. They make void
+  what they overtake on their topic: authorizations, and older messages of their own kind. So one
+  withdrawal and one stop wait for each topic, at most, beside what is under way. An authorization
+  that was made void under way is not sent again.
+* A refusal, a withdrawal or a stop is not given up. After ten tries it goes behind the messages
+  of other topics, and those of its own topic go along in order: a broker that hangs up on one
+  topic must not block all others.
+
+So whatever the broker does, an EVSE gets no authorization that the board has taken back, except
+one that was on its way. Want of memory changes none of this: what must not be lost is changed in
+place, or the caller is told that it was not taken.
 """
 
 from tapauth.compat import const
 from tapauth.core.effects import REFUSAL, WITHDRAWAL
 
 _TRIES_IN_SESSION = const(2)
-_TRIES = const(10)
+_TRIES = const(10)  # in all sessions together, so five of them at least
 _LAST_ID = const(0xFFFF)
+
+# What an entry holds. It is a list, so that another message can take its place without memory.
+TOPIC = const(0)
+PAYLOAD = const(1)
+_KEEP = const(2)
+_UNTIL = const(3)  # ms, or None: it is good for ever
+_INSTEAD = const(4)  # the payload that goes after that, or b"": none
 
 
 class Outbox:
@@ -38,7 +64,7 @@ class Outbox:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._timeout_ms = timeout_ms
-        self._entries: list[list] = []  # topic, payload, keep, until, instead
+        self._entries: list[list] = []
         self._last_id = 0
         self._session_tries = 0  # 0: nothing is under way in this session
         self._sent_at = 0
@@ -79,14 +105,17 @@ class Outbox:
         index = 0
         while index < len(self._entries):
             entry = self._entries[index]
-            if entry[0] != topic or (entry[3] is None and entry[2] != keep):
+            # Only an authorization has an end.
+            is_void = entry[_UNTIL] is not None or entry[_KEEP] == keep
+            if entry[TOPIC] != topic or not is_void:
                 index += 1
             elif index or not self._session_tries:
                 self._remove(index)
             else:
                 # Under way, so it may arrive; but it is not sent once more.
-                if entry[3] is not None:
-                    entry[3:] = 0, b""
+                if entry[_UNTIL] is not None:
+                    entry[_UNTIL] = 0
+                    entry[_INSTEAD] = b""
                 index += 1
 
     def shed(self, keep: int) -> bool:
@@ -96,21 +125,24 @@ class Outbox:
         """
         found = -1
         for index in range(1 if self._session_tries else 0, len(self._entries)):
-            matters = self._entries[index][2]
-            lower = found < 0 or matters < self._entries[found][2]
+            matters = self._entries[index][_KEEP]
+            # Below, not at: of equals the oldest stays found.
+            lower = found < 0 or matters < self._entries[found][_KEEP]
             if lower and matters <= keep and matters < WITHDRAWAL:
                 found = index
         if found < 0:
             return False
         self.dropped += 1
-        self.dropped_kept += self._entries[found][2] > 0
+        self.dropped_kept += self._entries[found][_KEEP] > 0
         self._remove(found)
         return True
 
     def _remove(self, index: int) -> list:
         entry = self._entries.pop(index)
-        self.bytes -= len(entry[0]) + len(entry[1])
+        self.bytes -= len(entry[TOPIC]) + len(entry[PAYLOAD])
         if index == 0:
+            # They are the first one's, and the next message is another: it needs an id of its own,
+            # or a late acknowledgement of this one would be taken for the next one's.
             self.packet_id = self.tries = self._session_tries = 0
         return entry
 
@@ -122,22 +154,22 @@ class Outbox:
                 return self._last_id
 
     def due(self, now: int):
-        """The message to send now, in milliseconds, topic and payload first; or None."""
+        """The entry to send now, at `now` in milliseconds, by TOPIC and PAYLOAD; None for none."""
         while self._entries and not (self._session_tries and not self._late(now)):
             entry = self._entries[0]
-            if entry[3] is None or now < entry[3]:
+            if entry[_UNTIL] is None or now < entry[_UNTIL]:
                 return entry
             self.expired += 1
-            instead = entry[4]
+            instead = entry[_INSTEAD]
             if not instead:
                 self._remove(0)
                 continue
             # In place: without memory for another entry the withdrawal must not be lost.
-            self.bytes += len(instead) - len(entry[1])
-            entry[1] = instead
-            entry[2] = WITHDRAWAL
-            entry[3] = None
-            entry[4] = b""
+            self.bytes += len(instead) - len(entry[PAYLOAD])
+            entry[PAYLOAD] = instead
+            entry[_KEEP] = WITHDRAWAL
+            entry[_UNTIL] = None
+            entry[_INSTEAD] = b""
             self.packet_id = self.tries = self._session_tries = 0
         return None
 
@@ -152,6 +184,8 @@ class Outbox:
         """The message that was due goes out now. Returns its packet id, the same each time."""
         if not self.packet_id:
             self.packet_id = self.next_id()
+        # Counted before it is written: written and not counted, it would go a second time
+        # without the mark of a duplicate.
         self.tries += 1
         self._session_tries += 1
         self._sent_at = now
@@ -164,6 +198,7 @@ class Outbox:
 
     def acknowledged(self, packet_id: int) -> bool:
         """The broker has the message with that id. False when none is under way with it."""
+        # Sessions are clean: an acknowledgement of what an earlier one sent is nobody's.
         if not self._session_tries or packet_id != self.packet_id:
             return False
         self._remove(0)
@@ -178,8 +213,8 @@ class Outbox:
             return
         self.unacknowledged += 1
         entries = self._entries
-        topic, _, keep, _, _ = entries[0]
-        if keep < REFUSAL:
+        topic = entries[0][TOPIC]
+        if entries[0][_KEEP] < REFUSAL:
             self._remove(0)
             return
         self.packet_id = self.tries = 0
@@ -187,7 +222,7 @@ class Outbox:
         # another list nothing must be lost.
         at = 0
         for _ in range(len(entries)):
-            if entries[at][0] == topic:
+            if entries[at][TOPIC] == topic:
                 entries.append(entries.pop(at))
             else:
                 at += 1
