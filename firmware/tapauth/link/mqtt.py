@@ -139,7 +139,7 @@ class Link:
         self._on_up = on_up
         self._status_topic = status_topic.encode()
         self._own = status_topic[: status_topic.rfind("/") + 1]
-        self._retained = False
+        self._retained = self._unread = False  # the message at hand
         self._frames = FrameSocket(settings["max_message_bytes"], _LONGEST + _RESERVE)
         # Encoded, because umqtt counts the characters of a string, not its bytes.
         self._client = simple.MQTTClient(
@@ -170,7 +170,7 @@ class Link:
 
     @property
     def oversized(self) -> int:
-        """Messages from the broker that were longer than allowed, and skipped."""
+        """Messages from the broker, longer than allowed or than the heap has room for: skipped."""
         return self._frames.oversized
 
     def counters(self) -> dict:
@@ -599,21 +599,38 @@ class Link:
 
     def _take_message(self, kind: int) -> None:
         self._retained = bool(kind & RETAINED)  # umqtt does not tell
-        if not kind & (QOS_1 | QOS_2):
-            self._client.wait_msg()
-            return
         if kind & QOS_2:
             raise ProtocolError("a message with a QoS that was not asked for")
+        if not kind & QOS_1:
+            self._read_message(0)
+            return
         packet_id = self._frames.publish_id()
         # By the mark and the id together: an id alone may be that of another, later message.
         if kind & DUPLICATE and packet_id in self._recent:
             # Handled before, and its acknowledgement sent: the broker was too impatient.
             self.duplicates += 1
-            self._frames.write(bytes((PUBACK, 2, packet_id >> 8, packet_id & 0xFF)))
+            self._acknowledge(packet_id)
             return
-        self._client.wait_msg()  # acknowledges after the message was handled
+        self._read_message(packet_id)
         self._recent = self._recent[1 - _RECENT :]
         self._recent.append(packet_id)
+
+    def _read_message(self, packet_id: int) -> None:
+        """Have umqtt read the frame at hand and hand it on. It acknowledges afterwards."""
+        self._unread = True
+        try:
+            self._client.wait_msg()
+        except MemoryError:
+            # The sender of a message that comes once must see that it was lost. But a broker sends
+            # a retained one in each session: to hang up would be to hang up for ever.
+            if not self._retained or not self._unread:
+                raise
+            self._frames.oversized += 1
+            if packet_id:
+                self._acknowledge(packet_id)
+
+    def _acknowledge(self, packet_id: int) -> None:
+        self._frames.write(bytes((PUBACK, 2, packet_id >> 8, packet_id & 0xFF)))
 
     def _arrived(self, topic: bytes, payload: bytes) -> None:
         try:
@@ -623,6 +640,7 @@ class Link:
         if not topics.is_text(name):
             self.malformed += 1
             return
+        self._unread = False
         self._call(self.on_message, name, payload, self._retained)
 
     def _call(self, function, *arguments) -> None:
