@@ -1,7 +1,8 @@
 """The rules of docs/architecture.md: which room may import which, and that no import goes round.
+And names: a module's and a class's exists once.
 
-TABLE is the whole of it. A failing test says which row to change; change a row only when the
-import is right. Imports inside functions count like any other, and so do modules that a file
+TABLE is the whole of the imports. A failing test says which row to change; change a row only when
+the import is right. Imports inside functions count like any other, and so do modules that a file
 loads with __import__() by their names.
 """
 
@@ -78,6 +79,8 @@ AROUND = {
     ("tapauth_slot", "tapauth_boot"),
 }
 """The imports that may close a circle."""
+SHARED_NAMES = ("evse", "login")
+"""Of rooms that have a module of the same name: core/evse.py and evse/, local/login/login.py."""
 
 PACKAGE = FIRMWARE / "tapauth"
 PATHS = {
@@ -233,6 +236,34 @@ def test_no_import_goes_round():
 @pytest.mark.parametrize("closing", sorted(AROUND), ids=lambda pair: pair[1])
 def test_what_may_close_a_circle_does(closing):
     assert circles(_graph(AROUND - {closing})) != circles(_graph(AROUND))
+
+
+def _twins(named: list[tuple[str, str]]) -> list[str]:
+    """What occurs twice among (name, where it is)."""
+    places: dict[str, list[str]] = {}
+    for name, place in named:
+        places.setdefault(name, []).append(place)
+    return [f"{name}: {', '.join(where)}" for name, where in places.items() if len(where) > 1]
+
+
+def test_a_name_of_a_module_exists_once():
+    named = [(module.rpartition(".")[2], module) for module in PATHS]
+    found = [one for one in _twins(named) if one.partition(":")[0] not in SHARED_NAMES]
+    assert not found, "\n".join(found)
+    assert len(_twins(named)) == len(SHARED_NAMES), "SHARED_NAMES has more than there are"
+
+
+def test_a_name_of_a_class_exists_once():
+    # Functions may share theirs: they are known by their module's.
+    found = _twins(
+        [
+            (node.name, module)
+            for module, path in PATHS.items()
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        ]
+    )
+    assert not found, "\n".join(found)
 
 
 def test_a_board_knows_nothing_of_the_firmware():
