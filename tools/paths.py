@@ -12,6 +12,8 @@ LIBS = BUILD / "lib"
 """Third-party libraries in source form, as fetched (tools/compile/fetch_libs.py)."""
 IMAGE = BUILD / "firmware"
 """What goes onto a board: boot.py, main.py, .mpy files (tools/build.py)."""
+LOGIC = BUILD / "logic"
+"""The logic tests as MicroPython runs them (tools/build.py)."""
 
 SITE = Path(os.environ.get("SITE") or ROOT / "site")
 """What is secret and belongs to the site: its key above all. Never part of the project."""

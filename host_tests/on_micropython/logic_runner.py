@@ -9,7 +9,8 @@ import sys
 import micropython  # noqa: F401  (fails at once on CPython: this runner is not for it)
 
 gc.threshold(8192)  # as boot.py does on a board
-sys.path.extend(["host_tests/logic", "host_tests/logic/rigs"])
+# The tests as the build makes them: with literals in the place of the firmware's constants.
+sys.path.extend(["build/logic", "host_tests/logic/rigs"])
 module = __import__(sys.argv[1])
 for name in sorted(dir(module)):
     if not name.startswith("test_"):
