@@ -1,7 +1,9 @@
 """What the build writes into the firmware: the same for the same commit, whenever it is built."""
 
 import subprocess
+import tomllib
 
+import tapauth
 from tools import build
 from tools.paths import IMAGE, ROOT
 
@@ -39,3 +41,11 @@ def test_an_image_of_another_day_is_brought_up_to_date():
     target.write_bytes(right.replace(build.built().encode(), b"2020-01-01T00:00:00Z"))
     assert build.build() == 1
     assert target.read_bytes() == right
+
+
+def test_the_version_is_said_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" not in project["project"] and project["project"]["dynamic"] == ["version"]
+    module, _, name = project["tool"]["setuptools"]["dynamic"]["version"]["attr"].rpartition(".")
+    source = (ROOT / module.replace(".", "/") / "__init__.py").read_text()
+    assert f'{name} = "{tapauth.__version__}"\n' in source

@@ -31,6 +31,7 @@ from deploy_rig import (
 from pty_board import PtyBoard
 from websockets.sync.client import connect
 
+from tapauth import __version__
 from tools.board.board_port import BoardError, BoardPort
 from tools.board.each_port import on_each, ports_of
 from tools.charger import HEAP_WITH_SERVER
@@ -367,7 +368,7 @@ def test_the_real_firmware_starts_from_its_slot(flash):
     """Without a bench there is no reader, so it must not be confirmed."""
     with PtyBoard(flash) as board:
         deploy(board, build("desktop"), wait=0)
-        board.wait_for("TapAuth 0.1.0 on b1")
+        board.wait_for(f"TapAuth {__version__} on b1")
         board.wait_for("network: up")
         board.wait_for("boot: slot a, on trial, 2 left")
         BoardPort(board.port).call("1")

@@ -13,6 +13,7 @@ import pytest
 from deploy_rig import CONFIG, KEY, deploy, flash_image, image
 from pty_board import PtyBoard
 
+from tapauth import __version__
 from tools.board.first_pin import state_with
 from tools.cardlist.card_image import Builder
 from tools.cardlist.store_target import ImageTarget
@@ -90,7 +91,7 @@ def test_nothing_but_firmware_changes(old_board, tmp_path, capsys):
     now = tmp_path / "now.img"
     shutil.copy(old_board, now)
     with PtyBoard(now) as board:
-        board.wait_for("TapAuth 0.1.0 on b1")
+        board.wait_for(f"TapAuth {__version__} on b1")
         board.wait_for(f"{CARDS + 1} cards")
         deploy(board, image("one"))
         board.wait_for("app one")
