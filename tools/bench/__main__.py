@@ -27,6 +27,7 @@ SUITES: dict[str, str | None] = {
     "rpc": "400k",
     "kdf": "192k",
     "server": None,
+    "objects": None,
 }
 
 
