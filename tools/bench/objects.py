@@ -35,6 +35,7 @@ _BARE = "class C:\n    pass\n"
 _BOUND = "class C:\n    def aa(self):\n        return self\nc = C()\n"
 _OUTER = "def aa(ab):\n    return lambda: ab\n"
 _STEPS = "def aa(ab):\n    yield ab\n"
+_TASKS = "import asyncio\nasync def aa(ab):\n    await asyncio.sleep(ab)\n"
 THINGS = {
     "global": (_NOTHING, ""),
     "string of 40 characters": (
@@ -53,6 +54,10 @@ THINGS = {
     "bound method, kept": (_BOUND + many("a# = c.aa\n"), _BOUND + many("a# = c\n")),
     "closure, kept": (_OUTER + many("a# = aa(1)\n"), _OUTER + _NOTHING),
     "generator, waiting": (_STEPS + many("a# = aa(1)\n"), _STEPS + _NOTHING),
+    "task, waiting": (
+        _TASKS + many("a# = asyncio.create_task(aa(1))\n"),
+        _TASKS + _NOTHING,
+    ),
     "list of 8": (many("a# = [1, 2, 3, 4, 5, 6, 7, 8]\n"), _NOTHING),
     "dict of 8": (many("a# = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1}\n"), _NOTHING),
 }
