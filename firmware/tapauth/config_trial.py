@@ -8,28 +8,25 @@ The steps are renames, so a power cut at any moment leaves a configuration that 
     config.try       the one before, while the new one is on trial
 """
 
-import os
+from tapauth import small_file
+from tapauth.compat import const, forget, sleep_ms
+from tapauth.small_file import Flash, drop, is_there, move, write
 
-from tapauth.compat import const, sleep_ms
+# This module is used and forgotten, and takes with it what it needs.
+forget(small_file)
 
 _TRIAL_MS = const(300_000)  # after the start, for a yes
 _LOOK_MS = const(1000)
 
 
-def _exists(path: str) -> bool:
-    try:
-        os.stat(path)
-    except OSError:
-        return False
-    return True
-
-
 class ConfigTrial:
-    """The configuration file `path` of the board, which ends in ".json"."""
+    """The configuration file `path` of the board, which ends in ".json"; `fs` is the port to
+    flash.
+    """
 
-    def __init__(self, path: str = "/config.json"):
+    def __init__(self, path: str = "/config.json", fs=Flash):
         self.path = path
-        self.fs = os
+        self._fs = fs
         stem = path[: -len("json")]
         self._new, self._prev, self._try = stem + "new", stem + "prev", stem + "try"
 
@@ -39,32 +36,32 @@ class ConfigTrial:
         Returns "trial" when a new configuration is on trial now, "restored" when the one before
         was restored, "" for an ordinary start.
         """
-        restored = _exists(self._try)
+        restored = self.on
         if restored:
             # The board started with the new one before, and nobody confirmed it.
-            self.fs.rename(self._try, self.path)
-        if not _exists(self._prev):
+            move(self._fs, self._try, self.path)
+        if not self.pending:
             return "restored" if restored else ""
-        if not _exists(self.path):
+        if not is_there(self._fs, self.path):
             # Cut between the two renames of apply().
-            self.fs.rename(self._prev, self.path)
+            move(self._fs, self._prev, self.path)
             return "restored"
-        self.fs.rename(self._prev, self._try)
+        move(self._fs, self._prev, self._try)
         return "trial"
 
     @property
     def on(self) -> bool:
         """Whether the configuration in force is on trial."""
-        return _exists(self._try)
+        return is_there(self._fs, self._try)
 
     @property
     def pending(self) -> bool:
         """Whether a new configuration waits for the next start."""
-        return _exists(self._prev)
+        return is_there(self._fs, self._prev)
 
     def read(self) -> str:
         """The text of the configuration file. Raises OSError."""
-        with open(self.path) as file:
+        with self._fs.open(self.path, "r") as file:
             return file.read()
 
     def apply(self, text: str) -> None:
@@ -72,20 +69,17 @@ class ConfigTrial:
 
         Raises OSError.
         """
-        with open(self._new, "w") as file:
-            file.write(text)
-        if self.pending:
-            # Not started yet: the one before stays the one to return to.
-            self.fs.rename(self._new, self.path)
-            return
-        self.fs.rename(self.path, self._prev)
-        self.fs.rename(self._new, self.path)
+        write(self._fs, self._new, (text.encode(),))
+        # Where one waits that was not started yet, the one before it stays the one to return to.
+        if not self.pending:
+            move(self._fs, self.path, self._prev)
+        move(self._fs, self._new, self.path)
 
     def confirm(self) -> bool:
         """Keep the configuration that is on trial. False: none is. Raises OSError."""
         if not self.on:
             return False
-        self.fs.remove(self._try)
+        drop(self._fs, self._try)
         return True
 
     async def watch(self, reset, busy, beat) -> None:

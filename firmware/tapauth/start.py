@@ -260,13 +260,14 @@ def _serve_rpc(app) -> None:
     """The cloud auth service; it is not loaded when it is not configured."""
     from tapauth.rpc import setup
     from tapauth.rpc.over_mqtt import MqttRpc
+    from tapauth.small_file import Flash
 
     forget(setup)
     settings = app.settings
     try:
         rpc = setup.open_service(
             settings=settings["rpc"],
-            fs=setup.Flash(),
+            fs=Flash,
             clock=app.clock,
             unix_time=unix_time,
             random=os.urandom,

@@ -14,7 +14,7 @@ make expired cards good again; who could set it ahead for ever would make all ca
 """
 
 from tapauth import BUILT
-from tapauth.compat import const
+from tapauth.compat import const, forget
 from tapauth.core.timestamps import format_rfc3339, parse_rfc3339
 
 EARLIEST = parse_rfc3339(BUILT) or 0
@@ -40,11 +40,12 @@ def load_day(path: str = FILE) -> int:
 
 
 def save_day(day: int, path: str = FILE) -> None:
-    """Keep a day over a restart. A power cut leaves the old one. Raises OSError, MemoryError."""
-    text = str(day)  # before the file is opened: without memory it would be left empty
-    # littlefs puts the new content in place of the old one when the file is closed.
-    with open(path, "w") as file:
-        file.write(text)
+    """Keep a day over a restart. Raises OSError, MemoryError: the one before is kept."""
+    # Needed once a day.
+    from tapauth import small_file
+
+    forget(small_file)
+    small_file.replace(small_file.Flash, path, (str(day).encode(),))
 
 
 class WallClock:

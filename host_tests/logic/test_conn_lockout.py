@@ -4,11 +4,11 @@ import os
 
 from conn_rig import PASSWORD, Connection, Noise, Rig, finish
 
-from tapauth.local.login import kept
 from tapauth.local.login.kdf import calibrate, derive, matches, protect
 from tapauth.local.login.kept import PASSWORD as KIND_PASSWORD
 from tapauth.local.login.kept import StateFile
 from tapauth.local.serial_console import obey
+from tapauth.small_file import Flash
 
 
 def fail(rig, count):
@@ -348,7 +348,7 @@ def test_the_file_is_checked_and_replaced_whole():
 def test_a_secret_that_is_on_flash_is_told_though_flash_told_an_error():
     path = f"build/conn_rename_{getattr(os, 'getpid', int)()}"
 
-    class Odd:
+    class Odd(Flash):
         """A rename that fails, having done it or not."""
 
         done = True
@@ -359,9 +359,8 @@ def test_a_secret_that_is_on_flash_is_told_though_flash_told_an_error():
                 os.rename(old, new)
             raise OSError(5)
 
-    file = StateFile(path)
-    file.save(b"one")
-    real, kept.os = kept.os, Odd
+    StateFile(path).save(b"one")
+    file = StateFile(path, Odd)
     try:
         file.save(b"two")
         assert file.load() == b"two"
@@ -373,6 +372,5 @@ def test_a_secret_that_is_on_flash_is_told_though_flash_told_an_error():
             pass
         assert file.load() == b"two"
     finally:
-        kept.os = real
         os.remove(path)
         os.remove(path + ".new")

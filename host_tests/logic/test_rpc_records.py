@@ -3,7 +3,8 @@
 import binascii
 import hashlib
 
-from rpc_rig import BACKEND, BrokenFs, RamFs, Random, error_of
+from ram_fs import BrokenFs, RamFs
+from rpc_rig import BACKEND, Random, error_of
 
 from tapauth.crypto.hmac import Hmac
 from tapauth.rpc import app_tokens, credentials, records

@@ -2,7 +2,8 @@
 
 import json
 
-from rpc_rig import RamFs, Rig, error_of
+from ram_fs import RamFs
+from rpc_rig import Rig, error_of
 
 from tapauth.rpc import rule_file, rules
 from tapauth.rpc.records import RecordFile

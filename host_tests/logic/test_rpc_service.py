@@ -1,17 +1,7 @@
 """The service as a whole: batches, connections, version 2, its list of commands, its log."""
 
-from rpc_rig import (
-    BACKEND,
-    BACKEND_KEY,
-    DEVICE,
-    DISPATCHER,
-    HOST,
-    REGISTRY,
-    BrokenFs,
-    RamFs,
-    Rig,
-    error_of,
-)
+from ram_fs import BrokenFs, StumblingFs
+from rpc_rig import BACKEND, BACKEND_KEY, DEVICE, DISPATCHER, HOST, REGISTRY, Rig, error_of
 
 from tapauth.rpc.service import RpcPeer
 
@@ -462,36 +452,6 @@ def test_no_power_cut_leaves_the_tokens_of_a_device_that_is_gone():
             seen.add((change, done, opens(rig, token)))
             assert (BACKEND + "\0app.com").encode() in rig.service.tokens.table.keys(b"")
     assert len(seen) == 6, seen
-
-
-class StumblingFs(RamFs):
-    """`error` is raised once, at the step that `at` counts down to; `late`: when it is done."""
-
-    def __init__(self):
-        super().__init__()
-        self.at = -1
-        self.late = False
-        self.error = OSError(5)
-
-    def _step(self, action, *arguments):
-        self.at -= 1
-        if self.at == -1 and not self.late:
-            raise self.error
-        result = action(*arguments)
-        if self.at == -1:
-            raise self.error
-        return result
-
-    def open(self, path, mode):
-        if mode != "wb":
-            return super().open(path, mode)
-        return self._step(super().open, path, mode)
-
-    def rename(self, old, new):
-        self._step(super().rename, old, new)
-
-    def remove(self, path):
-        self._step(super().remove, path)
 
 
 def rows(rig):

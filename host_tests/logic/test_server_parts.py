@@ -306,9 +306,9 @@ def test_a_power_cut_at_any_step_leaves_a_good_configuration():
         class Fs:
             pass
 
-        trial = ConfigTrial(STEM + "json")
-        trial.fs = Fs()
-        trial.fs.rename, trial.fs.remove = guarded(rename), guarded(remove)
+        fs = Fs()
+        fs.open, fs.rename, fs.remove = open, guarded(rename), guarded(remove)
+        trial = ConfigTrial(STEM + "json", fs)
         try:
             trial.apply("new")
             trial.begin()

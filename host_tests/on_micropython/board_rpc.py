@@ -13,7 +13,8 @@ from tapauth.config import parse
 from tapauth.link.mqtt import Link
 from tapauth.log import DEBUG, Log
 from tapauth.rpc.over_mqtt import MqttRpc
-from tapauth.rpc.setup import Flash, open_service
+from tapauth.rpc.setup import open_service
+from tapauth.small_file import Flash
 
 SETTINGS = {
     "address": "//api.cesanta.com/cloud.registry",
@@ -28,7 +29,7 @@ port, folder = sys.argv[1:]
 config = parse('{"board_id": "b1", "mqtt": {"host": "127.0.0.1", "port": %s}}' % port)  # noqa: UP031
 clock = Clock()
 log = Log(clock, b"key", DEBUG)
-service = open_service(SETTINGS, Flash(), clock, unix_time, os.urandom, log, folder)
+service = open_service(SETTINGS, Flash, clock, unix_time, os.urandom, log, folder)
 link = Link(
     config["mqtt"],
     clock,

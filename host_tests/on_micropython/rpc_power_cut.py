@@ -10,7 +10,7 @@ import gc
 import vfs
 
 from tapauth.rpc.records import GOOD, LOST, RecordFile, Table
-from tapauth.rpc.setup import Flash
+from tapauth.small_file import Flash
 
 BLOCK = 4096
 BLOCKS = 24
@@ -56,7 +56,7 @@ class CutFlash:
 
 
 def open_table():
-    return Table(RecordFile(Flash(), "/cut/rpc_tokens"), 8, 64)
+    return Table(RecordFile(Flash, "/cut/rpc_tokens"), 8, 64)
 
 
 def steps():

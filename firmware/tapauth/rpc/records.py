@@ -12,11 +12,11 @@ import struct
 from binascii import crc32
 
 from tapauth.compat import SYSTEM_ERRORS, const
+from tapauth.small_file import NEW, drop, move, read, sealed, write
 
 _MAGIC = b"TAr1"
 _MAX_RECORDS = const(128)
 _MAX_RECORD = const(1280)  # a rule has up to 1158
-_ENOENT = const(2)
 COPY = ".copy"
 
 FRESH = const(0)
@@ -36,8 +36,7 @@ class TableDamaged(Exception):
 class RecordFile:
     """A list of byte strings on flash.
 
-    `fs.open(path, mode)`, `fs.rename(old, new)` and `fs.remove(path)` are as in Python, raise
-    OSError, and have reached flash when the file is closed or the call returns (littlefs does so).
+    `fs` is small_file.Flash or like it.
     """
 
     def __init__(self, fs, path: str):
@@ -47,11 +46,7 @@ class RecordFile:
 
     def _read(self, end: str) -> tuple | None:
         """(records, CRC) of a file; () when it is damaged, None when there is none."""
-        try:
-            with self._fs.open(self._path + end, "rb") as file:
-                return self._parse(file)
-        except OSError as error:
-            return None if error.args[0] == _ENOENT else ()
+        return read(self._fs, self._path + end, self._parse, ())
 
     def _parse(self, file) -> tuple:
         records = []
@@ -81,7 +76,7 @@ class RecordFile:
             # be one from before that. It may have been cut between its two renames.
             copy = None
             if own is None:
-                own = self._read(".new")
+                own = self._read(NEW)
         whole = own or copy
         if not whole or own and copy and own[1] != copy[1]:
             self.state = LOST if old or own is not None or copy is not None else FRESH
@@ -93,21 +88,17 @@ class RecordFile:
             if not copy:
                 self._put(whole[0], COPY)
             if old:
-                self._remove(".old")
+                drop(self._fs, self._path + ".old")
         except SYSTEM_ERRORS:
             pass  # at the next start
         return whole[0]
 
     def save(self, records: list) -> None:
         """Replace the records. When this returns they are on flash; raises OSError if not."""
-        self._write(records)
-        self._remove(COPY)
-        try:
-            self._fs.rename(self._path + ".new", self._path)
-        except SYSTEM_ERRORS:
-            # What says that it failed may have done it, and would come true at the next start.
-            if self._is_there(".new"):
-                raise
+        new = self._path + NEW
+        write(self._fs, new, sealed(_pieces(records)))
+        drop(self._fs, self._path + COPY)
+        move(self._fs, new, self._path)
         self.state = GOOD
         try:
             self._put(records, COPY)
@@ -115,34 +106,17 @@ class RecordFile:
             pass  # the records are on flash; the copy is made at the next start
 
     def _put(self, records: list, end: str) -> None:
-        self._write(records)
-        self._fs.rename(self._path + ".new", self._path + end)
+        new = self._path + NEW
+        write(self._fs, new, sealed(_pieces(records)))
+        move(self._fs, new, self._path + end)
 
-    def _remove(self, end: str) -> None:
-        try:
-            self._fs.remove(self._path + end)
-        except OSError as error:
-            if error.args[0] != _ENOENT:
-                raise
 
-    def _is_there(self, end: str) -> bool:
-        try:
-            self._fs.open(self._path + end, "rb").close()
-        except OSError as error:
-            return error.args[0] != _ENOENT
-        return True
-
-    def _write(self, records: list) -> None:
-        with self._fs.open(self._path + ".new", "wb") as file:
-            head = _MAGIC + struct.pack("<H", len(records))
-            crc = crc32(head)
-            file.write(head)
-            for record in records:
-                size = struct.pack("<H", len(record))
-                crc = crc32(record, crc32(size, crc))
-                file.write(size)
-                file.write(record)
-            file.write(struct.pack("<I", crc))
+def _pieces(records: list):
+    """Steps: the bytes of a file, but for its CRC."""
+    yield _MAGIC + struct.pack("<H", len(records))
+    for record in records:
+        yield struct.pack("<H", len(record))
+        yield record
 
 
 class Table:

@@ -1,7 +1,5 @@
 """Puts the service together from the configuration and what is on flash; then unload it."""
 
-import os
-
 from tapauth.compat import const
 from tapauth.crypto.hmac import Hmac
 from tapauth.rpc import addresses, app_tokens, credentials, records
@@ -15,19 +13,6 @@ _LOST = {
     "tokens": "rpc_tokens is damaged: generate every token again",
     "rules": "",  # the rule file makes it anew, or is said to be lost
 }
-
-
-class Flash:
-    """The board's file system, as records.RecordFile uses it."""
-
-    def open(self, path: str, mode: str):
-        return open(path, mode)
-
-    def rename(self, old: str, new: str) -> None:
-        os.rename(old, new)
-
-    def remove(self, path: str) -> None:
-        os.remove(path)
 
 
 def _report(name: str, state: int, log) -> str:
@@ -76,9 +61,9 @@ def load_rules(rules: Rules, fs, path: str, log) -> None:
 def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str = "/"):
     """The Service for the checked section "rpc" of the configuration; None when it is off.
 
-    `fs` is Flash or like it, `random(count)` gives bytes from the hardware's random generator:
-    on a board that needs its radio for that, call this when the radio is up. The service's files
-    are in `folder`, which ends with a slash. Raises ValueError and OSError.
+    `fs` is small_file.Flash or like it, `random(count)` gives bytes from the hardware's random
+    generator: on a board that needs its radio for that, call this when the radio is up. The
+    service's files are in `folder`, which ends with a slash. Raises ValueError and OSError.
     """
     if not settings["address"]:
         return None

@@ -4,16 +4,16 @@ row, and a seed for the next start's random numbers. opening.py makes a Keeper a
 
 import binascii
 import json
-import os
-import struct
 
 from tapauth.compat import const
 from tapauth.crypto.hmac import Hmac
 from tapauth.local.login.sessions import ADMIN, USER
+from tapauth.small_file import CRC, Flash, read, replace, sealed
 
 UNSECURED = const(0)
 PIN = const(1)
 PASSWORD = const(2)
+_MOST = const(2048)  # bytes that are read of the file
 KINDS = ("unsecured", "pin", "password")
 
 
@@ -82,40 +82,25 @@ class Keeper:
 
 
 class StateFile:
-    """What outlives a reboot: JSON with a checksum behind it, in the file `path`, replaced
-    whole by a new one: a power cut leaves the old or the new."""
+    """What outlives a reboot: JSON with a checksum behind it, in the file `path`. `fs` is the port
+    to flash.
+    """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, fs=Flash):
         self._path = path
+        self._fs = fs
 
     def load(self) -> bytes | None:
         """What was saved last; None for nothing yet, b"" when it is damaged."""
-        try:
-            with open(self._path, "rb") as file:
-                data = file.read(2048)
-        except OSError as error:
-            return None if error.args[0] == 2 else b""  # ENOENT
-        body = data[:-4]
-        if len(data) > 4 and struct.unpack("<I", data[-4:])[0] == binascii.crc32(body):
-            return body
-        return b""
+        return read(self._fs, self._path, _unsealed, b"")
 
     def save(self, data: bytes) -> None:
-        """Keep `data`, at most 2000 bytes. Raises OSError."""
-        new = self._path + ".new"
-        with open(new, "wb") as file:
-            file.write(data + struct.pack("<I", binascii.crc32(data)))
-        try:
-            os.rename(new, self._path)
-        except OSError:
-            # What says that it failed may have done it, and would come true at the next start.
-            if self._is_there(new):
-                raise
+        """Keep `data`, at most 2000 bytes. Raises OSError, MemoryError."""
+        replace(self._fs, self._path, sealed((data,)))
 
-    @staticmethod
-    def _is_there(path: str) -> bool:
-        try:
-            open(path, "rb").close()
-        except OSError as error:
-            return error.args[0] != 2  # ENOENT
-        return True
+
+def _unsealed(file) -> bytes:
+    data = file.read(_MOST)
+    body = data[:-CRC]
+    whole = body and int.from_bytes(data[-CRC:], "little") == binascii.crc32(body)
+    return body if whole else b""
