@@ -17,6 +17,6 @@ def test_100_000_lookups_in_a_heap_of_64k(tmp_path, tell):
     assert known + unknown == 100_000 and known > 40_000 and unknown > 40_000
     assert growth == 0
     # 64-bit: a board's objects are half that size, its buffers the same. What opens the store is
-    # forgotten, but for the names that it brought.
+    # forgotten; the names that it brought stay, and are there before.
     assert held <= 3072
     tell(f"{done.stdout.splitlines()[0]}")
