@@ -403,13 +403,15 @@ class Store:
         """Take a card off list and cache. A generator; returns whether it was there."""
         return (yield from self._change(((id_token, None),), None)) > 0
 
-    def update(self, version: int, changes):
-        """Apply a differential list, whole or not at all. A generator.
+    def update(self, version: int, changes, base: int | None = None):
+        """Steps: apply a differential list, whole or not at all.
 
-        `changes` are (id_token, info) as for `put`, at most MAX_UPDATE, info None to delete.
-        Returns "Accepted", or "VersionMismatch" if `version` is not above the current one.
+        `changes` are (id_token, info) as for `put`, at most MAX_UPDATE, info None to delete; of
+        two for one card the last counts. `base` is the version that they change, None for any.
+        Returns "Accepted", or "VersionMismatch" if `version` is not above the present one, as
+        OCPP has it, or that one is not `base`. Raises ValueError, StoreError, OSError.
         """
-        if version <= self.version:
+        if version <= self.version or base not in (None, self.version):
             return "VersionMismatch"
         if version > MAX_VERSION or len(changes) > MAX_UPDATE:
             raise ValueError(f"at most {MAX_UPDATE} entries, versions below 2**31")

@@ -7,7 +7,7 @@ of its own, so that reader and link go on meanwhile.
 import tapauth_slot
 
 from tapauth.cards import files
-from tapauth.cards.codec import NO_DAY, StoreError, digest
+from tapauth.cards.codec import NO_DAY, Damaged, StoreError, digest
 from tapauth.cards.store import Store
 from tapauth.compat import SYSTEM_ERRORS, const, forget, sleep_ms
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
@@ -18,7 +18,8 @@ _TICK_MS = const(200)
 _TIDY = const(300)  # ticks of quiet
 _RETRY = const(50)  # ticks until a setting is tried again
 _NEARLY_FULL = const(90)
-_NOT_MADE = (StoreError, OSError, ValueError, MemoryError)  # made once: see SYSTEM_ERRORS
+NOT_MADE = (StoreError, OSError, ValueError, MemoryError)
+"""What a change that was not made may raise. Made once: see SYSTEM_ERRORS."""
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
 
 
@@ -42,6 +43,7 @@ class Vault:
         self._log = log
         self._problem = "no site key"
         self._jobs: list = []  # of [digest, id token, result], to be learned
+        self._orders: list = []  # of (function that makes steps, its arguments)
         self._unkept: dict = {}  # settings that are not on flash yet
         self._pause = 0  # ticks until they are tried again
         try:
@@ -123,13 +125,51 @@ class Vault:
         self._jobs.append([name, id_token, result])
 
     def delete(self, id_token: dict):
-        """Store.delete, and an answer for the card that still waits goes with it. A generator."""
+        """Steps: Store.delete, and an answer for the card that still waits goes with it."""
         store = self.store
         assert store
         found = yield from store.delete(id_token)
-        name = digest(store.key, id_token)
-        self._jobs = [job for job in self._jobs if job[0] != name]
+        self._drop_answers(((id_token, None),))
         return found
+
+    def update(self, version: int, changes, base: int | None = None):
+        """Steps: Store.update, and answers for its cards that still wait go with it.
+
+        Returns "Accepted" or "VersionMismatch". Raises ValueError, StoreError (Busy while another
+        change is under way), OSError, MemoryError: then nothing has changed.
+        """
+        store = self.store
+        if not store:
+            raise Damaged(self._problem)
+        status = yield from store.update(version, changes, base)
+        if status == "Accepted":
+            self._drop_answers(changes)
+        return status
+
+    def clear_cache(self) -> None:
+        """Forget everything learned, and the answers that wait to be. At once: it writes two small
+        files. Raises StoreError (Busy while a change is under way), OSError, MemoryError.
+        """
+        if not self.store:
+            raise Damaged(self._problem)
+        self.store.clear_cache()
+        self._jobs = []
+
+    def _drop_answers(self, changes) -> None:
+        """Answers that wait were given before these changes: what is deleted stays so."""
+        assert self.store
+        names = [digest(self.store.key, id_token) for id_token, _ in changes]
+        self._jobs = [job for job in self._jobs if job[0] not in names]
+
+    def later(self, work, *arguments) -> bool:
+        """Let the task make the steps of `work(*arguments)`, when no other change is under way.
+
+        `work` says itself what became of it. False, and it is not done: one waits already.
+        """
+        if self._orders:
+            return False
+        self._orders.append((work,) + arguments)
+        return True
 
     @property
     def newest_day(self) -> int:
@@ -196,7 +236,12 @@ class Vault:
             beat()
             await self._save_due()
             store = self.store
-            if self._jobs and store and not store.busy:  # with a list, which can take minutes
+            if store and store.busy:  # with a list, which can take minutes
+                quiet = 0
+            elif self._orders:
+                await self._do(beat, *self._orders.pop(0))
+                quiet = 0
+            elif self._jobs and store:
                 _, id_token, result = self._jobs.pop(0)
                 if not await self._do(beat, store.learn, id_token, result, self._wallclock.unix()):
                     self.skipped += 1
@@ -225,7 +270,7 @@ class Vault:
                 await sleep_ms(0)
                 await self._save_due()
             done = True
-        except _NOT_MADE as error:
+        except NOT_MADE as error:
             self._log.warning("cards", "a change was not made: {}", str(error))
         finally:
             steps.close()
