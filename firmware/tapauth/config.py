@@ -106,6 +106,7 @@ _SCHEMA = {
     "cards": {
         "capacity": (_INT, 10_000, 1, 65_535),
         "cache_days": (_INT, 90, 1, 240),
+        "mqtt_update": (_BOOL, False),
     },
     "reader": {
         "bus": (_CHOICE, "spi", ("spi", "uart", "i2c")),

@@ -235,6 +235,8 @@ def add_tasks(app) -> None:
     """Subscribe, and hand all tasks to the supervisor."""
     if app.settings["rpc"]["address"]:
         _serve_rpc(app)
+    if app.settings["cards"]["mqtt_update"]:
+        _take_card_updates(app)
     for api in app.apis:
         for name in api.subscriptions:
             app.link.subscribe(name)
@@ -283,6 +285,15 @@ def _serve_rpc(app) -> None:
                 True, VENDOR_ERROR, "Auth service data lost", origin="rpc", message=rpc.problem
             )
         app.apis.append(MqttRpc(rpc, app.link, settings["base_topic"]))
+
+
+def _take_card_updates(app) -> None:
+    """The card list's door to the broker; it is not loaded when it is not configured."""
+    from tapauth.cards.card_updates import CardUpdates
+    from tapauth.everest.module import reply_topic
+
+    base = app.settings["base_topic"]
+    app.apis.append(CardUpdates(base, app.link, app.vault, reply_topic, app.log))
 
 
 def _start_clock(app, source: str) -> None:
