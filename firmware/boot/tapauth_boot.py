@@ -1,11 +1,24 @@
-"""Chooses which of the slots /a and /b starts: the part of the firmware that is never updated.
+"""Chooses which of the slots /a and /b starts. docs/updates.md tells the whole story."""
 
-A slot is whole when its manifest bears this board's signature and its files are exactly those
-of the manifest. They are packs, one for each folder of modules: single modules would take three
-times as much of a file system with blocks of 4 KB. The record /slot names the slot that starts:
-confirmed, or on trial with so many starts left. Nothing here uses a file of a slot before the
-slot is known to be whole. docs/updates.md tells the whole story.
-"""
+# Theory of operation. There are two firmwares on the flash, and a record /slot that names the one
+# which starts: confirmed, or on trial with so many starts left.
+#
+# - A slot is whole when its manifest bears this board's signature and its files are exactly those
+#   of the manifest. Nothing here uses a file of a slot before the slot is known to be whole. The
+#   files are packs, one for each folder of modules: single modules would take three times as much
+#   of a file system with blocks of 4 KB.
+# - On trial, a slot pays each start before it: the record says one less, then its code runs. With
+#   none left, the other slot comes back, confirmed. Only the firmware itself confirms a trial.
+# - In a conflict: whole wins over named, named over built later, and a start that cannot be
+#   counted goes to the slot that needs no counting. What lies in / itself, from before there were
+#   slots, comes last; where there is nothing at all, the board waits at its console.
+# - decide() is all of that without the flash. choose() acts on it, at each start; prepare(),
+#   activate() and rollback() are called by the tools, over the console.
+#
+# The files of the boot part are replaced one by one (tools/board/on_board.py), so the power may go
+# between any two: every mixture of this version's files and the last one's must start either slot.
+# What they want of each other is therefore a contract, in docs/updates.md. A name in it is neither
+# dropped nor given another meaning, and no file needs a new name of another one.
 
 import os
 import sys

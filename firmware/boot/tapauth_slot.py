@@ -1,7 +1,7 @@
 """Starts what the boot part chose, and stays with the application while it runs.
 
-Never updated, as the boot part itself (tapauth_boot.py), which is forgotten once it has chosen:
-its memory is the application's.
+The choice is tapauth_boot.py's, which is forgotten then: its memory is the application's. It
+tells how the two work, and why the names here are a contract (docs/updates.md).
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What the boot part needs of the chip. It is never updated, so it uses nothing that is."""
+"""What the boot part needs of the chip. It starts before a slot does, so it uses none."""
 
 from time import sleep
 
