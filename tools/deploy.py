@@ -28,7 +28,7 @@ from tools.board.board_port import (
     wait_for_no_transaction,
 )
 from tools.board.each_port import on_each, ports_of
-from tools.firmware import MPY_VERSION, Image, build, limits_of, sign
+from tools.firmware import MPY_VERSION, Image, board_names, boot_part, build, limits_of, sign
 from tools.paths import SITE
 
 BLOCK = 4096
@@ -75,9 +75,17 @@ def blocks(files: dict[str, bytes]) -> int:
     return sum(-(-len(data) // BLOCK) for data in files.values()) * BLOCK + 4 * BLOCK
 
 
-def boot_order(names) -> list[str]:
-    """In which order the boot part is put in place: main.py last, as it needs the others."""
-    return sorted(names, key=lambda name: (name in ("boot.py", "main.py"), name))
+def digests(files: dict[str, bytes]) -> dict[str, str]:
+    """SHA-256 of files in hex, by name."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def boot_identity(found: dict[str, str]) -> str:
+    """What tells one boot part from another, made of the SHA-256 of its files, as the firmware
+    makes it too (firmware/tapauth/board_status.py).
+    """
+    text = "".join(f"{name} {found[name]}\n" for name in sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Deployment:
@@ -102,6 +110,12 @@ class Deployment:
         with board.visit():
             survey = board.call(f"survey({nonce!r})")
             check(survey, self._image, hashlib.sha256(nonce.encode() + self._key).hexdigest())
+            if survey["left_over"]:
+                board.call("clear_staged()")
+            if survey["boot_problem"]:
+                self._say(f"the boot part is damaged ({survey['boot_problem']})")
+                self._replace_boot_part(survey)
+                survey = board.call(f"survey({nonce!r})")
             slot = self._update(survey)
         board.restart()
         if slot and self._wait:
@@ -113,7 +127,9 @@ class Deployment:
         record = survey["record"]
         if record and survey["builds"].get(record[0]) == image.build and record[1] == -1:
             if board.call(f"is_sound({record[0]!r})"):
-                self._say(f"build {image.build} runs already, confirmed; nothing to do")
+                replaced = self._replace_boot_part(survey)
+                end = "" if replaced else "; nothing to do"
+                self._say(f"build {image.build} runs already, confirmed{end}")
                 return ""
             self._say(f"build {image.build} runs already, but is damaged on the flash")
         if record and record[1] == -1 and survey["flat"]:
@@ -128,8 +144,9 @@ class Deployment:
                 f"wants {needed}. Remove what is not needed from the board, or cards from its list"
             )
         self._fill(slot)
-        if not survey["boot"]:
-            self._install_boot_part()
+        # Here, as the slot that starts when this is cut is confirmed, or the only one, there is
+        # room, and the new firmware may need it.
+        self._replace_boot_part(survey)
         self._say("checking it on the board")
         refusal = board.call(f"activate({slot!r})")
         if refusal:
@@ -139,7 +156,7 @@ class Deployment:
 
     def _fill(self, slot: str) -> None:
         packs = self._image.slot
-        wanted = {name: hashlib.sha256(data).hexdigest() for name, data in packs.items()}
+        wanted = digests(packs)
         there = self._board.call(f"clear({slot!r}, json.loads({json.dumps(wanted)!r}))")
         todo = [name for name in packs if name not in there]
         size = sum(len(packs[name]) for name in todo)
@@ -156,15 +173,36 @@ class Deployment:
             local.write_bytes(sign(self._image.manifest, self._key))
             self._board.copy(local, f"/{slot}/manifest")
 
-    def _install_boot_part(self) -> None:
-        self._say("installing the boot part")
-        names = boot_order(self._image.boot)
+    def _replace_boot_part(self, survey: dict) -> bool:
+        """Put in place what differs of the boot part. Returns whether anything was."""
+        board = self._board
+        wanted = digests(self._image.boot)
+        there = survey["boot_files"]
+        todo = {name: wanted[name] for name in wanted if wanted[name] != there.get(name)}
+        if not todo:
+            return False
+        how = "replacing" if survey["boot"] else "installing"
+        self._say(f"{how} the boot part: {', '.join(todo)}")
+        files = {name: self._image.boot[name] for name in todo}
+        room = board.call("stage()")
+        if room < blocks(files):
+            board.call("clear_staged()")
+            raise BoardError(
+                f"too little space: {room} bytes are free, and the boot part wants "
+                f"{blocks(files)} beside the one that is there. Remove what is not needed"
+            )
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / "file"
-            for name in names:
-                local.write_bytes(self._image.boot[name])
-                self._board.copy(local, f"/{name}.new")
-        self._board.call(f"put_in_place({names!r})")
+            for name, data in files.items():
+                local.write_bytes(data)
+                board.copy(local, f"/boot.new/{name}")
+        objection = board.call(f"replace_boot_part(json.loads({json.dumps(todo)!r}))")
+        if not objection:
+            return True
+        if not survey["boot"] or survey["boot_problem"]:
+            raise BoardError(f"the board refuses the boot part ({objection}): deploy again")
+        self._say(f"the board keeps its boot part, of another version: this one: {objection}")
+        return False
 
     def _watch(self, slot: str, confirm_s: int) -> None:
         seconds = max(self._wait, confirm_s + 60.0)
@@ -211,6 +249,8 @@ def _show_running(status: dict, say) -> None:
     say(f"broker: connection {status['link']}")
     say(f"charging: EVSE {charging}" if charging else "charging: none")
     _show_flash(status, status["log"], say)
+    if "boot_part" in status:  # the firmware may be of a release that does not say
+        _show_boot_part(status["boot_part"], say)
 
 
 def _show_stopped(port: str, say) -> None:
@@ -223,6 +263,18 @@ def _show_stopped(port: str, say) -> None:
     say("the firmware was not running; the board was restarted")
     say(f"provisioned: {'yes' if survey['config'] and survey['key'] else 'no'}")
     _show_flash(survey, log.splitlines(), say)
+    if survey["boot"]:
+        _show_boot_part(boot_identity(survey["boot_files"]), say)
+
+
+def _show_boot_part(identity: str, say) -> None:
+    """Say whether a board's boot part is this checkout's, of whichever board."""
+    ours = [boot_identity(digests(boot_part(name, limits_of(name)))) for name in board_names()]
+    if identity not in ours:
+        say(
+            f"the boot part ({identity}) is another version than this checkout's; a deployment "
+            "replaces it"
+        )
 
 
 def _show_flash(found: dict, log: list, say) -> None:

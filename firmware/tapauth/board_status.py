@@ -1,11 +1,22 @@
 """What `status` on the serial console tells of a board; loaded for that, and forgotten again."""
 
 import os
+from binascii import hexlify
+from hashlib import sha256
 
 import tapauth_slot
 
 from tapauth import __version__
 from tapauth.compat import implementation
+
+BOOT_FILES = (
+    "boot.py",
+    "boot_hal.py",
+    "boot_pins.py",
+    "main.py",
+    "tapauth_boot.py",
+    "tapauth_slot.py",
+)
 
 
 def _build(slot: str) -> str:
@@ -25,6 +36,24 @@ def _boot_log() -> list:
         return []
 
 
+def _boot_part() -> str:
+    """What tells one boot part from another: made of its files as tools/deploy.py makes it."""
+    whole = sha256()
+    for name in BOOT_FILES:
+        one = sha256()
+        try:
+            with open("/" + name, "rb") as file:
+                while True:
+                    piece = file.read(256)
+                    if not piece:
+                        break
+                    one.update(piece)
+        except OSError:
+            continue
+        whole.update(name.encode() + b" " + hexlify(one.digest()) + b"\n")
+    return hexlify(whole.digest())[:12].decode()
+
+
 def report(app) -> dict:
     """Of an App that runs. `free` is in bytes of flash, `record` the slot that starts next and
     the trial starts it has left (-1: confirmed), or None.
@@ -40,6 +69,7 @@ def report(app) -> dict:
         "slot": tapauth_slot.running,
         "record": tapauth_slot.read_record(),
         "builds": {slot: _build(slot) for slot in ("a", "b")},
+        "boot_part": _boot_part(),
         "free": flash[0] * flash[3],
         "log": _boot_log(),
     }

@@ -1,14 +1,13 @@
 """No power cut during an update leaves a board that does not start a whole firmware."""
 
-import ast
 import re
 
 import pytest
 from conftest import run_micropython
 
-from tools.deploy import boot_order
-from tools.firmware import boot_part, limits_of
-from tools.paths import ROOT
+from tapauth.board_status import BOOT_FILES
+from tools.board import on_board
+from tools.firmware import board_names, boot_part, limits_of
 
 NAMES = (
     "update",
@@ -21,16 +20,27 @@ NAMES = (
     "keys",
     "clean_up",
 )
+# The boot part is replaced: that of the last release or this one, by this, a newer or an older.
+BOOT_NAMES = (
+    "boot_a",
+    "boot_b",
+    "boot_only",
+    "boot_newer",
+    "boot_back",
+    "boot_half",
+    "boot_first",
+    "boot_deploy",
+)
 
 
 @pytest.mark.parametrize("chip", ("esp32", "rp2"))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + BOOT_NAMES)
 def test_every_cut_leaves_a_whole_firmware(chip, name, tell):
     done = run_micropython("host_tests/on_micropython/update_cuts.py", chip, name, heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.match(r"(\d+) cut points", done.stdout)
-    assert found and int(found[1]) >= 3, done.stdout
-    tell(f"power cuts, {chip}, {name}: {done.stdout.strip()}")
+    found = re.search(r"^((\d+) cut points.*)", done.stdout, re.M)
+    assert found and int(found[2]) >= 3, done.stdout
+    tell(f"power cuts, {chip}, {name}: {found[1]}")
 
 
 @pytest.mark.parametrize("chip", ("esp32", "rp2"))
@@ -42,8 +52,21 @@ def test_a_damaged_slot_is_not_started(chip, tell):
     tell(f"damaged slots, {chip}: {count} refused; {done.stdout.splitlines()[0]}")
 
 
-def test_the_boot_part_is_put_in_place_in_the_order_that_was_cut():
-    rig = (ROOT / "host_tests" / "on_micropython" / "update_rig.py").read_text()
-    files = re.search(r"BOOT_FILES = (\(.*?\))", rig, re.S)
-    assert files
-    assert list(ast.literal_eval(files[1])) == boot_order(boot_part("pico-w", limits_of("pico-w")))
+@pytest.mark.parametrize("old, new", (("before", "now"), ("now", "newer"), ("before", "newer")))
+def test_every_mixture_of_two_boot_parts_starts_either_slot(old, new, tell):
+    script = "host_tests/on_micropython/boot_mixtures.py"
+    done = run_micropython(script, old, new, heap="64m")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"^(\d+) mixtures of (\d+) files", done.stdout, re.M)
+    assert found and int(found[1]) == 2 ** int(found[2]), done.stdout
+    assert int(found[2]) == 6 or "objections: all" in done.stdout
+    tell(f"boot parts, {old} and {new}: {found[0]}")
+
+
+def test_the_boot_parts_files_are_known_by_name():
+    """To the board's code in the order in which they are put in place, to the status sorted."""
+    for name in board_names():
+        assert set(boot_part(name, limits_of(name))) <= set(on_board.BOOT_FILES)
+    assert set(boot_part("pico-w", limits_of("pico-w"))) == set(on_board.BOOT_FILES)
+    assert on_board.BOOT_FILES[-1] == "main.py"
+    assert sorted(on_board.BOOT_FILES) == list(BOOT_FILES)

@@ -12,6 +12,7 @@ on a board.
 import os
 import sys
 
+import boot_rig
 import vfs
 from flash_sim import SETTINGS, Cut, Flash
 from update_rig import (
@@ -146,9 +147,20 @@ def check(builds):
     return first
 
 
+def repaired():
+    """Deploy once more."""
+    deploy("repair")
+    assert on_board.has_boot_part() and start() == "repair"
+
+
 def main():
     settings = SETTINGS[sys.argv[1]]
-    before, cut, builds = SCENARIOS[sys.argv[2]]
+    name = sys.argv[2]
+    if name in boot_rig.SCENARIOS:
+        before, cut, look, again = boot_rig.SCENARIOS[name]
+    else:
+        before, cut, builds = SCENARIOS[name]
+        look, again = lambda: check(builds), repaired
     flash = mounted(settings)
     before()
     vfs.umount("/")
@@ -165,11 +177,10 @@ def main():
         for torn in (None, log[i]) if i < len(log) else (None,):
             vfs.mount(vfs.VfsLfs2(Cut(base, torn), **settings), "/")
             try:
-                build = check(builds)
+                build = look()
                 # Whatever was cut, a deployment works afterwards.
-                if points % 16 == 0 or sys.argv[2] == "first":
-                    deploy("repair")
-                    assert on_board.has_boot_part() and start() == "repair"
+                if points % 16 == 0 or name in ("first", "boot_first"):
+                    again()
             except Exception:
                 print(f"cut {i} of {len(log)}, torn: {torn is not None}")
                 raise
@@ -180,7 +191,7 @@ def main():
             base.apply(log[i])
     vfs.mount(vfs.VfsPosix(), "/")
     print(f"{points} cut points, started: {started}")
-    if sys.argv[2] in ("update", "first"):
+    if name in ("update", "first", "boot_first", "boot_deploy"):
         assert len(started) == 2, "a cut before the last step must leave the old one"
 
 

@@ -38,7 +38,7 @@ OLDEST = (1, 24)
 """The oldest MicroPython that the firmware runs on."""
 # On any MicroPython there ever was: tools/board/on_board.py wants a newer one.
 KNOCK = (
-    "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept ImportError:\n pass\n"
+    "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept Exception:\n pass\n"
     "import sys\nprint('\\nVERSION', sys.implementation[1][0], sys.implementation[1][1])"
 )
 SILENT = (
@@ -175,7 +175,7 @@ class BoardPort:
     def restart(self) -> None:
         """Restart the board, so that the firmware runs again."""
         code = (
-            "try:\n import boot_hal as machine\nexcept ImportError:\n import machine\n"
+            "try:\n import boot_hal as machine\nexcept Exception:\n import machine\n"
             "machine.reset()"
         )
         self._leaving = True

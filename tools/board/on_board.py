@@ -1,8 +1,9 @@
 """What tools/deploy.py runs on a board: sent over the console, and imported by tests.
 
 Runs on MicroPython, whatever firmware the board holds or none; tapauth/crypto/sitekey.py is sent
-before it, as source. Nothing here may assume the boot part. Folders and files that are not of a
-slot are not touched, but for a copy of the site key that is damaged or missing.
+before it, as source. Nothing here may assume the boot part, or which version of it is there.
+What is neither of a slot nor of the boot part is not touched, but for a copy of the site key that
+is damaged or missing.
 """
 
 import hashlib
@@ -11,6 +12,21 @@ import os
 import sys
 
 from tapauth.crypto.sitekey import COPY, key_check, key_file, mend_key, site_key
+
+BOOT_FILES = (
+    "boot_pins.py",
+    "boot_hal.py",
+    "tapauth_slot.py",
+    "tapauth_boot.py",
+    "boot.py",
+    "main.py",
+)
+"""The boot part, in the order in which it is put in place: what is imported before what imports
+it, and main.py last, as a board whose main.py is ours has the rest too."""
+
+STAGED = "/boot.new"
+"""Where files of another boot part wait until all of them are whole. Not beside those in place: a
+tool of before takes a /main.py.new for a board without a boot part, and would fill slot a."""
 
 
 def digest(path):
@@ -58,7 +74,7 @@ def keep_alive():
         import boot_hal
 
         boot_hal.keep_alive()
-    except ImportError:
+    except Exception:  # not there, or damaged
         try:
             from machine import WDT, Timer
 
@@ -76,14 +92,25 @@ def free():
 
 
 def has_boot_part():
-    """Whether the whole boot part is there: its main.py is put in place last."""
+    """Whether the boot part is there: its main.py is put in place last."""
     try:
         with open("/main.py") as file:
             is_ours = "tapauth_slot" in file.read(1000)
     except OSError:
         return False
-    is_whole = exists("/tapauth_boot.py") and exists("/boot_hal.py")
-    return is_ours and is_whole and not exists("/main.py.new")
+    return is_ours and exists("/tapauth_boot.py") and exists("/boot_hal.py")
+
+
+def boot_files():
+    """The files of the boot part that are there, whatever version: SHA-256 in hex by name."""
+    return {name: digest("/" + name) for name in BOOT_FILES if exists("/" + name)}
+
+
+def left_over():
+    """Paths of what a replacement of the boot part that was cut has left."""
+    return walk(STAGED) + [
+        "/" + name + ".new" for name in BOOT_FILES if exists("/" + name + ".new")
+    ]
 
 
 def survey(nonce):
@@ -95,6 +122,9 @@ def survey(nonce):
         "mpy": getattr(implementation, "_mpy", 0) & 255,
         "free": free(),
         "boot": has_boot_part(),
+        "boot_files": boot_files(),
+        "boot_problem": "",
+        "left_over": exists(STAGED) or bool(left_over()),
         "flat": exists("/tapauth"),
         "key": "",
         "key_problem": "",
@@ -132,9 +162,14 @@ def survey(nonce):
         except OSError:
             pass
     if answer["boot"]:
-        import tapauth_boot
+        try:
+            import tapauth_boot
 
-        answer["record"] = tapauth_boot.read_record()
+            answer["record"] = tapauth_boot.read_record()
+        except MemoryError:
+            raise
+        except Exception as error:
+            answer["boot_problem"] = f"{type(error).__name__}: {error}"
     return answer
 
 
@@ -155,7 +190,7 @@ def prepare():
 
     slot = tapauth_boot.prepare()
     kept = tapauth_boot.other(slot)
-    # A boot part, which is never updated, does not look whether what it keeps is still whole.
+    # The boot part does not look whether what it keeps is still whole.
     if not tapauth_boot.is_sound(kept) and tapauth_boot.is_sound(slot):
         tapauth_boot.write_record(slot, tapauth_boot.TRIALS)
         return kept
@@ -201,6 +236,83 @@ def put_in_place(names):
     """Give files that were copied as NAME.new their names, in this order."""
     for name in names:
         os.rename("/" + name + ".new", "/" + name)
+
+
+def clear_staged():
+    """Remove what a replacement of the boot part has left."""
+    try:
+        # After a cut in the middle of a move littlefs lists one file less, until it is written to.
+        os.rmdir(STAGED)
+    except OSError:
+        pass  # not empty, or not there
+    for path in left_over():
+        os.remove(path)
+    if exists(STAGED):
+        os.rmdir(STAGED)
+
+
+def stage():
+    """Make room for the files of another boot part. Returns the free bytes of the flash."""
+    clear_staged()
+    os.mkdir(STAGED)
+    return free()
+
+
+def forget_boot_part():
+    """What is asked next is what lies on the flash. boot_hal stays: it feeds the watchdog."""
+    for name in ("tapauth_boot", "tapauth_slot"):
+        if name in sys.modules:
+            del sys.modules[name]
+
+
+def chosen(folder):
+    """The slot that starts next, "" for none, with the boot part's files in `folder` in the place
+    of those that are there. Changes nothing; whatever they raise is raised."""
+    forget_boot_part()
+    sys.path.insert(0, folder)
+    try:
+        import tapauth_boot
+
+        return tapauth_boot.decide(tapauth_boot.read_record(), tapauth_boot.is_sound)[0]
+    finally:
+        sys.path.remove(folder)
+        forget_boot_part()
+
+
+def objection(wanted):
+    """Why the staged files must not get their places, "" when they may.
+
+    They are tried where they are, with what of the boot part is not replaced: they must start
+    the slot that would start without them. Raises OSError when one did not arrive whole.
+    """
+    for name in wanted:
+        if digest(STAGED + "/" + name) != wanted[name]:
+            raise OSError(name + " did not arrive whole")
+    slot = ""
+    if has_boot_part():
+        try:
+            slot = chosen("/")
+        except MemoryError:
+            raise
+        except Exception:
+            pass  # damaged: any that works is better
+    try:
+        if chosen(STAGED) != slot and slot:
+            return "it does not take the firmware in slot " + slot
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def replace_boot_part(wanted):
+    """Put the staged files ({name: SHA-256}) in place. Returns "", or why nothing was changed."""
+    problem = objection(wanted)
+    if not problem:
+        for name in BOOT_FILES:
+            if name in wanted:
+                os.rename(STAGED + "/" + name, "/" + name)
+    clear_staged()
+    return problem
 
 
 def remove(names):
