@@ -23,11 +23,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 
-from tools.paths import FIRMWARE
-
-sys.path.insert(0, str(FIRMWARE))
-
-from tapauth.rpc import addresses  # noqa: E402
+from tapauth.rpc import addresses
 
 HANDLED, ERROR, USAGE, SILENCE = 0, 1, 2, 3
 

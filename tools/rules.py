@@ -11,11 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from tools.paths import FIRMWARE
-
-sys.path.insert(0, str(FIRMWARE))
-
-from tapauth.rpc import addresses, rule_file, rules  # noqa: E402
+from tapauth.rpc import addresses, rule_file, rules
 
 ALLOWED, DENIED, BAD = 0, 1, 2
 NAMES = ("src", "dst", "cmd")

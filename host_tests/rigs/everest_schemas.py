@@ -9,7 +9,6 @@ ID_TYPES += ["NoAuthorization"]
 AUTHORIZATION_STATUSES = ["Accepted", "Blocked", "ConcurrentTx", "Expired", "Invalid", "NoCredit"]
 AUTHORIZATION_STATUSES += ["NotAllowedTypeEVSE", "NotAtThisLocation", "NotAtThisTime", "Unknown"]
 AUTHORIZATION_STATUSES += ["PinRequired", "Timeout"]
-AUTHORIZATION_TYPES = ["OCPP", "RFID", "Autocharge", "PlugAndCharge", "BankCard"]
 TOKEN_STATUSES = ["Processing", "Accepted", "Rejected", "TimedOut", "UsedToReauthorize"]
 TOKEN_STATUSES += ["UsedToStart", "UsedToStop", "Withdrawn"]
 
@@ -98,7 +97,6 @@ VALIDATION_RESULT = obj(
         "allowed_energy_transfer_modes": array(text(), 1),
     },
 )
-WITHDRAW_RESULT = {"enum": ["Accepted", "AuthorizationNotFound", "EvseNotFound", "Rejected"]}
 HEARTBEAT = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
 VALIDATE_REQUEST = obj({"headers": obj({"replyTo": text()}), "payload": PROVIDED_ID_TOKEN})
 DISCOVERY = obj(

@@ -12,7 +12,6 @@ I2C_BIT_NS = 10_000
 SPI_BYTE_NS = 8_000
 FRAME_GAP_NS = 300_000
 """A UART line that is silent for so long is between two frames of the board."""
-LONGEST_FRAME = 300
 
 
 def later(mcu, nanoseconds: float, call) -> None:

@@ -130,7 +130,6 @@ class Chip:
         self.asleep = False
         self.stuck = False
         """Holds the bus's data line in the middle of a transfer that went wrong."""
-        self.sam_mode = 0
         self.retries = FOREVER
         self.parameters = 0x14
         self._awake_at = at + BOOT_MS
@@ -286,7 +285,6 @@ class Chip:
             self.parameters = args[0]
             return b""
         if command == 0x14 and args and 1 <= args[0] <= 4:
-            self.sam_mode = args[0]
             return b""
         if command == 0x16 and args:
             return b"\x00"
