@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tapauth import config
+from tapauth.local.commands_admin import COMMANDS
+from tapauth.rpc import definitions
 from tools.bench.__main__ import SUITES
 from tools.paths import ROOT
 
@@ -151,6 +153,14 @@ def test_each_key_of_the_configuration_is_told():
     sections = {key.rpartition(".")[0] for key in known}
     strange = [name for name in told if name not in known and name.rpartition(".")[0] in sections]
     assert [name for name in strange if "." in name] == []
+
+
+@pytest.mark.parametrize(
+    "name, commands", [("local-server.md", COMMANDS), ("rpc.md", definitions.COMMANDS)]
+)
+def test_each_command_has_a_row(name, commands):
+    rows = re.findall(r"^\| `([\w/.]+)` \|", (ROOT / "docs" / name).read_text(), re.M)
+    assert len(commands) > 5 and [one for one in commands if one not in rows] == []
 
 
 def test_each_document_is_in_the_index():
