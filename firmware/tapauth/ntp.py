@@ -14,6 +14,9 @@ _RETRY_MS = const(30_000)
 _NO_NETWORK_MS = const(1000)
 _TIMEOUT_MS = const(3000)
 _LOOK_MS = const(20)
+_REQUEST = b"\x23"  # no leap second, version 4, client
+_SERVER = const(4)
+_UNSYNCHRONISED = const(3)
 _EPOCH = 2_208_988_800  # 1970-01-01 in NTP's seconds since 1900
 
 
@@ -26,7 +29,10 @@ def read_answer(data: bytes, nonce: bytes) -> int | None:
     leap = data[0] >> 6
     mode = data[0] & 7
     stratum = data[1]
-    if leap == 3 or mode != 4 or not 1 <= stratum <= 15:
+    # RFC 4330, 5: a server that knows no time says so by any of these.
+    if leap == _UNSYNCHRONISED or mode != _SERVER or not 1 <= stratum <= 15:
+        return None
+    if data[40:48] == bytes(8):
         return None
     seconds = int.from_bytes(data[40:44], "big")
     # The 32 bits wrap in 2036: small numbers are of the next era.
@@ -41,7 +47,7 @@ async def ask(host: str, port: int = 123) -> int | None:
     try:
         sock.setblocking(False)
         # The transmit timestamp is ours to choose; the answer brings it back.
-        sock.sendto(b"\x23" + bytes(39) + nonce, address)
+        sock.sendto(_REQUEST + bytes(39) + nonce, address)
         waited = 0
         while waited < _TIMEOUT_MS:
             await sleep_ms(_LOOK_MS)

@@ -35,5 +35,6 @@ def test_what_is_no_sound_answer_is_not_used():
         answer(good, first=0x23),  # a client's packet
         answer(good, stratum=0),  # kiss of death
         answer(good, stratum=16),
+        answer(0),  # no time: it is not the beginning of 2036's era
     ):
         assert read_answer(data, NONCE) is None
