@@ -14,11 +14,15 @@ SETTINGS = {
 
 
 class Board:
-    def __init__(self):
+    def __init__(self, short=0):
         self.attempts = 0
         self.events = []
+        self.short = short
 
     def take(self, event, value, now):
+        if self.short:
+            self.short -= 1
+            raise MemoryError
         self.events.append((event, value))
 
     def reader_bus(self, config):
@@ -43,3 +47,18 @@ def test_the_reason_is_the_board_s_and_it_is_tried_again():
         assert [event[0] for event in board.events] == [scanner.LOST]
         assert "no " + bus + " for the reader" in board.events[0][1]
         assert board.attempts > 5, "no way to go on but to set it up again"
+
+
+def test_a_lost_reader_is_told_again_when_there_was_no_memory_to_hear_of_it():
+    board = Board(short=2)
+    made, _ = open_reader(board, dict(SETTINGS, bus="spi"), board.take)
+    now = restarts = 0
+    while now < 20_000:
+        try:
+            now += made.step(now)
+        except MemoryError:  # as its supervisor starts its task again
+            restarts += 1
+            now += 500
+    assert restarts == 2
+    assert [event[0] for event in board.events] == [scanner.LOST], "once it could be heard"
+    assert made.outages == 1

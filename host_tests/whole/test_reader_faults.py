@@ -28,6 +28,18 @@ def kinds(events):
     return [event for event, _ in events]
 
 
+class Short(list):
+    """A list that finds no memory for the first thing that comes into it."""
+
+    short = True
+
+    def append(self, one):
+        if self.short:
+            self.short = False
+            raise MemoryError
+        super().append(one)
+
+
 def assert_sound(rig: Rig) -> None:
     """It reads a new card at once, as one token."""
     rig.chip.lift()
@@ -101,6 +113,20 @@ def test_a_reader_plugged_in_after_the_boot_is_found(bus, lines):
     assert rig.run(2500) == [(BACK, None)]
     rig.chip.place(A)
     assert rig.run(200) == [(TOKEN, A)]
+
+
+def test_an_event_that_there_is_no_memory_to_make_is_made_later():
+    rig = Rig("spi", reset=True)
+    rig.run(1000)
+    rig.chip.power(False)
+    for told in (LOST, BACK):
+        rig.scanner._events = Short()
+        with pytest.raises(MemoryError):
+            rig.run(HEAL_MS)
+        assert kinds(rig.run(HEAL_MS)) == [told]
+        rig.chip.power(True)
+    assert rig.scanner.outages == 1
+    assert_sound(rig)
 
 
 @every_bus

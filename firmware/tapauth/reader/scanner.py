@@ -105,8 +105,17 @@ class Scanner:
             delay = self._failed(str(error), now)
         # Out here, so that an error of the receiver is not taken for one of the reader.
         while self._events:
-            event, value = self._events.pop(0)
-            self._on_event(event, value, now)
+            event, value = self._events[0]
+            told = True
+            try:
+                self._on_event(event, value, now)
+            except MemoryError:
+                # What lasts is told again when the task was restarted. A driver taps again.
+                told = event not in (LOST, BACK)
+                raise
+            finally:
+                if told:
+                    self._events.pop(0)
         return delay
 
     def _advance(self, now: int) -> int:
@@ -187,8 +196,8 @@ class Scanner:
         self._command = _FIELD_OFF if uids else _SEARCH
         self._failures = 0
         if self.is_lost:
+            self._events.append((BACK, None))  # first: without memory for it nothing has changed
             self.is_lost = False
-            self._events.append((BACK, None))
         event = self._taps.observe(uids, self._sent, now)
         if event is not None:
             self._events.append(event)
@@ -206,7 +215,7 @@ class Scanner:
         self.resets += 1
         if self.is_lost:
             return _LOST_RETRY_MS
+        self._events.append((LOST, reason))  # first, as in _searched()
         self.is_lost = True
         self.outages += 1
-        self._events.append((LOST, reason))
         return 0
