@@ -1,8 +1,29 @@
-"""The PN532 library's base class without its waiting: every call is one or two bus transfers."""
+"""The PN532 library's base class without its waiting: every call is one or two bus transfers.
+
+The chip and the host speak in frames (NXP UM0701-02, 6.2.1): 00 00 FF, a length and its checksum,
+data, a checksum, 00. A command is answered by an ACK, a frame without data, within milliseconds,
+and by an answer when the chip has done it. Sent by the host, the ACK ends a command.
+
+    host  start()      -> D4, the command, its parameters
+    chip  take_ack()   <- 00 00 FF 00 FF 00
+    chip  answer()     <- D5, the command + 1, data
+
+A Transport is one of three buses: each says whether a frame waits (`_wait_ready`), reads it
+(`_read_data`) and sends one (`_write_data`). The library makes and checks the frames; on I2C and
+SPI it also finds them, on the UART they are put together first (pn532_hsu.py). Nothing here
+remembers what is under way: that is the scanner's, which calls in this order, and abort() when it
+gives up. Where the bus and the chip disagree - a line that nobody drives, a frame cut short, the
+answer of an earlier command - a call raises, and the scanner starts the chip anew.
+"""
 
 from adafruit_pn532.adafruit_pn532 import PN532
 
+from tapauth.compat import const
+
 _ACK = b"\x00\x00\xff\x00\xff\x00"
+_TO_CHIP = const(0xD4)
+READY = const(1)
+"""The chip's status byte on I2C and SPI: a frame waits."""
 
 
 class Transport(PN532):
@@ -40,7 +61,7 @@ class Transport(PN532):
 
     def start(self, command: int, params: bytes) -> None:
         """Send a command. Raises OSError."""
-        self._write_frame(bytes((0xD4, command)) + params)
+        self._write_frame(bytes((_TO_CHIP, command)) + params)
 
     def take_ack(self) -> bool:
         """Take the chip's ACK; False while it is not there yet.

@@ -6,6 +6,12 @@ from tapauth.reader.pn532 import Transport
 _LONGEST = const(64)
 _PER_LOOK = const(64)
 """Bytes taken in one look: a line that babbles must not hold the loop."""
+_PIECE = const(16)
+_START = const(3)  # bytes before the length: 00 00 FF
+_HEAD = const(5)  # with the length and its checksum
+_AROUND = const(7)  # bytes of a frame beside its data
+_NO_DATA = const(6)  # bytes of an ACK
+_NO_LENGTH = const(0xFF)  # what the two bytes of an ACK in place of the length add up to
 
 
 class HSUTransport(Transport):
@@ -19,15 +25,15 @@ class HSUTransport(Transport):
         self.cheap_looks = True
         self._frame = bytearray(_LONGEST)
         self._frame[2] = 0xFF
-        self._scratch = memoryview(bytearray(16))
-        self._count = 0
-        self._total = 0
+        self._scratch = memoryview(bytearray(_PIECE))
+        self._count = 0  # bytes of the frame that are there
+        self._total = 0  # its bytes, once its length is
 
     def _put(self, byte: int) -> None:
         """Add a byte to the frame: 00 00 FF, length, its checksum, data, checksum, 00."""
         frame = self._frame
         count = self._count
-        if count < 3:  # these three are in `frame` already
+        if count < _START:  # these three are in `frame` already
             if byte == frame[count]:
                 count += 1
             elif byte:  # a further 00 before the FF changes nothing
@@ -36,11 +42,11 @@ class HSUTransport(Transport):
         else:
             frame[count] = byte
             count += 1
-            if count == 5:
+            if count == _HEAD:
+                # A length and its checksum add up to 0.
                 check = (frame[3] + byte) & 0xFF
-                # Lengths of an ACK or a NACK add up to FF instead: two bytes that mean no length.
-                self._total = 6 if check == 0xFF else frame[3] + 7
-                if check not in (0, 0xFF) or not frame[3] | check or self._total > _LONGEST:
+                self._total = _NO_DATA if check == _NO_LENGTH else frame[3] + _AROUND
+                if check not in (0, _NO_LENGTH) or not frame[3] | check or self._total > _LONGEST:
                     # No frame after all, but its last bytes may be the beginning of one.
                     self.noise += 3
                     self._count = 0
@@ -51,8 +57,9 @@ class HSUTransport(Transport):
 
     def _wait_ready(self, timeout) -> bool:
         """Take what has come; True when a frame is complete. Never waits."""
-        for _ in range(_PER_LOOK // 16):
-            missing = (6 if self._count < 5 else self._total) - self._count
+        for _ in range(_PER_LOOK // _PIECE):
+            # No frame is shorter than an ACK, so so many may be taken before the length is known.
+            missing = (_NO_DATA if self._count < _HEAD else self._total) - self._count
             if missing <= 0:
                 break
             # Never beyond this frame: the next one stays in the UART's buffer.
@@ -61,11 +68,11 @@ class HSUTransport(Transport):
                 self._put(self._scratch[i])
             if not got:
                 break
-        return self._count >= 5 and self._count >= self._total
+        return self._count >= _HEAD and self._count >= self._total
 
     def _take(self, most: int) -> int:
-        """Read at most `most` and 16 bytes into the scratch. Returns how many came."""
-        most = min(most, self._bus.any(), 16)
+        """Read at most `most` bytes and a piece into the scratch. Returns how many came."""
+        most = min(most, self._bus.any(), _PIECE)
         return (self._bus.readinto(self._scratch[:most]) or 0) if most else 0
 
     def _read_data(self, count: int) -> bytearray:
@@ -78,8 +85,8 @@ class HSUTransport(Transport):
     def _write_data(self, framebytes) -> None:
         # What came before is no answer to this.
         self._count = 0
-        for _ in range(32):
-            if not self._take(16):
+        for _ in range(32):  # a buffer of a UART, twice
+            if not self._take(_PIECE):
                 break
         self._bus.write(framebytes)
 

@@ -1,6 +1,6 @@
 """The PN532 on I2C."""
 
-from tapauth.reader.pn532 import Transport
+from tapauth.reader.pn532 import READY, Transport
 
 
 class I2CTransport(Transport):
@@ -17,13 +17,13 @@ class I2CTransport(Transport):
             self._bus.readfrom_into(self._address, self._status)
         except OSError:
             return False  # a busy chip may leave its address unacknowledged
-        return self._status[0] == 1
+        return self._status[0] == READY
 
     def _read_data(self, count: int) -> bytearray:
         # The status byte comes before the data, again.
         data = bytearray(count + 1)
         self._bus.readfrom_into(self._address, data)
-        if data[0] != 1:
+        if data[0] != READY:
             raise RuntimeError("not ready")
         return data[1:]
 

@@ -1,6 +1,12 @@
 """The PN532 on SPI: mode 0, at most 5 MHz, the least significant bit of each byte first."""
 
-from tapauth.reader.pn532 import Transport
+from tapauth.compat import const
+from tapauth.reader.pn532 import READY, Transport
+
+# The first byte of each transfer (NXP UM0701-02, 6.2.5).
+_WRITE = const(1)
+_STATUS = const(2)
+_READ = const(3)
 
 
 class SPITransport(Transport):
@@ -16,8 +22,9 @@ class SPITransport(Transport):
 
             self._table = REVERSED
 
-    def _transfer(self, out: bytes, count: int) -> bytearray:
-        """Select the chip, send `out`, read `count` bytes."""
+    def _transfer(self, operation: int, count: int = 0, framebytes: bytes = b"") -> bytearray:
+        """Select the chip, send what is to be done and a frame, read `count` bytes."""
+        out = bytes((operation,)) + framebytes
         table = self._table
         if table:
             out = bytes([table[byte] for byte in out])
@@ -36,13 +43,13 @@ class SPITransport(Transport):
 
     def _wait_ready(self, timeout) -> bool:
         """One look, whatever `timeout` says. A line that nobody drives reads FF or 00."""
-        return self._transfer(b"\x02", 1)[0] == 1
+        return self._transfer(_STATUS, 1)[0] == READY
 
     def _read_data(self, count: int) -> bytearray:
-        return self._transfer(b"\x03", count)
+        return self._transfer(_READ, count)
 
     def _write_data(self, framebytes) -> None:
-        self._transfer(b"\x01" + framebytes, 0)
+        self._transfer(_WRITE, framebytes=framebytes)
 
     def wake(self) -> int:
         """The chip wakes when it is selected; the next transfer ends the selection."""

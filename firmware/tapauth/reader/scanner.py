@@ -1,12 +1,31 @@
 """Runs the reader chip: set-up, search for cards, recovery. One small step at a time.
 
-Every command is three or more steps: send, take the ACK, take the answer. A step does at most two
-bus transfers and never waits; it returns after how many milliseconds to call again.
+This is a machine that is stepped: step() does what is next, with two bus transfers at most, never
+waits, and returns after how many milliseconds to call again. Its phases, in their order:
+
+    RESET         hold the chip in reset, where the line to RSTPDN is wired
+    RELEASE       let it run, and set the board's bus up
+    WAKE          begin to wake a chip that sleeps
+    ABORT         end the command that the chip may be busy with
+    SEND          send the next command
+    AWAIT_ACK     look for the chip's ACK: it has the command
+    AWAIT_ANSWER  look for the answer, and go back to SEND with the next command
+
+The commands are those of the set-up, once, and then searches for ever. When a search has found a
+card, the field goes off for a moment before the next one.
 
 A search makes the chip try for a fraction of a second and always ends with an answer, cards or
 none. So silence is a failure, absence of a card is something the chip said, and a chip that forgot
-its set-up (a brown-out) shows itself by a search that does not end. Any failure starts the set-up
-anew, the third in a row the chip itself.
+its set-up (a brown-out) shows itself by a search that does not end.
+
+Every failure is the same, whatever failed: no ACK, no answer, a broken frame, a failed transfer.
+The first two in a row go back to WAKE, which does the whole set-up anew. The third goes back to
+RESET, which also frees a bus that is held, and the reader is lost; so on, for ever. Only a search
+that ended proves that all is well: it ends the row of failures, and a lost reader is back.
+
+In a conflict the chip's word wins over the IRQ line, whose wire may be broken: a search that
+should have ended is asked for on the bus. Time in which the reader does not work is no absence of
+a card (Taps.blind()). An error of the receiver of events is not one of the reader.
 """
 
 from tapauth.compat import const
@@ -17,17 +36,38 @@ LOST = "lost"
 BACK = "back"
 """Event: the reader works again, or for the first time after LOST. Value: None."""
 
-# Command, parameters, longest answer.
+# The chip's commands and their parameters, by the names of its manual (NXP UM0701-02).
+_GET_FIRMWARE_VERSION = const(0x02)
+_SET_PARAMETERS = const(0x12)
+_SAM_CONFIGURATION = const(0x14)
+_RF_CONFIGURATION = const(0x32)
+_IN_LIST_PASSIVE_TARGET = const(0x4A)
+
+_NORMAL_MODE = const(1)
+_SAM_TIMEOUT = const(20)  # times 50 ms; used in another mode only
+_USE_IRQ = const(1)
+_AUTOMATIC_ATR_RES = const(0x04)  # and no automatic RATS: only the UID is wanted
+_FIELD = const(1)
+_OFF = const(0)
+_MAX_RETRIES = const(5)
+_ATR_RETRIES = const(0xFF)  # this one and the next are the chip's defaults
+_PSL_RETRIES = const(1)
+_SEARCH_RETRIES = const(40)  # so a search takes some 0.2 s
+_TWO_CARDS = const(2)
+_TYPE_A_106_KBIT = const(0)
+
+# (command, parameters, longest answer in bytes)
 _SETUP = (
-    (0x14, b"\x01\x14\x01", 0),  # SAMConfiguration: normal mode, IRQ line in use
-    (0x02, b"", 4),  # GetFirmwareVersion
-    (0x12, b"\x04", 0),  # SetParameters: no RATS, only the UID is wanted
-    (0x32, b"\x05\xff\x01\x28", 0),  # RFConfiguration: 40 more tries in a search, ~0.2 s
+    (_SAM_CONFIGURATION, bytes((_NORMAL_MODE, _SAM_TIMEOUT, _USE_IRQ)), 0),
+    # The one answer of the set-up that has data in it: such frames come whole over this bus.
+    (_GET_FIRMWARE_VERSION, b"", 4),
+    (_SET_PARAMETERS, bytes((_AUTOMATIC_ATR_RES,)), 0),
+    (_RF_CONFIGURATION, bytes((_MAX_RETRIES, _ATR_RETRIES, _PSL_RETRIES, _SEARCH_RETRIES)), 0),
 )
-# InListPassiveTarget: up to two cards of type A; two of 10-byte UIDs make the longest answer.
-_SEARCH = (0x4A, b"\x02\x00", 31)
+# Two cards with UIDs of 10 bytes make the longest answer.
+_SEARCH = (_IN_LIST_PASSIVE_TARGET, bytes((_TWO_CARDS, _TYPE_A_106_KBIT)), 31)
 # A card that answered is deaf to the next request unless the field drops in between.
-_FIELD_OFF = (0x32, b"\x01\x00", 0)
+_FIELD_OFF = (_RF_CONFIGURATION, bytes((_FIELD, _OFF)), 0)
 
 _RESET = const(0)
 _RELEASE = const(1)
@@ -48,6 +88,11 @@ _FIRST_LOOKS_MS = const(20)
 _FIELD_OFF_MS = const(30)
 """The field stays off for so long after a card was found; every card forgets in it."""
 _ACK_MS = const(50)
+_HOLD_MS = const(20)
+"""The chip is held in reset for so long."""
+_START_MS = const(50)
+"""The chip starts within this time."""
+_ABORT_MS = const(5)
 _ANSWER_MS = const(100)
 _RETRY_MS = const(100)
 _LOST_RETRY_MS = const(1000)
@@ -78,8 +123,8 @@ class Scanner:
         self._heartbeat_ms = heartbeat_ms
         self._phase = _RESET
         self._setup = 0
-        self._command = _SETUP[0]
-        self._sent = 0
+        self._command = _SETUP[0]  # the one under way, or next
+        self._sent = 0  # when it was sent, ms
         self._failures = 0
         self._events: list[tuple] = []
         self.is_lost = False
@@ -124,26 +169,28 @@ class Scanner:
         if self._phase == _AWAIT_ACK:
             return self._await_ack(now)
         if self._phase == _SEND:
-            self._transport.start(self._command[0], self._command[1])
+            code, parameters, _ = self._command
+            self._transport.start(code, parameters)
             self._sent = now
             self._phase = _AWAIT_ACK
             return _LOOK_MS
         return self._restart()
 
     def _restart(self) -> int:
+        """The phases before SEND."""
         self._setup = 0
         self._command = _SETUP[0]
         if self._phase == _RESET:
             self._phase = _RELEASE
             if self._reset_pin is not None:
                 self._reset_pin(0)
-                return 20
+                return _HOLD_MS
         if self._phase == _RELEASE:
             if self._reset_pin is not None:
                 self._reset_pin(1)
             self._transport.open()
-            self._phase = _WAKE
-            return 50
+            self._phase = _WAKE  # after it, for _failed(): without a bus there is nothing to wake
+            return _START_MS
         if self._phase == _WAKE:
             self._phase = _ABORT
             return self._transport.wake()
@@ -152,7 +199,7 @@ class Scanner:
             self._transport.abort()
         except OSError:
             pass  # the command that follows fails too, and is counted
-        return 5
+        return _ABORT_MS
 
     def _await_ack(self, now: int) -> int:
         if not self._transport.take_ack():
@@ -173,9 +220,11 @@ class Scanner:
 
     def _await_answer(self, now: int) -> int:
         command = self._command
+        # An IRQ line that says "nothing yet" saves the transfer, while that can be true.
         if command is _SEARCH and now - self._sent < _SEARCH_MS and self._transport.idle():
             return self._pause(now)
-        data = self._transport.answer(command[0], command[2])
+        code, _, longest = command
+        data = self._transport.answer(code, longest)
         if data is None:
             limit = self._heartbeat_ms if command is _SEARCH else _ANSWER_MS
             if now - self._sent >= limit:
@@ -192,7 +241,7 @@ class Scanner:
         return 0
 
     def _searched(self, data, now: int) -> int:
-        uids = read_targets(data)
+        uids = read_targets(data)  # raises ValueError: then it is a failure as any other
         self._command = _FIELD_OFF if uids else _SEARCH
         self._failures = 0
         if self.is_lost:
@@ -206,7 +255,7 @@ class Scanner:
     def _failed(self, reason: str, now: int) -> int:
         self.bus_errors += 1
         self._failures += 1
-        self._taps.blind()
+        self._taps.blind()  # a card that is not seen now is not absent
         if self._failures < _FAILURES:
             if self._phase != _RELEASE:  # there the board could not set the bus up
                 self._phase = _WAKE
