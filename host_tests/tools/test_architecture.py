@@ -41,7 +41,7 @@ TABLE = {
     "local.login": "crypto json_in small_file",
     "local.names": "cards config config_edit config_trial local local.login",
     # What the roles are made of beside the edges.
-    "cards": "core.shapes core.timestamps crypto errors os tapauth_slot",
+    "cards": "core.shapes core.timestamps crypto errors json_in os tapauth_slot",
     "station": "core.effects core.evse",
     "feedback": "",
     "network": "",
