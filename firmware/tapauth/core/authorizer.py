@@ -1,11 +1,48 @@
 """Who may start and stop where: EVerest's auth behaviour without any input or output of its own.
 
-Inputs are method calls that carry the time (`now`, milliseconds of a clock that never goes back);
-outputs are effects (effects.py), which the shell fetches with take_effects() after each call and
-carries out in order.
+One object holds the tokens in process, the EVSEs with their grants (evse.py), and the queue of
+plug-ins that no authorization has used. Inputs are method calls that carry the time (`now`,
+milliseconds of a clock that never goes back). An input does first what was due before it, then
+changes the state and appends effects (effects.py), which the shell fetches with take_effects()
+after each call and carries out in order. Nothing here waits, and nothing here calls out.
 
-A token in process waits for a validator or for a plug-in, and leaves with exactly one final
-status. Nothing is reserved here: whoever builds reservations asks them in provide_token() before
+A token in process (class Process) waits for its validators, one after the other, and with the
+algorithms PlugEvents and PlugEventsLIFO perhaps for a plug-in. It leaves with exactly one final
+status; with UsedToStart it becomes the Grant of an EVSE. Its ways, as tools/charts.py reads them:
+
+    Provided    provide_token    -> Validating, Waiting, Granted, Charging
+    Provided    provide_token    -> Rejected, UsedToStop, UsedToReauthorize
+    Validating  validator        -> Waiting, Granted, Charging
+    Validating  validator        -> Rejected, UsedToStop, UsedToReauthorize
+    Validating  withdraw         -> Withdrawn
+    Waiting     event            -> Granted, Charging, Rejected
+    Waiting     timeout          -> TimedOut
+    Waiting     withdraw         -> Withdrawn
+    Granted     TransactionStarted -> Charging
+    Granted     timeout          -> TimedOut
+    Granted     withdraw, set_master_pass_group_id, SessionResumed -> Withdrawn
+    Granted     Deauthorized, TransactionFinished, SessionFinished -> Unused
+    Charging    Deauthorized, TransactionFinished, SessionFinished -> Used
+
+A validator is its answer, or its silence. An event is any of the EVSE whose plug-in the token may
+use, as a rule the plug-in itself. Of Unused and Used nothing is published. Other inputs leave a
+token where it is.
+
+What wins in a conflict:
+
+* What is due wins over the input that comes at the same time.
+* A master pass wins over whatever the other validators say: it stops, and never starts.
+* A token's own transaction comes before its validators. Its family's comes before a start only
+  where no EVSE is free, or where the operator wants it so.
+* Of the validators' results the first that is accepted and fits starts; one that was refused at an
+  EVSE is followed by the next.
+* Of the tokens that wait for a plug-in the longest waiting gets it, but one that may be used at
+  that EVSE gets it before one that may not.
+
+Any line may raise MemoryError. So a step does first what needs memory, and what is not done stays
+due: a token between two steps (_NOTHING) is refused at the next poll(), a timer fires again.
+
+Nothing is reserved here: whoever builds reservations asks them in provide_token() before
 validating and in choice.refusal() before authorizing, and tells them of connector changes in
 session_event().
 """

@@ -1,4 +1,57 @@
-"""An EVSE as the authorization core sees it: connectors, the grant, the transaction, one timer."""
+"""An EVSE as the authorization core sees it: connectors, the grant, the transaction, one timer.
+
+An EVSE is several machines side by side: each of its connectors (TRANSITIONS below), its plug-in,
+its grant, and its transaction. Looked at from outside it is in one state, which is what is most:
+
+    Idle         EVConnected                            -> PluggedIn, Granted
+    Idle         token                                  -> Granted
+    Idle         TransactionStarted                     -> Unclaimed, Stopping
+    Idle         SessionResumed                         -> Unclaimed
+    PluggedIn    token, EVConnected, Deauthorized, event -> Granted
+    PluggedIn    timeout                                -> TooLate
+    PluggedIn    TransactionStarted                     -> Unclaimed, Charging, Stopping
+    PluggedIn    SessionResumed                         -> Unclaimed
+    PluggedIn    TransactionFinished, SessionFinished   -> Idle
+    TooLate      TransactionStarted                     -> Unclaimed, Stopping
+    TooLate      SessionResumed                         -> Unclaimed
+    TooLate      SessionFinished                        -> Idle
+    Granted      TransactionStarted                     -> Charging, Stopping
+    Granted      withdraw, set_master_pass_group_id     -> Withdrawing
+    Granted      timeout, Deauthorized                  -> Idle, PluggedIn
+    Granted      SessionResumed                         -> Unclaimed
+    Granted      TransactionFinished, SessionFinished   -> Idle
+    Withdrawing  TransactionStarted                     -> Stopping
+    Withdrawing  timeout                                -> Idle, PluggedIn
+    Withdrawing  Deauthorized                           -> Idle, PluggedIn, Granted
+    Withdrawing  SessionResumed                         -> Unclaimed
+    Withdrawing  TransactionFinished, SessionFinished   -> Idle
+    Charging     token, withdraw                        -> Stopping
+    Charging     Deauthorized                           -> Unclaimed
+    Charging     TransactionFinished, SessionFinished   -> Idle
+    Unclaimed    token                                  -> Charging, Stopping
+    Unclaimed    withdraw                               -> Stopping
+    Unclaimed    TransactionFinished                    -> Idle, TooLate
+    Unclaimed    SessionFinished                        -> Idle
+    Stopping     TransactionFinished                    -> Idle, TooLate
+    Stopping     SessionFinished                        -> Idle
+
+A token is one that the core decides about, an event any of which no more is said here. TooLate is
+a plug-in that nobody authorized in time, Unclaimed a transaction without a grant. Other inputs
+leave the EVSE where it is. tools/charts.py reads the table.
+
+Commands and events cross, as the EVSE may be far away. Three notes of what may be under way keep
+the core from believing an event that is older than what it said (`answers`, `lapsed`, `copied`):
+
+* A withdrawal is owed an answer, Deauthorized. It must not end the next driver's grant, so a grant
+  counts the answers that are owed to withdrawals before it, and an EVSE answers in order.
+* After a grant ended unused (`lapsed`) a transaction may start that the EVSE began before it heard
+  so. Such a one is stopped, unless it must be the next driver's.
+* After a grant's transaction is over (`copied`) a second copy of the grant may reach the EVSE.
+  What that starts is stopped, unless somebody else was granted the EVSE since.
+
+Each of them ends by itself after _ANSWER_MS from when the command has left the board: an EVSE that
+never answers keeps nobody out.
+"""
 
 from tapauth.compat import const
 from tapauth.core.shapes import normal
@@ -19,16 +72,34 @@ STATES = (
     "UNAVAILABLE_FAULTED",
 )
 
-# Event on the wire: the new state for each old state, in the order of STATES.
-TRANSITIONS = {
-    "TransactionStarted": b"\x03\x01\x02\x03\x04\x05",
-    "SessionFinished": b"\x00\x01\x02\x00\x02\x05",
-    "Disabled": b"\x01\x01\x05\x03\x04\x05",
-    "Enabled": b"\x00\x00\x02\x03\x04\x02",
-    "PermanentFault": b"\x02\x05\x02\x04\x04\x05",
-    "PermanentFaultCleared": b"\x00\x01\x00\x03\x03\x01",
-}
 
+def _changing(changes: dict) -> bytes:
+    """The new state for each old one, in the order of STATES; what is not named stays."""
+    return bytes([changes.get(state, state) for state in range(len(STATES))])
+
+
+# Event on the wire: what it makes of a connector.
+TRANSITIONS = {
+    "TransactionStarted": _changing({_AVAILABLE: _OCCUPIED}),
+    "SessionFinished": _changing({_OCCUPIED: _AVAILABLE, _FAULTED_OCCUPIED: _FAULTED}),
+    "Disabled": _changing({_AVAILABLE: _UNAVAILABLE, _FAULTED: _UNAVAILABLE_FAULTED}),
+    "Enabled": _changing({_UNAVAILABLE: _AVAILABLE, _UNAVAILABLE_FAULTED: _FAULTED}),
+    "PermanentFault": _changing(
+        {
+            _AVAILABLE: _FAULTED,
+            _UNAVAILABLE: _UNAVAILABLE_FAULTED,
+            _OCCUPIED: _FAULTED_OCCUPIED,
+        }
+    ),
+    "PermanentFaultCleared": _changing(
+        {
+            _FAULTED: _AVAILABLE,
+            _UNAVAILABLE_FAULTED: _UNAVAILABLE,
+            _FAULTED_OCCUPIED: _OCCUPIED,
+        }
+    ),
+}
+del _changing
 
 # An EVSE answers a withdrawal within this time, or not at all.
 _ANSWER_MS = const(5000)
