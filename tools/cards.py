@@ -3,12 +3,14 @@
     python -m tools.cards new-key site.key
     python -m tools.cards build cards.csv --key site.key --list-version 7 -o cards.img
     python -m tools.cards install cards.img --flash build/desktop/flash.img
+    python -m tools.cards update changes.csv --version 8 --from 7 --port /dev/ttyUSB0
     python -m tools.cards add 04:a1:b2:c3:d4:e5:f6 --parent-id FLEET --port /dev/ttyUSB0
 
 A table is a .csv whose first line names its columns, or a .json array of objects with the same
 names: uid, and if wanted type (ISO14443), status (Accepted), parent_id, parent_type (Central),
-evse_ids (1;3) and expiry (2027-06-30, or an RFC 3339 time). A store holds no card in plain: keep
-the table. --flash is the image of a charger that is not running.
+evse_ids (1;3) and expiry (2027-06-30, or an RFC 3339 time). A table of changes (update) is the
+same, and its status may be Removed. A store holds no card in plain: keep the table. --flash is
+the image of a charger that is not running.
 """
 
 import argparse
@@ -35,10 +37,10 @@ from tapauth.cards.codec import (
     status_of,
     terms_of,
 )
-from tapauth.cards.store import finish
+from tapauth.cards.store import MAX_UPDATE, finish
 from tapauth.core.timestamps import format_rfc3339
 from tools.cardlist.card_image import Builder
-from tools.cardlist.card_rows import COLUMNS, BadCard, card, read_rows
+from tools.cardlist.card_rows import COLUMNS, BadCard, card, change, read_rows
 from tools.cardlist.store_target import BoardTarget, ImageTarget
 from tools.desk.flash_image import lock_image
 
@@ -260,16 +262,16 @@ def install(arguments) -> None:
     print("in place")
 
 
-def _as_written(token: dict, arguments) -> dict:
+def _as_written(token: dict, uid: str) -> dict:
     """The token in the spelling it was given in: older firmware may have kept that one."""
-    written = arguments.uid.strip()
+    written = uid.strip()
     return {**token, "value": written} if len(written) <= 36 else token
 
 
 def add(arguments) -> None:
     """Put one card on a board's list."""
     token, info = _card(arguments)
-    token = _as_written(token, arguments)
+    token = _as_written(token, arguments.uid)
     _target(arguments).ask(f"finish(store.put({token!r}, {info!r}))")
     print("on the list")
 
@@ -277,9 +279,58 @@ def add(arguments) -> None:
 def remove(arguments) -> None:
     """Take one card off a board's list and cache."""
     token, _ = _card(arguments)
-    token = _as_written(token, arguments)
+    token = _as_written(token, arguments.uid)
     found = _target(arguments).ask(f"finish(store.delete({token!r}))")
     print("removed" if found else "was not there")
+
+
+def read_changes(path: Path) -> list:
+    """(id token, info or None) of each row of a table of changes. Raises SystemExit, when it has
+    shown what is wrong with any: a differential list is taken whole or not at all.
+    """
+    bad = _Report("bad rows")
+    lines: dict[tuple, int] = {}
+    changes = []
+    for line, fields in read_rows(path):
+        try:
+            if not isinstance(fields, dict):
+                raise BadCard("not an object")
+            token, info = change(fields)
+            place = (token["type"], token["value"].upper())
+            if place in lines:
+                raise BadCard(f"the same card as line {lines[place]}")
+            lines[place] = line
+            changes.append((_as_written(token, fields["uid"]), info))
+        except BadCard as error:
+            bad(f"line {line}: {error}")
+    if bad.count:
+        raise SystemExit(f"nothing is changed: {bad.count} bad rows")
+    if len(changes) > MAX_UPDATE:
+        raise SystemExit(
+            f"nothing is changed: {len(changes)} cards, an update takes {MAX_UPDATE}. "
+            "Make several of it, or a full list: build and install"
+        )
+    return changes
+
+
+def update(arguments) -> None:
+    """Change, add and remove the cards of a table, whole or not at all: a differential list."""
+    version, base = arguments.list_version, arguments.base
+    if not 0 < version < 1 << 31:
+        raise SystemExit("a list version is 1 to 2147483647")
+    changes = read_changes(Path(arguments.table))
+    status, held = _target(arguments).update(version, changes, base)
+    if status != "Accepted":
+        wanted = f"above {held}" if base in (None, held) else f"made from {held}, not from {base}"
+        raise SystemExit(f"not updated: the board has list version {held}, so one {wanted}")
+    removed = sum(info is None for _, info in changes)
+    print(f"list version {held}: {len(changes) - removed} cards put, {removed} removed")
+
+
+def clear_cache(arguments) -> None:
+    """Forget what a board has learned from validators; its list stays."""
+    _target(arguments).ask("store.clear_cache()")
+    print("what was learned is forgotten")
 
 
 def find(arguments) -> None:
@@ -365,6 +416,15 @@ def parser() -> argparse.ArgumentParser:
             made.add_argument("--parent-type", dest="parent_type", help="Central")
             made.add_argument("--evse-ids", dest="evse_ids", help="such as 1;3")
             made.add_argument("--expiry", help="a date or an RFC 3339 time")
+    made = command("update", update, True)
+    made.add_argument("table", help=f".csv or .json of at most {MAX_UPDATE} cards")
+    made.add_argument(
+        "--version", dest="list_version", type=int, required=True, help="above the board's"
+    )
+    made.add_argument(
+        "--from", dest="base", type=int, metavar="VERSION", help="only if the board has this one"
+    )
+    command("clear-cache", clear_cache, True)
     command("master-pass", master_pass, True).add_argument(
         "group", nargs="?", help='none: show it; "": switch it off'
     )

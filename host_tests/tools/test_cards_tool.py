@@ -1,11 +1,13 @@
 """The card tool: tables in any writing, images, a charger's flash, a board at a serial port."""
 
 import json
+import re
 
 import pytest
 from serial_board import SerialBoard, blank_image, firmware_image
 
 from tools.cardlist.card_rows import BadCard, card, normal_value
+from tools.cardlist.store_target import ImageTarget
 from tools.cards import main, open_image
 from tools.charger import provision
 from tools.desk.flash_image import FlashImage
@@ -284,8 +286,111 @@ def walk_through(image, where, capsys):
     assert "Accepted" in said("find", "04 00 00 00 00 00 05")
     assert said("remove", "9C3A5501") == "removed\n"
     assert said("remove", "9C3A5501") == "was not there\n"
+    update_list(image.parent / "changes.csv", where, said)
+    assert said("clear-cache") == "what was learned is forgotten\n"
     assert said("master-pass") == "no master pass group\n"
     assert said("master-pass", "MASTERS") == "master pass group: MASTERS\n"
     assert said("master-pass") == "master pass group: MASTERS\n"
     assert said("master-pass", "") == "no master pass group\n"
     assert "list: 300" in said("status")
+
+
+def update_list(table, where, said):
+    """A table of changes, as a technician gives it to a board that has 300 cards of version 4."""
+    table.write_text(
+        "uid,status,parent_id,evse_ids\n"
+        "04:00:00:00:00:00:05,blocked,,\n"
+        "04 00 00 00 00 00 06,removed,,\n"
+        "9c3a5504,,FLEET,2\n"
+    )
+    update = ("update", str(table), "--version")
+    for words, told in (
+        (("3",), "has list version 4, so one above 4"),
+        (("5", "--from", "3"), "has list version 4, so one made from 4, not from 3"),
+        (("0",), "a list version is 1 to 2147483647"),
+    ):
+        with pytest.raises(SystemExit, match=told):
+            said(*update, *words)
+    assert "Accepted" in said("find", "04000000000006")
+    assert said(*update, "5", "--from", "4") == "list version 5: 2 cards put, 1 removed\n"
+    assert "Blocked" in said("find", "04000000000005")
+    assert said("find", "04000000000006") == "unknown\n"
+    assert "evse_ids: [2]" in said("find", "9c3a5504")
+    assert "version: 5" in said("status") and "list: 300" in said("status")
+    with pytest.raises(SystemExit, match="has list version 5"):
+        said(*update, "5")
+    # As the walk goes on from 300 cards.
+    rows = [{"uid": "9c3a5504", "status": "Removed"}, {"uid": "04000000000006", "parent_id": "P0"}]
+    table.with_suffix(".json").write_text(json.dumps(rows))
+    words = ("update", str(table.with_suffix(".json")), "--version", "6")
+    assert said(*words) == "list version 6: 1 cards put, 1 removed\n"
+
+
+@pytest.mark.parametrize(
+    "rows, told",
+    [
+        ("04a1b2c3d4e5f6,gone,", "line 2: status is not one of Accepted, .*Timeout, Removed"),
+        ("04a1b2c3d4e5f6,removed,FLEET", "line 2: parent_id of a card that is removed"),
+        ("04a1b2c3d4e5f6,,\n04:A1:B2:C3:D4:E5:F6,removed,", "line 3: the same card as line 2"),
+        ("04a1,removed,", "line 2: the UID has 2 bytes"),
+        ("08112233,,", "line 2: a random UID"),
+    ],
+)
+def test_a_table_of_changes_with_a_bad_row_changes_nothing(made, rows, told, tmp_path, capsys):
+    key, image, _ = made
+    flash, table = tmp_path / "flash.img", tmp_path / "changes.csv"
+    blank_image(flash)
+    where = ["--flash", str(flash)]
+    main(["set-key", str(key), *where])
+    main(["install", str(image), *where])
+    before = flash.read_bytes()
+    table.write_text("uid,status,parent_id\n" + rows)
+    with pytest.raises(SystemExit, match="nothing is changed: 1 bad rows"):
+        main(["update", str(table), "--version", "8", *where])
+    said = capsys.readouterr().out
+    assert re.search(told, said) and "a1b2c3" not in said.lower()
+    table.write_text("uid\n" + "".join(f"04{i:012x}\n" for i in range(101)))
+    with pytest.raises(SystemExit, match="101 cards, an update takes 100.*full list"):
+        main(["update", str(table), "--version", "8", *where])
+    assert flash.read_bytes() == before
+
+
+def test_a_hundred_changes_go_to_a_board_in_one_update(made, tmp_path, capsys):
+    key, image, _ = made
+    flash, table = tmp_path / "flash.img", tmp_path / "changes.csv"
+    firmware_image(flash)
+    table.write_text(
+        "uid,parent_id,evse_ids,expiry\n"
+        + "".join(f"05{i:012x},FLEET-{i % 7},1;2;3,2027-06-30\n" for i in range(100))
+    )
+    with SerialBoard(flash) as board:
+        where = ["--port", board.port, "--resume"]
+        main(["set-key", str(key), *where])
+        main(["install", str(image), *where])
+        capsys.readouterr()
+        main(["update", str(table), "--version", "8", *where])
+        assert capsys.readouterr().out == "list version 8: 100 cards put, 0 removed\n"
+        main(["status", *where])
+        assert "list: 400" in capsys.readouterr().out
+
+
+def test_what_a_board_has_learned_is_forgotten_and_its_list_stays(made, tmp_path, capsys):
+    key, image, _ = made
+    flash = tmp_path / "flash.img"
+    blank_image(flash)
+    where = ["--flash", str(flash)]
+    main(["set-key", str(key), *where])
+    main(["install", str(image), *where])
+    learned = {"value": "9C3A5501", "type": "ISO14443"}
+    answer = {"authorization_status": "Accepted", "tariff_messages": []}
+    target = ImageTarget(flash, 10_000)
+    assert target.ask(f"finish(store.learn({learned!r}, {answer!r}, None))")
+    main(["find", "9c3a5501", *where])
+    assert "Accepted" in capsys.readouterr().out
+    main(["clear-cache", *where])
+    capsys.readouterr()
+    main(["find", "9c3a5501", *where])
+    assert capsys.readouterr().out == "unknown\n"
+    main(["status", *where])
+    said = capsys.readouterr().out
+    assert "list: 300" in said and "cache: 0" in said

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tapauth.cards.changes_in import REMOVED
 from tapauth.cards.codec import is_refused, parse_time
 from tapauth.core.shapes import ID_TYPES, STATUSES, normal
 from tapauth.core.timestamps import format_rfc3339
@@ -106,6 +107,23 @@ def card(fields: dict) -> tuple[dict, dict]:
     if "expiry" in given:
         info["expiry_time"] = _expiry(given["expiry"])
     return token, info
+
+
+def change(fields: dict) -> tuple[dict, dict | None]:
+    """The same of a row of changes, None for the info of a card that goes. Raises BadCard."""
+    status = fields.get("status")
+    if not isinstance(status, str) or status.strip().lower() != REMOVED.lower():
+        try:
+            return card(fields)
+        except BadCard as error:
+            if str(error).startswith("status is not"):
+                raise BadCard(f"{error}, {REMOVED}") from None
+            raise
+    for name, value in fields.items():
+        if name not in ("uid", "type", "status") and value != "":
+            raise BadCard(f"{name} of a card that is removed")
+    token, _ = card({**fields, "status": ""})
+    return token, None
 
 
 def _json_objects(text: str) -> Iterator[tuple[int, object]]:

@@ -24,7 +24,8 @@ UPLOAD = "/upload.new"
 # older than what reads the site key here, which is sent along.
 SCRIPT = """
 {sitekey}
-import json
+import gc, json
+gc.threshold(8192)  # as boot.py does: what stays then lies close together
 try:
     import sys, tapauth_slot, vfs
     slot = tapauth_slot.read_record()
@@ -53,6 +54,17 @@ try:
             file.close()
             load.abort()
             files.remove(path)
+    def change(path, version, base):
+        with open(path) as file:
+            infos = json.loads(file.readline())
+            changes = []
+            for line in file:
+                token, info = json.loads(line)
+                changes.append((token, infos[info]))
+        files.remove(path)
+        same = base is None or base == store.version
+        status = finish(store.update(version, changes)) if same else "VersionMismatch"
+        return status, store.version
     print("\\nANSWER", json.dumps([{expression}, store.damage]))
 except Exception as error:
     print("\\nREFUSED", type(error).__name__, error)
@@ -106,6 +118,11 @@ class ImageTarget:
         finally:
             store.close()
             self._image.save()
+
+    def update(self, version: int, changes: list, base: int | None) -> tuple[str, int]:
+        """Store.update; the store's version comes with what it returns. Raises Refused."""
+        steps = f"store.update({version}, {changes!r}, {base})"
+        return self.ask(f"(finish({steps}), store.version)")
 
     def install(self, data: bytes) -> None:
         """Put a full list in place. Raises Refused."""
@@ -175,6 +192,25 @@ class BoardTarget:
             if line.startswith("REFUSED "):
                 raise Refused(f"refused: {line[8:]}")
         raise Refused(f"the board gave no answer:\n{output}")
+
+    def update(self, version: int, changes: list, base: int | None) -> tuple[str, int]:
+        """Store.update; the store's version comes with what it returns. Raises Refused.
+
+        The changes go there as a file, in which what several cards are given is there once: a
+        board has no memory to compile so long a line, nor to hold each card's own.
+        """
+        infos: list = []
+        lines = []
+        for token, info in changes:
+            if info not in infos:
+                infos.append(info)
+            lines.append(json.dumps([token, infos.index(info)]))
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "changes"
+            local.write_text("\n".join([json.dumps(infos), *lines]))
+            call = f"change({UPLOAD!r}, {version}, {base})"
+            status, held = self.ask(call, "cp", str(local), f":{UPLOAD}", "+")
+            return status, held
 
     def install(self, data: bytes) -> None:
         """Put a full list in place. Raises Refused."""
