@@ -419,10 +419,15 @@ def parser() -> argparse.ArgumentParser:
     made = command("update", update, True)
     made.add_argument("table", help=f".csv or .json of at most {MAX_UPDATE} cards")
     made.add_argument(
-        "--version", dest="list_version", type=int, required=True, help="above the board's"
+        "--version",
+        dest="list_version",
+        type=int,
+        metavar="N",
+        required=True,
+        help="above the board's",
     )
     made.add_argument(
-        "--from", dest="base", type=int, metavar="VERSION", help="only if the board has this one"
+        "--from", dest="base", type=int, metavar="N", help="only if the board has this one"
     )
     command("clear-cache", clear_cache, True)
     command("master-pass", master_pass, True).add_argument(

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from littlefs.context import UserContext
 
-from tapauth.cards import journal, rewrite
+from tapauth.cards import codec, journal
 from tapauth.cards.store import Store, finish
 from tools.cardlist.card_image import Builder
 from tools.desk.flash_image import LfsFiles
@@ -188,7 +188,7 @@ steps = st.tuples(operations, st.none() | st.integers(0, 25), st.booleans())
 def small_levels(monkeypatch):
     """A journal and a delta so small that every run of operations goes through all levels."""
     monkeypatch.setattr(journal, "SEGMENTS", 2)
-    monkeypatch.setattr(rewrite, "DELTA_PAGES", 1)
+    monkeypatch.setattr(codec, "DELTA_PAGES", 1)  # rewrite.py is loaded anew each time
 
 
 @settings(
