@@ -5,7 +5,24 @@ the other, and drops a name without a value: {"payload":{"evse_id":}} came out a
 It stops at a NUL, makes two characters that are no characters of one that is escaped as a pair,
 and lets bytes pass that are not UTF-8. Each of them ends here as a ValueError, on CPython too.
 
-The check jumps over the strings, so it looks at few of a message's bytes, and copies none.
+So bytes go through these checks, and only then to the platform's json:
+
+1. no NUL anywhere;
+2. escapes, where there are any: each is one of JSON's, and a pair of surrogates is whole. The pair
+   is then written out as the character that it stands for;
+3. the structure, by _is_value(): a machine that goes over everything but the insides of strings.
+   What it wants next is a value, the name of a member, a colon, or an end (a comma or what closes
+   the innermost bracket); the brackets that are open are a stack of what closes them;
+4. the bytes are UTF-8.
+
+_is_value() looks for the next quotation mark to jump over a string, so it looks at few of a
+message's bytes, and copies none. For that it gets the text with a blank in place of whatever
+follows a backslash: every quotation mark that is left begins or ends a string.
+
+The limits are there for the board's sake: depth for the platform's recursion, values for its heap,
+digits for its time. Strings count for nothing but their bytes, which the link bounds already.
+Where RFC 8259 and practice differ, this is lenient in two things: control characters in strings
+are taken, and of two members with one name the last counts.
 """
 
 import binascii
@@ -16,12 +33,31 @@ MAX_DEPTH = const(256)
 """Most levels of arrays and objects in each other."""
 _MAX_VALUES = const(1024)  # but for texts
 _MAX_NUMBER = const(40)  # characters: reading a number takes the square of them
-# What is wanted next; a text makes _END of _VALUE, and _COLON of _MEMBER.
+# What is wanted next. A text turns _VALUE into _END, and _MEMBER into _COLON.
 _VALUE = const(0)
 _MEMBER = const(1)
 _END = const(2)  # of what is open, or a comma
 _COLON = const(3)
-_TEXT = const(2)
+_TEXT = const(2)  # the difference
+# Characters.
+_TAB = const(0x09)
+_LINE_FEED = const(0x0A)
+_RETURN = const(0x0D)
+_BLANK = const(0x20)
+_QUOTE = const(0x22)
+_PLUS = const(0x2B)  # the first one that a number, true, false or null can have
+_COMMA = const(0x2C)
+_COLON_MARK = const(0x3A)
+_OPEN_LIST = const(0x5B)
+_LETTER_U = const(0x75)
+_OPEN_OBJECT = const(0x7B)
+_CLOSE_OBJECT = const(0x7D)
+_OBJECT = const(0x20)  # the bit that makes an object's bracket of a list's
+_TO_CLOSE = const(2)  # so far behind a bracket is what closes it
+# Surrogates: D800 to DBFF begin a pair, DC00 to DFFF end it; so the top bits of the first byte.
+_SURROGATE = const(0x1B)  # its top five
+_LAST_HIGH = const(0xDB)
+_LOW = const(0x37)  # its top six
 _REFUSED = (ValueError, IndexError, RuntimeError)  # the last: too deep
 
 
@@ -61,21 +97,24 @@ def _without_escapes(data: bytes) -> tuple:
     while at >= 0:
         start = at
         kind = data[at + 1]
-        if kind == 0x75:  # u
+        if kind == _LETTER_U:
             high = binascii.unhexlify(data[at + 2 : at + 6])
             at += 4
-            if high[0] >> 3 == 0x1B:  # D800 to DFFF, of which the first 1024 begin a pair
+            if high[0] >> 3 == _SURROGATE:
                 low = binascii.unhexlify(data[at + 4 : at + 8])
-                if data[at + 2 : at + 4] != b"\\u" or high[0] > 0xDB or low[0] >> 2 != 0x37:
+                is_pair = high[0] <= _LAST_HIGH and low[0] >> 2 == _LOW
+                if data[at + 2 : at + 4] != b"\\u" or not is_pair:
                     raise ValueError("half a surrogate pair")
                 at += 6
+                # Ten bits of each.
                 code = (high[0] & 3) << 18 | high[1] << 10 | (low[0] & 3) << 8 | low[1]
                 parts.append(data[done:start])
                 parts.append(chr(0x10000 + code).encode())
                 done = at + 2
         elif kind not in b'"\\/bfnrt':
             raise ValueError("a bad escape")
-        plain[start + 1] = 0x20
+        # Also of a pair, whose digits are harmless: only a quotation mark would mislead.
+        plain[start + 1] = _BLANK
         at = data.find(b"\\", at + 2)
     parts.append(data[done:])
     return b"".join(parts), bytes(plain)
@@ -104,32 +143,33 @@ def _is_value(data: bytes) -> bool:
     while at < size:
         mark = data[at]
         at += 1
-        if mark == 0x20 or mark == 0x0A or mark == 0x0D or mark == 0x09:
+        if mark <= _BLANK and mark in (_BLANK, _LINE_FEED, _RETURN, _TAB):
             continue
-        if mark == 0x22:  # "
+        if mark == _QUOTE:
             at = data.find(b'"', at) + 1
             if not at or wanted > _MEMBER:
                 return False
             wanted += _TEXT
-        elif mark == 0x3A:  # :
+        elif mark == _COLON_MARK:
             if wanted != _COLON:
                 return False
             wanted = _VALUE
-        elif mark == 0x2C:  # ,
+        elif mark == _COMMA:
             if wanted != _END or not ends:
                 return False
-            wanted = _MEMBER if ends[-1] == 0x7D else _VALUE
-        elif mark == 0x5D or mark == 0x7D:  # ] }
+            wanted = _MEMBER if ends[-1] == _CLOSE_OBJECT else _VALUE
+        elif mark | _OBJECT == _CLOSE_OBJECT:
+            # `empty` allows [] and {}. It ends with a comma too: [1,] wants a value.
             if not (empty or wanted == _END) or not ends or ends.pop() != mark:
                 return False
             wanted = _END
         elif wanted != _VALUE or values == _MAX_VALUES:
             return False
-        elif mark == 0x5B or mark == 0x7B:  # [ {
+        elif mark | _OBJECT == _OPEN_OBJECT:
             if len(ends) == MAX_DEPTH:
                 return False
-            ends.append(mark + 2)  # so far behind is what closes it
-            wanted = _VALUE if mark == 0x5B else _MEMBER
+            ends.append(mark + _TO_CLOSE)
+            wanted = _VALUE if mark == _OPEN_LIST else _MEMBER
             values += 1
             empty = True
             continue
@@ -137,7 +177,7 @@ def _is_value(data: bytes) -> bool:
             start = at - 1
             while at < size:
                 mark = data[at]
-                if mark < 0x2B or mark == 0x2C or mark == 0x5D or mark == 0x7D:  # , ] }
+                if mark < _PLUS or mark == _COMMA or mark | _OBJECT == _CLOSE_OBJECT:
                     break
                 at += 1
             if at - start > _MAX_NUMBER:

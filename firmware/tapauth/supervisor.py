@@ -1,8 +1,28 @@
 """Runs the named tasks of the firmware, restarts a failed one, and watches over all of them.
 
-Each task is a coroutine function that takes `beat`, which it calls whenever it makes progress.
-The watchdog is fed only while every task has beaten within its own limit: a task that hangs
-without failing ends in a reset of the board, which is safe, instead of a dead reader.
+Each task is a coroutine function that takes `beat`, which it calls whenever it makes progress. A
+task is in one of three states, at which run() looks ten times a second:
+
+    running   it is under way, and has beaten within `stall_ms`
+    stalled   it is under way, and has not
+    failed    it raised, or ended, which no task should: it starts again at `restart_at`; so does
+              one that was never started
+
+A failed task harms no other. It is started again after 0.5 s, doubling to 30 s; one that had run
+for a minute begins the row anew. A stalled task cannot be helped from here: it may hold the loop,
+or wait for what never comes. So the watchdog is fed only while no task is stalled, and what hangs
+ends in a reset of the board, which is safe, instead of a dead reader. A failed task does not keep
+the watchdog hungry: it is looked after already, and a reset would end what the others do.
+
+The supervisor must outlive what it watches over, so want of memory decides nothing here:
+
+* A task is marked as not running before anything that needs memory is done about it. Without
+  memory for the rest, the log line and the count of the failure are lost, the restart is not.
+* A task that there is no memory to start stays failed until the next look.
+* Only the supervisor's own failure ends the firmware; what starts the firmware sees to that.
+
+run() also measures how late the loop is, which delays a tap too, and the heap after a collection,
+which it makes once a second.
 """
 
 import asyncio
@@ -14,7 +34,7 @@ _TICK_MS = const(100)
 _COLLECT_TICKS = const(10)
 _FIRST_BACKOFF_MS = const(500)
 _LAST_BACKOFF_MS = const(30_000)
-_HEALTHY_MS = const(60_000)
+_HEALTHY_MS = const(60_000)  # a task that ran for so long had no lasting trouble
 
 
 class Backoff:
@@ -92,7 +112,7 @@ class Supervisor:
         self._clock = clock
         self._log = log
         self._watchdog = watchdog
-        self._complained = ""
+        self._complained = ""  # of this stalled task: once, until it moves
 
     def add(self, name: str, run, stall_ms: int = 5000) -> None:
         """Adds a task: `run(beat)` is its coroutine function, `stall_ms` its longest silence."""
@@ -148,6 +168,7 @@ class Supervisor:
             before = self._clock.now()
             self._check(before)
             ticks += 1
+            # Now and then, and not only when memory has ended: `live_heap` is true after it alone.
             if ticks >= _COLLECT_TICKS:
                 ticks = 0
                 gc.collect()
