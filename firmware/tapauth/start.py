@@ -314,7 +314,7 @@ def _serve_locally(app) -> None:
         return
     from tapauth.local.interface import LocalInterface
 
-    app.local = LocalInterface(app, app.commands, app.rpc)
+    app.local = LocalInterface(app, app.commands, app.rpc, board)
     app.console.obey = app.local.door.obey
     app.errors.on_change = app.local.errors_changed
     app.supervisor.add("local server", app.local.door.run, 15_000)

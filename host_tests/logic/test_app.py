@@ -131,7 +131,7 @@ def test_a_driver_without_memory_for_his_tap_is_told_to_try_again():
 def test_who_watches_costs_no_driver_his_tap_when_memory_is_short():
     app = make()
     app.settings = {"server": {}, "network": {"hostname": ""}}
-    local = LocalInterface(app, Part(), None)
+    local = LocalInterface(app, Part(), None, None)
     for server, dropped in ((None, 0), (Part(), 3)):
         local.door.server = server
         if MICROPYTHON:

@@ -13,7 +13,6 @@ from tapauth.local import door, server
 from tapauth.local.commands import Commands, Ports
 from tapauth.local.interface import LocalInterface
 from tapauth.local.learn import Learner
-from tapauth.local.login.auth import ConnectionAuth
 from tapauth.local.pipe import Pipe
 from tapauth.local.server import LocalPeer, Server
 from tapauth.local.tail import Tail
@@ -519,15 +518,9 @@ def test_a_silent_peer_is_pinged_once_and_what_it_answers_gives_it_time():
 
 def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
     rig = Rig()
-    lost = []
     counts = {"server_events_dropped": 0}
-
-    def make_auth(on_lost):
-        lost.append(on_lost)
-        return rig.auth
-
     settings = {"tls_cert": "", "max_connections": 4}
-    server = Server(settings, Ports(), make_auth, rig.clock, rig.log, counts)
+    server = Server(settings, Ports(), rig.auth, rig.clock, rig.log, counts)
     peer = LocalPeer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000)
 
     async def run():
@@ -536,7 +529,7 @@ def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
         await asyncio.sleep(0)
         peer.push("one more, as one is on its way")
         peer.settle(True)
-        lost[0](peer, 1)
+        rig.auth.on_lost(peer, 1)
         assert not peer.pipe.settled
         # What waited was not for this one any more, and is counted.
         assert counts["server_events_dropped"] == 8
@@ -554,14 +547,9 @@ def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
 def test_who_cannot_be_told_for_lack_of_memory_that_he_is_out_is_hung_up_on():
     rig = Rig(single_session=False)
     counts = {"server_events_dropped": 0, "server_dropped": 0}
-
-    def make_auth(on_lost):
-        rig.auth = ConnectionAuth(rig.settings, rig.keeper, rig.clock, rig.log, on_lost)
-        rig.auth.iterations = 1000
-        return rig.auth
-
+    rig.auth.iterations = 1000
     settings = {"tls_cert": "", "max_connections": 4}
-    server = Server(settings, Ports(), make_auth, rig.clock, rig.log, counts)
+    server = Server(settings, Ports(), rig.auth, rig.clock, rig.log, counts)
     peers = [LocalPeer(pipe(b"", 1)[1], Slow(), rig.clock, 60_000) for _ in range(3)]
     for peer in peers:
         rig.login(connection=peer)
@@ -660,7 +648,7 @@ def test_an_address_that_has_all_it_may_have_takes_no_place_from_another():
     rig = Rig()
     settings = {"tls_cert": "", "max_connections": 4}
     counts = {"server_refused": 0, "server_dropped": 0}
-    server = Server(settings, Ports(), lambda on_lost: rig.auth, rig.clock, rig.log, counts)
+    server = Server(settings, Ports(), rig.auth, rig.clock, rig.log, counts)
 
     async def come(address):
         caller = Caller(address)

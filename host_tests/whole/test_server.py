@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 from tools.charger import DesktopCharger
-from tools.rigs.local_board import Client, LocalBoard, list_file
+from tools.rigs.local_board import HELLO, RPC, Client, LocalBoard, is_hai, list_file
 
 CARD = "04a1b2c3d4e5f6"
 
@@ -366,18 +366,29 @@ def test_configuration_is_checked_applied_and_on_trial():
     with LocalBoard() as board:
         with board.admin() as client:
             config = client.ask("getConfig")["config"]
-            assert config["mqtt"] == {"host": "h", "password": "***"}
-            reply = client.ask("setConfig", config={"evses": 2})
-            assert reply["error"] == "evses: 1 is allowed"
+            mqtt = {"host": "127.0.0.1", "port": 1, "password": "***"}
+            assert config["mqtt"] == mqtt and config["rpc"]["backend_key"] == "***"
+            for bad in ({"evses": 2}, {"evses": []}, {"evses": [9]}, {"evse": [1]}):
+                reply = client.ask("setConfig", config=bad)
+                assert not reply["result"] and next(iter(bad)) in reply["error"], reply
             assert client.ask("setConfig", config=[])["error"]
             assert client.ask("confirmConfig")["error"] == "no configuration is on trial"
-            changes = {"mqtt": {"host": "new", "password": "***"}, "board_id": "b"}
+            changes = {"mqtt": {**mqtt, "host": "127.0.0.2"}, "board_id": "b"}
             assert client.ask("setConfig", config=changes)["result"]
             assert client.ask("getStatus")["configuration"] == "waits for a restart"
-            text = json.loads((board.folder / "config.json").read_text())
-            assert text == {"mqtt": {"host": "new", "password": "secret"}, "board_id": "b"}
+            expected = {**board.config, "board_id": "b"}
+            expected["mqtt"] = {**mqtt, "host": "127.0.0.2", "password": "secret"}
+            written = json.loads((board.folder / "config.json").read_text())
+            assert written == expected
             assert client.ask("restart")["result"]
         assert board.process.wait(10) == 3
+        # It holds after the restart, on trial, and stays with a yes.
+        board.start()
+        with board.admin() as client:
+            assert client.ask("getStatus")["configuration"] == "on trial"
+            assert client.ask("setConfig", config={"board_id": "c"})["error"]
+            assert client.ask("confirmConfig")["result"]
+            assert client.ask("getStatus")["configuration"] == "in force"
 
 
 def test_a_configuration_that_starts_nothing_gives_way_to_the_one_before(tmp_path):
@@ -580,10 +591,10 @@ def test_the_serial_console_opens_what_is_locked():
 
 def test_the_cloud_auth_service_is_reached_at_rpc(board):
     with Client(board.port, "/rpc") as client:
-        for name in ("//x", "//y"):
-            client.socket.send(name)
-            assert client.socket.recv(10) == "you are " + name
-        client.socket.send("go")
+        for _ in range(2):
+            client.socket.send(HELLO)
+            assert is_hai(client.socket.recv(10))
+        client.socket.send(HELLO.replace(RPC["address"], "//else/where"))
         with pytest.raises(ConnectionClosed) as closed:
             client.socket.recv(10)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008

@@ -10,7 +10,7 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tools.rigs.local_board import Client, LocalBoard
+from tools.rigs.local_board import HELLO, Client, LocalBoard
 
 CARD = "04a1b2c3d4e5f6"
 LAG_MS = 100
@@ -260,7 +260,7 @@ def next_frame(peer: socket.socket) -> tuple[int, bytes]:
 def test_a_peer_that_breaks_the_protocol_reads_why_before_the_connection_ends(board):
     for bad, code in (
         (frame(b"x" * 100_000), 1009),
-        (frame(b"x" * 3000)[:-1] + b"x" + frame(b"x" * 5000), 1009),
+        (frame(HELLO.encode()) + frame(b"x" * 5000), 1009),
         (frame(b"x", opcode=2), 1003),
         (b"\x81\x02{}", 1002),  # without a mask
         (b"\xc1\x80" + bytes(4), 1002),
@@ -296,7 +296,7 @@ def test_no_event_follows_the_close_of_a_connection(board):
 
 def test_who_only_listens_stays_as_long_as_he_answers_pings():
     # The library of the other answers Pings by itself.
-    board = LocalBoard(settings={"idle_s": 2})
+    board = LocalBoard(hasten={"idle_s": 2})
     with board, board.client() as other, upgraded(board) as peer:
         request = {"method": "auth", "type": "secured", "credentials": board.pins["user"]}
         peer.sendall(frame(json.dumps(request).encode()))

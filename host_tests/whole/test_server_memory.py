@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from tools.charger import DesktopCharger
-from tools.rigs.local_board import Client, LocalBoard, list_file
+from tools.rigs.local_board import HELLO, Client, LocalBoard, is_hai, list_file
 
 CARD = "04a1b2c3d4e5f6"
 GONE_S = 4.5
@@ -31,8 +31,8 @@ def a_visit(board, secret: str) -> None:
         assert board.http("GET", "/cards?token=" + token)[0] == 200
         assert board.http("POST", "/cards?token=" + token, list_file(500))[0] == 200
         with Client(board.port, "/rpc") as frames:
-            frames.socket.send("//x")
-            assert frames.socket.recv(10) == "you are //x"
+            frames.socket.send(HELLO)
+            assert is_hai(frames.socket.recv(10))
 
 
 def idle(board) -> int:
@@ -155,7 +155,7 @@ def test_what_was_agreed_outlives_the_memory():
 
 
 def test_a_board_with_little_memory_turns_away_and_goes_on():
-    with LocalBoard(heap="212k", connections=8) as board:
+    with LocalBoard(heap="390k", connections=8) as board:
         before = idle(board)
         with board.admin() as admin:
             others = []

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import queue
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -12,16 +13,47 @@ from pathlib import Path
 
 from websockets.sync.client import connect
 
+from tools.build import compile_file
 from tools.cardlist.card_image import Builder
+from tools.charger import HEAP_OF_BOTH
 from tools.desk.broker import free_port
-from tools.paths import IMAGE, ROOT, micropython
+from tools.paths import ROOT, micropython
 
-HEAP = "320k"
-"""Heap of the 64-bit Unix port, like 160 KB on a board."""
+PROGRAM = ROOT / "tools" / "on_micropython" / "server_board.py"
+
+RPC = {
+    "address": "//api.cesanta.com/cloud.registry",
+    "backend_id": "//api.cesanta.com/cloud",
+    "backend_key": "the backend's own key",
+}
+"""The board's cloud auth service, and who may ask it for anything."""
+
+HELLO = json.dumps(
+    {
+        "v": 1,
+        "src": RPC["backend_id"],
+        "dst": RPC["address"],
+        "key": RPC["backend_key"],
+        "cmds": [{"cmd": "/v1/Hello", "id": 1}],
+    }
+)
+"""A frame that the service answers: see is_hai()."""
+
+CONFIG = {
+    "board_id": "unit",
+    "evses": [1, 1],
+    "evse_io": "lines",
+    "mqtt": {"host": "127.0.0.1", "port": 1, "password": "secret"},  # nobody listens there
+    "clock": {"source": "system"},
+    "cards": {"capacity": 20_000},
+    "rpc": RPC,
+    "server": {"enabled": True, "address": "127.0.0.1", "names": "charger.example"},
+}
+SITE_KEY = bytes(range(32))
 
 
-def list_file(count: int, version: int = 7, key: bytes = bytes(range(32))) -> bytes:
-    """A list of cards; with its own key as a board of server_board.py takes it."""
+def list_file(count: int, version: int = 7, key: bytes = SITE_KEY) -> bytes:
+    """A list of cards, as a LocalBoard takes it."""
     builder = Builder(key)
     for number in range(count):
         token = {"value": f"05{number:012x}", "type": "ISO14443"}
@@ -31,29 +63,48 @@ def list_file(count: int, version: int = 7, key: bytes = bytes(range(32))) -> by
     return file.getvalue()
 
 
+def is_hai(reply: str | bytes) -> bool:
+    """Whether a frame is the service's answer to HELLO."""
+    return [one.get("resp") for one in json.loads(reply).get("resp", [])] == ["HAI"]
+
+
 class LocalBoard:
     """A board with its local interface. A context manager; `lines` is what it has printed.
 
-    `tls` are the paths of its certificate and key, `settings` goes over those of the server.
+    `tls` are the paths of its certificate and key, `settings` goes over those of the server,
+    `hasten` holds settings of the server
+    that no configuration may have, so that a test need not wait so long. `folder` is its flash.
+    It is a whole board: see server_board.py for what it has not.
     """
 
     def __init__(
         self,
-        heap: str = HEAP,
+        heap: str = HEAP_OF_BOTH,
         connections: int = 6,
         tls: tuple[str, str] | None = None,
         settings: dict | None = None,
+        hasten: dict | None = None,
     ):
         self.lines: list[str] = []
         self.measured: list[dict] = []
         self.pins: dict[str, str] = {}
         self._heap = heap
-        self._settings = {"max_connections": connections, **(settings or {})}
-        if tls:
-            self._settings["tls_cert"], self._settings["tls_key"] = tls
         self._folder = tempfile.TemporaryDirectory()
         self.port = free_port()
-        self.folder = Path(self._folder.name)
+        self.folder = Path(self._folder.name) / "flash"
+        self.folder.mkdir()
+        # Compiled beforehand, as on a board: a compiler leaves its heap in pieces.
+        compile_file(PROGRAM, self.folder.parent / "server_board.mpy", PROGRAM.name)
+        self.config: dict = json.loads(json.dumps(CONFIG))
+        self._hasten = json.dumps(hasten or {})
+        server = self.config["server"]
+        server |= {"port": self.port, "max_connections": connections, **(settings or {})}
+        if tls:
+            for key, path in zip(("tls_cert", "tls_key"), tls, strict=True):
+                shutil.copy(path, self.folder / key)
+                server[key] = "/" + key
+        (self.folder / "config.json").write_text(json.dumps(self.config))
+        (self.folder / "site.key").write_bytes(SITE_KEY)
 
     def __enter__(self) -> "LocalBoard":
         self.start()
@@ -65,19 +116,18 @@ class LocalBoard:
 
     def start(self) -> None:
         """Start the board; returns when it serves."""
-        path = ":".join((str(IMAGE), str(IMAGE / "lib"), ".frozen"))
         self.process = subprocess.Popen(
             [
                 micropython(),
                 "-X",
                 "heapsize=" + self._heap,
-                str(ROOT / "tools" / "on_micropython" / "server_board.py"),
-                str(self.port),
+                "-m",
+                "server_board",
+                str(ROOT),
                 str(self.folder),
-                json.dumps(self._settings),
+                self._hasten,
             ],
-            cwd=ROOT,
-            env={"MICROPYPATH": path},
+            env={"MICROPYPATH": f"{self.folder.parent}:.frozen"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,13 +10,14 @@ from tapauth.local.door import Door
 class LocalInterface:
     """The local interface of an App. `commands` is what obeys beside it: `evses`, `withdraw`,
     `set_master_pass_group_id`, `set_connection_timeout` and `in_force` of the board's role; `rpc`
-    the cloud auth service, or None.
+    the cloud auth service, or None; `board` the board's module (boards/README.md).
     """
 
-    def __init__(self, app, commands, rpc):
+    def __init__(self, app, commands, rpc, board):
         self.app = app
         self.commands = commands
         self.rpc = rpc
+        self.board = board
         settings = app.settings["server"]
         name = app.settings["network"]["hostname"]
         if name:

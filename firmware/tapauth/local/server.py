@@ -108,16 +108,18 @@ class LocalPeer:
 
 class Server:
     """`settings` is the checked "server" object of the configuration, `ports` a commands.Ports,
-    `make_auth(on_lost)` makes the ConnectionAuth, `counts` takes what was turned away.
+    `auth` a ConnectionAuth that tells this server from now on who lost his authorization, `counts`
+    takes what was turned away.
     """
 
-    def __init__(self, settings: dict, ports, make_auth, clock, log, counts: dict):
+    def __init__(self, settings: dict, ports, auth, clock, log, counts: dict):
         self.settings = settings
         self.ports = ports
         self.clock = clock
         self.log = log
-        self.auth = make_auth(self._lost)
-        self.commands = Commands(self.auth, ports, clock, log, self._tell)
+        self.auth = auth
+        auth.on_lost = self._lost
+        self.commands = Commands(auth, ports, clock, log, self._tell)
         self._counts = counts
         self._context = None
         if settings["tls_cert"]:

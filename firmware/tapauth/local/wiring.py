@@ -8,8 +8,6 @@ from tapauth.local.login.auth import ConnectionAuth
 from tapauth.local.login.kept import StateFile
 from tapauth.local.server import Server
 
-import board
-
 
 def _parse(text: str) -> dict:
     """Check a configuration; its tables are in memory only meanwhile. Raises ValueError."""
@@ -65,54 +63,70 @@ class Board:
     def restart(self) -> None:
         """Restart the board; a setting of this moment is on flash then."""
         self._local.app.vault.save()
-        board.reset()
+        self._local.board.reset()
 
     def status(self) -> dict:
         """What getStatus tells of the board."""
         app = self._local.app
         status = app.health.report()
         status["link"] = "up" if app.link.connected else "down"
+        status["counters"].update(self._local.door.counts)
         return status
 
 
-def _auth(kept, settings: dict, app):
-    """A function of `on_lost` that makes the ConnectionAuth. A generator. Raises OSError."""
-    file = StateFile("/conn")
-    recoverable = settings["pin_recoverable"]
-    # A PIN goes to the serial console only: never into the log, whose tail can be read.
-    if kept:
-        from tapauth.local.login import accounts
-
-        forget(accounts)
-        thaw = accounts.thaw
-        return lambda on_lost: thaw(
-            kept, file, os.urandom, recoverable, print, settings, app.clock, app.log, on_lost
-        )
+def _auth(local, kept):
+    """The ConnectionAuth: as it was put by, or of this start. A generator. Raises OSError."""
     from tapauth.local.login import accounts
 
     forget(accounts)
-    now = app.clock.now() // 1000
+    app, board = local.app, local.board
+    settings = app.settings["server"]
+    file = StateFile("/conn")
+    # A PIN goes to the serial console only: never into the log, whose tail can be read.
+    if kept:
+        return accounts.thaw(
+            kept,
+            file=file,
+            source=os.urandom,
+            pin_recoverable=settings["pin_recoverable"],
+            show=print,
+            settings=settings,
+            clock=app.clock,
+            log=app.log,
+        )
     keeper = yield from accounts.open_keeper(
-        file, os.urandom, board.unique_id(), recoverable, print, app.log, now
+        file,
+        source=os.urandom,
+        unique=board.unique_id(),
+        pin_recoverable=settings["pin_recoverable"],
+        show=print,
+        log=app.log,
+        now=app.clock.now() // 1000,
     )
-    return lambda on_lost: ConnectionAuth(settings, keeper, app.clock, app.log, on_lost)
+    return ConnectionAuth(settings, keeper, app.clock, app.log)
 
 
 def make(local, kept, counts: dict):
     """The Server of a LocalInterface, as door.Door wants it. A generator. Raises OSError."""
     app = local.app
-    settings = app.settings["server"]
-    make_auth = yield from _auth(kept, settings, app)
+    auth = yield from _auth(local, kept)
     ports = Ports(
-        Board(local),
-        Cards(app.vault) if app.vault.store else None,
-        _trial,
-        _parse,
-        app.tail,
-        getattr(board, "bench", None),
+        board=Board(local),
+        cards=Cards(app.vault) if app.vault.store else None,
+        config=_trial,
+        parse=_parse,
+        tail=app.tail,
+        bench=getattr(local.board, "bench", None),
     )
     if local.rpc:
         from tapauth.rpc.service import RpcPeer
 
         ports.rpc = (local.rpc, RpcPeer)
-    return Server(settings, ports, make_auth, app.clock, app.log, counts)
+    return Server(
+        app.settings["server"],
+        ports=ports,
+        auth=auth,
+        clock=app.clock,
+        log=app.log,
+        counts=counts,
+    )

@@ -98,8 +98,9 @@ class Rig:
             open_keeper(self.file, self.noise, b"unit", self.recoverable, show, self.log, 0)
         )
         self.auth = ConnectionAuth(
-            self.settings, self.keeper, self.clock, self.log, self._lost, self._calibrate
+            self.settings, self.keeper, self.clock, self.log, self._calibrate
         )
+        self.auth.on_lost = self._lost
 
     def sleep(self):
         """Nobody is connected for a while: connection auth is put by, and fetched again."""
@@ -108,7 +109,8 @@ class Rig:
                 self.auth.closed(session.connection)
         kept = freeze(self.auth)
         parts = (self.file, self.noise, self.recoverable, self.shown.append)
-        self.auth = thaw(kept, *parts, self.settings, self.clock, self.log, self._lost)
+        self.auth = thaw(kept, *parts, self.settings, self.clock, self.log)
+        self.auth.on_lost = self._lost
         self.auth.measure = self._calibrate
         self.keeper = self.auth.keeper
 

@@ -81,7 +81,7 @@ def freeze(auth) -> tuple:
     return secrets, accounts, lockout, sessions, auth.iterations
 
 
-def thaw(kept: tuple, file, source, pin_recoverable: bool, show, settings, clock, log, on_lost):
+def thaw(kept: tuple, file, source, pin_recoverable: bool, show, settings, clock, log):
     """The ConnectionAuth that freeze() put by; the other arguments are those of its parts."""
     (key, seed, random_key, boot_pin), accounts, (failures, until), sessions, iterations = kept
     lockout = Lockout(failures, 0)
@@ -96,7 +96,7 @@ def thaw(kept: tuple, file, source, pin_recoverable: bool, show, settings, clock
         pin_recoverable,
         show,
     )
-    auth = ConnectionAuth(settings, keeper, clock, log, on_lost)
+    auth = ConnectionAuth(settings, keeper, clock, log)
     for role, secured, boot, expiry, sid, http in sessions:
         session = Session(role, secured, boot, expiry, sid)
         session.http = http

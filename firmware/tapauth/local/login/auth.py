@@ -65,21 +65,25 @@ class Refused(Exception):
     """A command other than auth is refused; the argument is the text for `error`."""
 
 
+def nobody_is_told(connection, cause: int) -> None:
+    """What `on_lost` is as long as there are no connections."""
+
+
 class ConnectionAuth:
-    """`keeper` is a Keeper, `clock.now()` gives milliseconds, `on_lost(connection,
-    cause)` tells a connection that it has to authorize itself again, `measure()` is a generator of
-    the number of iterations that suits the board.
+    """`keeper` is a Keeper, `clock.now()` gives milliseconds, `measure()` is a generator of the
+    number of iterations that suits the board. `on_lost(connection, cause)`, which whoever has the
+    connections sets, tells one that it has to authorize itself again.
 
     A connection is any object with an attribute `session`, None at first; closed() ends it.
     """
 
-    def __init__(self, settings: dict, keeper, clock, log, on_lost, measure=None):
+    def __init__(self, settings: dict, keeper, clock, log, measure=None):
         self.pro = settings["plan_pro"]
         self.single = settings["single_session"]
         self.keeper = keeper
         self._clock = clock
         self.log = log
-        self._on_lost = on_lost
+        self.on_lost = nobody_is_told
         self.measure = measure
         self.sessions = Sessions(keeper.key, keeper.random)
         self.boot_pin: bytes | None = None
@@ -269,7 +273,7 @@ class ConnectionAuth:
         if connection:
             self.closed(connection)
             try:
-                self._on_lost(connection, cause)
+                self.on_lost(connection, cause)
             except SYSTEM_ERRORS:
                 pass  # whoever could not be told finds out at the next request
 
