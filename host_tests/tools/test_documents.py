@@ -12,10 +12,11 @@ from tapauth.rpc import definitions
 from tools.bench.__main__ import SUITES
 from tools.paths import ROOT
 
+ROOMS_OWN = ("boards/README.md", "firmware/README.md", "host_tests/README.md", "tools/README.md")
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
-    *(ROOT / name for name in ("boards/README.md", "firmware/README.md")),
+    *(ROOT / name for name in ROOMS_OWN),
     *sorted((ROOT / "boards").glob("*/README.md")),
 ]
 PAST = ("CHANGELOG.md",)
