@@ -20,20 +20,23 @@ FAULT = "fault"
 GREEN = const(1)
 RED = const(2)
 BUZZER = const(4)
+_DARK = const(0)
 
 _TENTH_MS = const(100)
+_FOR_EVER = const(0)
 
-# (name, shown for how many tenths of a second, 0 for ever; outputs and tenths of each step).
-# The conditions come first, the gravest at the end.
+# (name, shown for how many tenths of a second, steps). The steps are pairs: outputs, and tenths of
+# a second. They begin anew when the last one is over. The conditions come first, the gravest at
+# the end.
 _PATTERNS = (
-    (READY, 0, b"\x01\x01\x00\x1d"),  # a short green flash every 3 s
-    (OFFLINE, 0, b"\x03\x01\x00\x0e"),  # green and red flash every 1.5 s
-    (FAULT, 0, b"\x02\x05\x00\x05"),  # red, on and off
-    (READING, 200, b"\x01\x01\x00\x01"),  # green, quick
-    (ACCEPTED, 30, b"\x05\x02\x01\x1c"),  # a long beep, then green
-    (REFUSED, 21, b"\x06\x01\x02\x01\x06\x01\x02\x01\x06\x01\x02\x10"),  # three beeps, red
+    (READY, _FOR_EVER, bytes((GREEN, 1, _DARK, 29))),
+    (OFFLINE, _FOR_EVER, bytes((GREEN | RED, 1, _DARK, 14))),
+    (FAULT, _FOR_EVER, bytes((RED, 5, _DARK, 5))),
+    (READING, 200, bytes((GREEN, 1, _DARK, 1))),
+    (ACCEPTED, 30, bytes((GREEN | BUZZER, 2, GREEN, 28))),
+    (REFUSED, 21, bytes((RED | BUZZER, 1, RED, 1) * 2 + (RED | BUZZER, 1, RED, 16))),
 )
-_CONDITIONS = const(3)
+_CONDITIONS = const(3)  # of the patterns
 
 _LOOK_MS = const(50)
 """The task looks this often, so a pattern that begins between two looks soon finds its pace."""

@@ -7,8 +7,8 @@ from tapauth.compat import largest_block, mem_free, sleep_ms
 
 
 class Health:
-    """`interval_s` is the time between reports in seconds; `counters()` returns a flat dict of
-    the other rooms' counters to publish along.
+    """`interval_s` is the time between reports in seconds; `counters()` gives what the other rooms
+    counted, a dict for JSON, to publish along.
     """
 
     def __init__(self, topic: str, interval_s: int, clock, supervisor, link, counters):

@@ -1,8 +1,22 @@
 """A new firmware on trial: kept when it is healthy for long enough, given up when it is not.
 
+The boot part (tapauth_boot.py) starts a new firmware at most three times without a confirmation;
+after that it goes back to the old one by itself. So what is left to do here is to confirm, or to
+restart. A trial is in one of these states:
+
+    unhealthy   since the start, or again; after `give_up_s` from the start, the board restarts
+    healthy     since `_healthy_since`; after `confirm_s` without a break the slot is confirmed
+    over        confirmed: nothing is watched any more, until the next update
+
 Healthy is what the composition root says: the reader answers, the link is up (or the board is
-configured to do without), no task stalls. Giving up is a restart; after the third start without
-a confirmation the boot part goes back to the old firmware by itself.
+configured to do without), no task stalls. A task that failed since the last look is no health
+either, though the supervisor has started it again: a firmware whose tasks fail now and then is
+none to keep. In a conflict:
+
+* Whoever charges wins: while a restart would end somebody's charging, the trial goes on.
+* Health wins over time: a firmware that becomes healthy after `give_up_s`, while somebody charges,
+  can still be confirmed.
+* A power cut in between costs one of the three starts, and nothing else.
 """
 
 from tapauth.compat import sleep_ms
@@ -33,6 +47,7 @@ class FirmwareTrial:
         """To be called every second or so; `now` counts from the start."""
         if not self.running:
             return
+        # In each step, healthy or not: what failed before this one is forgotten.
         restarts = self._restarts()
         steady = restarts == self._seen
         self._seen = restarts

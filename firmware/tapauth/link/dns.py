@@ -17,6 +17,14 @@ _MESSAGE_MAX = const(512)  # RFC 1035, 2.3.4
 _HEADER = const(12)
 _FRESH_MS = const(3_600_000)
 
+# RFC 1035, 4.1: what follows the identifier in the header of a query; type A and class IN; bits.
+_ONE_QUESTION = b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"  # recursion is desired
+_ADDRESS = b"\x00\x01\x00\x01"
+_ROOT = b"\x00"
+_IS_REPLY = const(0x80)
+_CODE = const(0x0F)
+_POINTER = const(0xC0)
+
 
 class LookupFailed(OSError):
     """No address for the name. The text says why."""
@@ -24,18 +32,18 @@ class LookupFailed(OSError):
 
 def question(name: str, identifier: bytes) -> bytes:
     """The query for an IPv4 address of `name` (RFC 1035, 4.1). Raises ValueError for no name."""
-    query = bytearray(identifier + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+    query = bytearray(identifier + _ONE_QUESTION)
     for label in name.encode().split(b"."):
         if not 0 < len(label) < 64:
             raise ValueError("not a host name")
         query.append(len(label))
         query += label
-    return bytes(query + b"\x00\x00\x01\x00\x01")
+    return bytes(query + _ROOT + _ADDRESS)
 
 
 def _after_name(reply: bytes, at: int) -> int:
     while reply[at]:
-        if reply[at] >= 0xC0:
+        if reply[at] >= _POINTER:  # to the rest of the name, elsewhere: that is its end here
             return at + 2
         at += 1 + reply[at]
     return at + 1
@@ -48,20 +56,21 @@ def answer(reply: bytes, query: bytes) -> str:
     """
     if reply[:2] != query[:2] or reply[_HEADER : len(query)] != query[_HEADER:]:
         return ""
-    code = reply[3] & 15
-    if code or not reply[2] & 0x80:
+    code = reply[3] & _CODE
+    if code or not reply[2] & _IS_REPLY:
         raise LookupFailed(f"the name server refused with code {code}")
     try:
         at = len(query)
         for _ in range(reply[6] << 8 | reply[7]):
             at = _after_name(reply, at)
+            # Type and class, time to live (4 bytes), length of the data, data.
             kind = reply[at : at + 4]
             length = reply[at + 8] << 8 | reply[at + 9]
             at += 10 + length
-            if kind == b"\x00\x01\x00\x01" and length == 4 and at <= len(reply):
+            if kind == _ADDRESS and length == 4 and at <= len(reply):
                 return ".".join(str(byte) for byte in reply[at - 4 : at])
     except IndexError:
-        pass
+        pass  # cut short
     raise LookupFailed("the name server knows no IPv4 address")
 
 
