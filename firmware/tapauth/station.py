@@ -1,7 +1,26 @@
 """The shell around the authorization core: carries its effects to the edges, and wakes it.
 
 Every input to the core goes through here, because every input may have effects, and effects are
-carried out at once, in their order.
+carried out at once, in their order: statuses to who publishes them, commands to the EVSEs,
+requests to the validators, settings to the flash. An effect may bring the next input before it is
+done, as a validator that answers at once does. Such an input reaches the core at once too, but
+what it brings is carried out behind what was there before (`_carrying`).
+
+An edge may fail, above all for want of memory. Then
+
+* an effect does not keep those behind it from their turn: one of them may stop a charge;
+* a status is lost, and the log says so;
+* a grant whose command was lost times out now, and a request to a validator counts as failed, so
+  that the driver hears of it and the EVSE holds nothing that the core believes it holds;
+* a withdrawal, a stop or a setting is owed: noted in what was there from the start, one bit each,
+  and paid at each wake() until it goes.
+
+What is owed to an EVSE comes before whatever else is said to it, since a grant that follows must
+not be taken back by a withdrawal from before it. A withdrawal and a stop are owed in that order;
+a stop is only paid while the transaction runs, and without the card that stopped it.
+
+Nothing here runs by itself but timers(), which wakes the core ten times a second and when
+something is due.
 """
 
 from tapauth.compat import const, sleep_ms
@@ -177,6 +196,7 @@ class Station:
 
     def _lost(self, effect: tuple, error: Exception) -> None:
         kind = effect[0]
+        # First what is owed, which takes no memory; the log may not find any.
         if kind == effects.WITHDRAW_AUTHORIZATION:
             self._owed[effect[1]] |= _WITHDRAWAL
         elif kind == effects.STOP_TRANSACTION:
@@ -201,6 +221,7 @@ class Station:
             _, request_id, validator, token = effect
             self._validators[validator](request_id, token)
         elif kind == effects.SAVE:
+            # In force though it may not be saved yet.
             self._in_force[effect[1]] = effect[2]
             self._unsaved[effect[1]] = True
             self._save(effect[1])
@@ -230,6 +251,7 @@ class Station:
 
     def _pay_to(self, evse) -> None:
         owed = self._owed[evse.id]
+        # A debt is struck out when its command went, so that a MemoryError in between leaves it.
         if owed & _WITHDRAWAL:
             self._on_command(evse.id, {"command": effects.WITHDRAW_AUTHORIZATION})
             self._owed[evse.id] &= _STOP

@@ -179,6 +179,7 @@ class Authorizer:
 
     def take_effects(self) -> list | tuple:
         """The effects since the last call, in order."""
+        # The shell asks ten times a second: an empty answer takes no memory.
         effects = self.effects
         if not effects:
             return _NO_EFFECTS
@@ -203,11 +204,14 @@ class Authorizer:
         if error:
             return self._refuse("refused_tokens", error)
         key = key_of(token["id_token"])
+        # At a disabled EVSE too: a grant that the token holds there is a grant still.
         if self._is_duplicate(key, self._named(token)):
             self.counters["duplicates"] += 1
             return None
         evses = self._referenced(token)
+        # From here on the token is owed a final status.
         self._publish(token, "Processing")
+        # Only a card that is tapped again is a wish to stop; a car shows its token by itself.
         if token["authorization_type"] == "RFID":
             for evse in evses:
                 if evse.grant and evse.grant.key == key:  # its transaction runs: no duplicate
@@ -221,6 +225,7 @@ class Authorizer:
         else:
             process = Process(token, key, now)
             self._tokens.append(process)
+            # Whoever provides such a token vouches for it, in the place of all validators.
             if token.get("prevalidated"):
                 result = {"authorization_status": "Accepted", "tariff_messages": NO_MESSAGES}
                 if "parent_id_token" in token:
@@ -251,6 +256,7 @@ class Authorizer:
             error = check_validation_result(result)
             if error:
                 self.counters["refused_results"] += 1
+        # Silence and nonsense vouch for nobody; the next validator may.
         if result is None or error:
             self.counters["validator_failures"] += 1
             result = _UNKNOWN
@@ -260,6 +266,7 @@ class Authorizer:
             result["tariff_messages"] = NO_MESSAGES
         process.results.append(result)
         if settled:
+            # As if all had been asked.
             process.asked = self._validators
         self._ask_next(process, now)
         return error
@@ -271,6 +278,7 @@ class Authorizer:
         """
         for process in self._tokens:
             if process.waits_for == _VALIDATOR and process.request_id == request_id:
+                # Due at once as a failure, and no other validator is asked.
                 process.asked = self._validators
                 process.deadline = now
 
@@ -309,6 +317,7 @@ class Authorizer:
             # Of an event that is wrong in one thing nothing is believed.
             return self._refuse("refused_events", "no such connector")
         name = event["event"]
+        # The connector first: whether the EVSE is free or disabled depends on it.
         if name in TRANSITIONS and not (
             self.settings.ignore_connector_faults and name.startswith("PermanentFault")
         ):
@@ -331,6 +340,7 @@ class Authorizer:
             grant = evse.grant
             if evse.deauthorized(now):
                 self._drop_at_evse(evse, grant, now)
+        # Last, as any of these may have made the plug-in one that can be used.
         if evse in self._queue:
             self._serve(evse, now)
         return None
@@ -348,8 +358,10 @@ class Authorizer:
         evse_id = request.get("evse_id")
         if evse_id is not None and not self._evse(evse_id):
             return "EvseNotFound"
+        # Without a key every token is meant, and without an EVSE every EVSE.
         key = key_of(request["id_token"]) if "id_token" in request else None
         found = False
+        # A token that names no EVSE refers to the one that is withdrawn from, too.
         for process in list(self._tokens):
             token = process.token
             if key in (None, process.key) and (
@@ -370,6 +382,7 @@ class Authorizer:
         if check_connection_timeout(seconds):
             self.counters["refused_settings"] += 1
             return False
+        # Saved first: without memory for that nothing has changed.
         self.effects.append((SAVE, "connection_timeout", seconds))
         self._timeout = seconds
         return True
@@ -389,6 +402,7 @@ class Authorizer:
         self._group = group
         for evse in self.evses:
             grant = evse.grant
+            # What runs goes on: the group's card was no master pass when it started.
             if group and grant and grant.parent_key == group and not evse.transaction_active:
                 self._withdraw_from(evse, now)
         return True
@@ -446,17 +460,21 @@ class Authorizer:
             due = self.next_deadline()
             if due is None or due > now:
                 return
+            # One at a time: it may set another deadline, also one that has passed by now.
             self._time_out(due, now)
 
     # What is due.
 
     def _time_out(self, due: int, now: int) -> None:
+        # Of two that are due together the EVSE is first: a grant that ends with its token's wait
+        # is told of before.
         for evse in self.evses:
             if evse.deadline == due:
                 self._evse_timed_out(evse, now)
                 return
         for process in self._tokens:
             if process.deadline == due:
+                # What it waited for says what its silence means.
                 if process.waits_for == _PLUG_IN:
                     self._finish(process, "TimedOut")
                 elif process.waits_for == _VALIDATOR:
@@ -496,6 +514,7 @@ class Authorizer:
         """Whether a token for `evses` could start or stop anything, if it were valid."""
         if not evses:
             return False
+        # Which card is a master pass, or of which family, only validators know.
         if self._group or choice.any_available(evses):
             return True
         for evse in evses:
@@ -507,6 +526,7 @@ class Authorizer:
         if process.asked >= self._validators:
             self._decide(process, now)
             return
+        # Both new numbers before the request: when that finds no memory nothing has been asked.
         deadline = now + self.settings.validator_timeout_ms
         request_id = self._request_id + 1
         self.effects.append((VALIDATE, request_id, process.asked, process.token))
@@ -548,6 +568,7 @@ class Authorizer:
                 return
             if choice.is_accepted(result) and "parent_id_token" in result:
                 process.parents.append(result["parent_id_token"]["value"].lower())
+        # The family's transaction: nobody's wish is clear where an EVSE is free for another one.
         available = choice.any_available(evses)
         if not (
             available and self.settings.prioritize_authorization_over_stopping_transaction
@@ -556,6 +577,7 @@ class Authorizer:
         if not available:
             self._refuse_early(process.token, process)
             return
+        # Not only those that are free: one that is not may be so, or plugged in, by and by.
         process.candidates = [evse for evse in evses if not evse.grant]
         self._start_or_wait(process, now)
 
@@ -598,6 +620,7 @@ class Authorizer:
             return
         while process.trying < len(results):
             if choice.is_accepted(results[process.trying]):
+                # Accepted is published once for each result, at the first try of it.
                 if process.waits_for != _PLUG_IN:
                     self._announce(process, results[process.trying])
                 if self._try(process, now):
@@ -624,6 +647,7 @@ class Authorizer:
             # No plug-in could help it.
             process.results[process.trying] = _downgraded(result, "NotAtThisLocation")
             return False
+        # To the end of the list: it waits the shortest now.
         process.waits_for = _PLUG_IN
         process.deadline = now + self._timeout * 1000
         self._tokens.remove(process)
@@ -637,6 +661,7 @@ class Authorizer:
         at the wrong EVSE and gets to know it.
         """
         for permitted in (True, False):
+            # A copy, as who is served leaves the list. The EVSE is looked at anew for each.
             for process in list(self._tokens):
                 if (
                     process.waits_for == _PLUG_IN
@@ -660,6 +685,7 @@ class Authorizer:
         token = _at(process.token, None, [evse.id])
         # What needs memory comes first: without it nothing has happened.
         grant = Grant(token, process.key, result.get("parent_id_token"))
+        # A transaction that runs already uses the grant: no timer.
         deadline = None if evse.transaction_active else now + self._timeout * 1000
         said = [
             (AUTHORIZE_RESPONSE, evse.id, token, result),
@@ -730,9 +756,11 @@ class Authorizer:
             self._stop_at(evse, evse.stopping)  # it did not hear that, or not yet
         elif max(evse.lapsed, evse.copied) > now or grant and grant.withdrawn:
             self._stop_at(evse, "DeAuthorized")  # the withdrawal and the start have crossed
+        # The grant is used: from here on only the end of the transaction ends it.
         evse.transaction_active = True
         evse.deadline = None
         evse.lapsed = evse.copied = 0
+        # Else its driver is not known yet: with PlugEvents the next token may get the transaction.
         if grant or evse.stopping:
             self._leave_queue(evse)
         evse.forget_answers()
@@ -759,6 +787,7 @@ class Authorizer:
 
     def _transaction_finished(self, evse: Evse, now: int) -> None:
         evse.forget_answers()
+        # While the grant is still there: both want to know whether the transaction used it.
         self._drop_at_evse(evse, evse.grant, now)
         evse.used(now)
         evse.transaction_active = False

@@ -1,4 +1,29 @@
-"""Which EVSE an accepted token gets, and what keeps it from there: rules that change nothing."""
+"""Which EVSE an accepted token gets, and what keeps it from there: rules that change nothing.
+
+The Authorizer asks in this order:
+
+    any_available()   could the token start anything at all, of the EVSEs it refers to?
+    is_in_time()      has a validator's result expired, when all have answered?
+    select()          which EVSE now; None: one at which a car has yet to be plugged in
+    permits_any()     ... if the result allows one of them, else the token need not wait
+    refusal()         is that EVSE allowed, and is the result in time still?
+    is_eligible()     may the plug-in that has just come be used by a token that waits?
+
+A result is a checked ValidationResult, an EVSE is an Evse; the functions read both and change
+neither, so they can be asked as often as one likes.
+
+What wins in a choice: first what spares the driver a refusal or a dead plug, then the algorithm.
+`select` orders the EVSEs as the algorithm wants them, gives each its drawbacks, and takes the
+first of those with the least:
+
+    0  may be used
+    1  the validator does not permit it: the driver is refused there, and knows why
+    2  its plug is faulted: the driver would wait in vain
+    3  both
+
+So an EVSE that is not permitted is chosen when nothing better is there, only to be refused: that
+tells the driver at once that he is at the wrong EVSE.
+"""
 
 from tapauth.core.timestamps import parse_rfc3339
 
@@ -40,6 +65,7 @@ def is_in_time(result: dict, unix: int | None, without_clock: bool) -> bool:
         return True
     if unix is None:
         return without_clock
+    # A time that nobody can read lets nobody in.
     at = parse_rfc3339(expiry)
     return at is not None and unix < at
 
@@ -49,6 +75,7 @@ def is_eligible(evse, algorithm: str) -> bool:
     transaction without a grant, unless for FindFirst: the EVSE may have been quicker than the
     validator.
     """
+    # What is being stopped is nobody's to take over.
     if evse.grant or evse.stopping or evse.is_unavailable():
         return False
     return not evse.transaction_active or algorithm != "FindFirst"
@@ -63,17 +90,18 @@ def select(result: dict, candidates: list, plug_ins: list, algorithm: str):
     without any the algorithm's choice stands, to be refused.
     """
     if len(candidates) == 1:
+        # There is nothing to choose, so no plug-in to wait for.
         return candidates[0]
     choices = [evse for evse in plug_ins if evse in candidates and is_eligible(evse, algorithm)]
     if algorithm == "PlugEventsLIFO":
         choices.reverse()
     elif algorithm == "FindFirst":
+        # Behind the plug-ins: where a car is plugged in, somebody waits.
         choices += [evse for evse in candidates if evse.is_available()]
     chosen = None
     least = 4
     for evse in choices:
-        # A driver at a faulted plug would wait in vain, and one at the wrong EVSE hears why not:
-        # the fault weighs more. The first of equals wins, so the algorithm's order stands.
+        # The first of equals stays chosen, so that the algorithm's order stands.
         drawback = 2 * evse.is_plug_faulty() + (not permits(result, evse))
         if drawback < least:
             chosen = evse

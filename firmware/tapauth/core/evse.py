@@ -228,6 +228,8 @@ class Evse:
         self.forget_late_answers(now)
         grant.older = len(self.answers)
         self.copied = 0
+        # What starts may be the former driver's as long as the EVSE owes an answer about him; the
+        # same card's start is welcome whichever grant it uses.
         if not grant.older or grant.key == self.lapsed_key:
             self.lapsed = 0
         self.grant = grant
@@ -246,12 +248,14 @@ class Evse:
         """An answer is owed from now on."""
         self.forget_late_answers(now)
         if len(self.answers) >= _MAX_ANSWERS:
+            # Whoever withdraws again and again must not fill the memory.
             self._answered()
         self.answers.append(now + _ANSWER_MS)
 
     def hold_answers(self, now: int) -> None:
         """Commands have not left the board yet: the time for the answers begins anew."""
         if self.grant and self.grant.left is None:
+            # Its command may be among those that wait. One that may have left stays so.
             self.grant.left = False
         self.forget_late_answers(now)
         for i in range(len(self.answers)):
@@ -288,10 +292,12 @@ class Evse:
         True when that answers no withdrawal.
         """
         self.forget_late_answers(now)
+        # Looked at before the answer is counted: it may be the last that is owed to others.
         older = self.grant and self.grant.older
         unasked = not self.answers
         if self.answers:
             self._answered()
+        # It has dropped what it had, so nothing that starts from now on has crossed anything.
         self.lapsed = self.copied = 0
         if self.grant and not older:
             self.end_grant()  # without a grant the timer is the plug-in's

@@ -1,7 +1,22 @@
 """The board as a client of a real EVerest: its reader provides tokens, its store validates them.
 
-EVerest decides; the board shows the fate of a tap. It uses three of EVerest's API modules:
-auth_token_provider, auth_token_validator and auth_consumer.
+EVerest decides; the board shows the fate of a tap. A tap goes its way over three of EVerest's API
+modules, and the board keeps nothing of it in between:
+
+    board    -> auth_token_provider   m2e/provided_token            the tap
+    EVerest  -> auth_token_validator  e2m/validate_token            do you know this card?
+    board    -> auth_token_validator  m2e/reply/...                 what the store says
+    EVerest  -> auth_consumer         e2m/token_validation_status   what became of it
+
+The directions are EVerest's: m2e is towards EVerest. EVerest asks the board about tokens of
+others too, and tells what became of those; the lamps show all of it, as there is one charger.
+
+Without a link a tap comes to nothing, as another driver may stand there when it is back. Each
+side watches the other: the board sends a communication_check to each module every 2 s, EVerest a
+heartbeat each second; ten seconds without one are a fault on the board's list until the next.
+
+What comes is checked as the core checks it (core/shapes.py), since the store and the lamps rely
+on that; what is wrong is counted and logged, and EVerest gets no answer.
 """
 
 import json
@@ -52,6 +67,7 @@ class EverestClient:
             self._consumer + "e2m/token_validation_status": self._status,
             self._provider + "e2m/heartbeat": self._heartbeat,
         }
+        # As if EVerest had just been heard: a start is no silence yet.
         self._heard = clock.now()
         self._next_check = 0
 
@@ -62,6 +78,7 @@ class EverestClient:
 
     def provide_token(self, token: dict) -> bool:
         """Hand a token to EVerest. False when the link is down: then nothing comes of the tap."""
+        # Not by the outbox, which would keep the tap for later.
         return self._link.publish(self._provider + "m2e/provided_token", json.dumps(token))
 
     def message(self, topic: str, payload: bytes) -> bool:
@@ -84,6 +101,7 @@ class EverestClient:
             raise BadMessage(error)
         if not reply_to:
             raise BadMessage("no replyTo to answer to")
+        # Whether the store is sure matters to the board's own core only.
         result, _ = self._validate(token)
         self._link.publish(reply_to, json.dumps(result))
 
@@ -94,11 +112,13 @@ class EverestClient:
         if error:
             raise BadMessage(error)
         status = message.get("status")
+        # A status that the board does not know would leave the lamp at whatever it shows.
         if type(status) is not str or status not in _STATUSES:
             raise BadMessage("status is none of its enum")
         self._on_status(message["token"], status, message.get("messages") or [])
 
     def _heartbeat(self, value) -> None:
+        # What it counts does not matter: it starts anew with EVerest, and wraps.
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadMessage("heartbeat is not a number")
         self._heard = self._clock.now()
@@ -114,6 +134,7 @@ class EverestClient:
             self._next_check = now + _CHECK_MS
             for start in (self._provider, self._validator, self._consumer):
                 self._link.publish(start + "m2e/communication_check", "true")
+        # Also without a link: that taps have no effect is what a technician must know.
         if now - self._heard > _SILENCE_MS:
             text = "EVerest's auth_token_provider API is silent: taps have no effect"
             self._errors.set(True, COMMUNICATION_FAULT, _LOST, "everest", text)

@@ -3,9 +3,25 @@
 In: `{base}/evse/{evse_id}/session_event`, EVerest's SessionEvent.
 Out: `{base}/evse/{evse_id}/command`.
 
-These EVSEs live on while the board restarts, with whatever they were authorized for, and what is
-said to them may wait long in the outbox: the station is told when they are reached and while
-commands wait.
+Such an EVSE is far away. It lives on while the board restarts, with whatever it was authorized
+for; what is said to it may wait long in the outbox, and may arrive twice (QoS 1). An EVSE that
+charges without the core's knowing, or a core that believes in a grant that never arrived, is what
+all of this is about:
+
+* At the first connection the core takes back what EVSEs may hold from before (evses_reached()).
+  That is told at each tick of a connection, as there may not have been memory for it before.
+* While commands wait, no answer to them can be late (commands_wait()); once there is a way to the
+  EVSEs, what was granted may have left (commands_leave()).
+* A grant waits in the outbox for as long as it is good, and then a withdrawal goes in its place.
+* When an event has ended a grant, the EVSE is told to drop it once more, as a copy may reach it
+  late. One withdrawal does: where the core has sent its own in the same event, for a grant that
+  nothing has used, none is added (`_taken_back`). take_back() needs no memory, so it also stands
+  in for a withdrawal of the core that found none.
+* An event for which there is no memory ends the session with the broker, once a minute at most:
+  the EVSE tells it again when the board is back.
+
+What wins when the outbox is full: stops and withdrawals, which are never lost, then refusals, then
+grants (core/effects.py).
 """
 
 import json
