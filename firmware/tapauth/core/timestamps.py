@@ -6,13 +6,13 @@ _DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 # Works on bytes: MicroPython keeps every single character that was ever taken out of a string.
 
 
-def _number(text: bytes, start: int, end: int, low: int, high: int) -> int:
-    """The digits text[start:end] as a number of low..high; raises ValueError otherwise."""
-    if end > len(text):
+def _number(text: bytes, digits: int, low: int, high: int) -> int:
+    """All of `text`, so many digits, as a number of low..high; raises ValueError otherwise."""
+    if len(text) != digits:
         raise ValueError
     number = 0
-    for at in range(start, end):
-        digit = text[at] - 48
+    for byte in text:
+        digit = byte - 48
         if not 0 <= digit <= 9:
             raise ValueError
         number = number * 10 + digit
@@ -22,12 +22,12 @@ def _number(text: bytes, start: int, end: int, low: int, high: int) -> int:
 
 
 def _parse(text: bytes) -> int:
-    year = _number(text, 0, 4, 1, 9999)
-    month = _number(text, 5, 7, 1, 12)
-    day = _number(text, 8, 10, 1, 31)
-    hour = _number(text, 11, 13, 0, 23)
-    minute = _number(text, 14, 16, 0, 59)
-    second = _number(text, 17, 19, 0, 60)  # 60: a leap second
+    year = _number(text[0:4], 4, 1, 9999)
+    month = _number(text[5:7], 2, 1, 12)
+    day = _number(text[8:10], 2, 1, 31)
+    hour = _number(text[11:13], 2, 0, 23)
+    minute = _number(text[14:16], 2, 0, 59)
+    second = _number(text[17:19], 2, 0, 60)  # 60: a leap second
     marks = text[4:5] + text[7:8] + text[13:14] + text[16:17]
     if marks != b"--::" or text[10:11] not in (b"T", b"t", b" "):
         raise ValueError
@@ -48,7 +48,7 @@ def _parse(text: bytes) -> int:
     else:
         if len(zone) != 6 or zone[:1] not in (b"+", b"-") or zone[3:4] != b":":
             raise ValueError
-        offset = _number(zone, 1, 3, 0, 23) * 60 + _number(zone, 4, 6, 0, 59)
+        offset = _number(zone[1:3], 2, 0, 23) * 60 + _number(zone[4:6], 2, 0, 59)
         if zone[:1] == b"-":
             offset = -offset
     past = year - 1

@@ -30,7 +30,6 @@ _CHECK_MS = const(2000)
 """Between signs of life to EVerest, whose checks wait 5 s by default."""
 _SILENCE_MS = const(10_000)
 """EVerest sends a heartbeat each second by default; after so long a silence it is gone."""
-_LOST = "EVerest's heartbeat lost"
 _STATUSES = (
     "Processing",
     "Accepted",
@@ -122,7 +121,7 @@ class EverestClient:
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadMessage("heartbeat is not a number")
         self._heard = self._clock.now()
-        self._errors.set(False, COMMUNICATION_FAULT, _LOST, "everest", "")
+        self._fault(False)
 
     def link_up(self) -> None:
         """A connection begins with a sign of life."""
@@ -136,5 +135,13 @@ class EverestClient:
                 self._link.publish(start + "m2e/communication_check", "true")
         # Also without a link: that taps have no effect is what a technician must know.
         if now - self._heard > _SILENCE_MS:
-            text = "EVerest's auth_token_provider API is silent: taps have no effect"
-            self._errors.set(True, COMMUNICATION_FAULT, _LOST, "everest", text)
+            self._fault(True)
+
+    def _fault(self, active: bool) -> None:
+        self._errors.set(
+            active=active,
+            kind=COMMUNICATION_FAULT,
+            sub_type="EVerest's heartbeat lost",
+            origin="everest",
+            message="EVerest's auth_token_provider API is silent: taps have no effect",
+        )

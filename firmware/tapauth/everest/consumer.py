@@ -17,7 +17,15 @@ class AuthConsumer(ApiModule):
     """
 
     def __init__(self, module_id, settings, clock, link, errors, log, station, wallclock):
-        super().__init__(KIND, module_id, settings, clock, link, errors, log)
+        super().__init__(
+            kind=KIND,
+            module_id=module_id,
+            settings=settings,
+            clock=clock,
+            link=link,
+            errors=errors,
+            log=log,
+        )
         self._station = station
         self._wallclock = wallclock
         self._last = b"null"

@@ -169,7 +169,13 @@ class ApiModule:
 
     def _fault(self, sub_type: str, active: bool) -> None:
         text = "no sign of life from the client: send true to m2e/communication_check"
-        self._errors.set(active, COMMUNICATION_FAULT, sub_type, self.module_id, text)
+        self._errors.set(
+            active=active,
+            kind=COMMUNICATION_FAULT,
+            sub_type=sub_type,
+            origin=self.module_id,
+            message=text,
+        )
 
     def link_up(self) -> None:
         """A connection begins with a heartbeat."""
@@ -195,7 +201,15 @@ class AuthTokenProvider(ApiModule):
     """
 
     def __init__(self, module_id, settings, clock, link, errors, log, station):
-        super().__init__("auth_token_provider", module_id, settings, clock, link, errors, log)
+        super().__init__(
+            kind="auth_token_provider",
+            module_id=module_id,
+            settings=settings,
+            clock=clock,
+            link=link,
+            errors=errors,
+            log=log,
+        )
         self._station = station
         self.operations["provided_token"] = self._provided_token
 

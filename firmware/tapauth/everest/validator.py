@@ -29,7 +29,15 @@ class AuthTokenValidator(ApiModule):
     """
 
     def __init__(self, module_id, settings, clock, link, errors, log, station, vault):
-        super().__init__(KIND, module_id, settings, clock, link, errors, log)
+        super().__init__(
+            kind=KIND,
+            module_id=module_id,
+            settings=settings,
+            clock=clock,
+            link=link,
+            errors=errors,
+            log=log,
+        )
         self._timeout_ms = settings["remote_timeout_ms"]
         self._accept_unknown = settings["accept_unknown_offline"]
         self._station = station

@@ -148,7 +148,9 @@ class MqttEvses:
             if command["result"]["authorization_status"] == "Accepted":
                 self._taken_back = 0
                 grant_ms = self._station.grant_ms()
-                added = self._link.enqueue(topic, data, LASTING, grant_ms, _WITHDRAW)
+                added = self._link.enqueue(
+                    topic, data, keep=LASTING, wait_ms=grant_ms, instead=_WITHDRAW
+                )
                 if added and self._link.connected:
                     self._station.commands_leave()
             else:
