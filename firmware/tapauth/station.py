@@ -15,7 +15,7 @@ An edge may fail, above all for want of memory. Then
 * a withdrawal, a stop or a setting is owed: noted in what was there from the start, one bit each,
   and paid at each wake() until it goes.
 
-What is owed to an EVSE comes before whatever else is said to it, since a grant that follows must
+Debts to an EVSE come before whatever else is said to it, since a grant that follows must
 not be taken back by a withdrawal from before it. A withdrawal and a stop are owed in that order;
 a stop is only paid while the transaction runs, and without the card that stopped it.
 

@@ -1,7 +1,7 @@
 """The time of day, which may be unknown: a board without a battery wakes up not knowing it.
 
-The time comes from outside, over MQTT without a signature, or by NTP. Who could set it back would
-make expired cards good again; who could set it ahead for ever would make all cards expire. So:
+The time comes from outside, over MQTT without a signature, or by NTP. A clock that is set back
+makes expired cards good again; one that is set ahead for ever makes all cards expire. So:
 
 * It is never before what the board has seen: the day of the firmware's build, the day it has kept
   on its flash, and since the start as much later as the board has run.

@@ -151,7 +151,7 @@ class Watched(Authorizer):
 
 def _watched(name: str):
     def call(self, *arguments):
-        # What is due comes first, so that what the input changes is its own.
+        # First all that is due, so that what the input changes is its own.
         self.poll(arguments[2] if name == "validation_result" else arguments[-1])
         return self.watch(name, getattr(super(Watched, self), name), *arguments)
 

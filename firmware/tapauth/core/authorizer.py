@@ -28,9 +28,9 @@ A validator is its answer, or its silence. An event is any of the EVSE whose plu
 use, as a rule the plug-in itself. Of Unused and Used nothing is published. Other inputs leave a
 token where it is.
 
-What wins in a conflict:
+The winner of a conflict:
 
-* What is due wins over the input that comes at the same time.
+* A timer that is due wins over the input that comes at the same time.
 * A master pass wins over whatever the other validators say: it stops, and never starts.
 * A token's own transaction comes before its validators. Its family's comes before a start only
   where no EVSE is free, or where the operator wants it so.
@@ -225,7 +225,7 @@ class Authorizer:
         else:
             process = Process(token, key, now)
             self._tokens.append(process)
-            # Whoever provides such a token vouches for it, in the place of all validators.
+            # Its provider vouches for such a token, in the place of all validators.
             if token.get("prevalidated"):
                 result = {"authorization_status": "Accepted", "tariff_messages": NO_MESSAGES}
                 if "parent_id_token" in token:
@@ -402,7 +402,7 @@ class Authorizer:
         self._group = group
         for evse in self.evses:
             grant = evse.grant
-            # What runs goes on: the group's card was no master pass when it started.
+            # A transaction goes on: its card was no master pass when it started.
             if group and grant and grant.parent_key == group and not evse.transaction_active:
                 self._withdraw_from(evse, now)
         return True
@@ -474,7 +474,7 @@ class Authorizer:
                 return
         for process in self._tokens:
             if process.deadline == due:
-                # What it waited for says what its silence means.
+                # Silence means another thing of a validator than of a car.
                 if process.waits_for == _PLUG_IN:
                     self._finish(process, "TimedOut")
                 elif process.waits_for == _VALIDATOR:
@@ -683,7 +683,7 @@ class Authorizer:
             self._respond(evse, process.token, result)
             return False
         token = _at(process.token, None, [evse.id])
-        # What needs memory comes first: without it nothing has happened.
+        # First all that needs memory: without it nothing has happened.
         grant = Grant(token, process.key, result.get("parent_id_token"))
         # A transaction that runs already uses the grant: no timer.
         deadline = None if evse.transaction_active else now + self._timeout * 1000
@@ -796,7 +796,7 @@ class Authorizer:
         self._leave_queue(evse)
 
     def _drop_at_evse(self, evse: Evse, grant: Grant | None, now: int) -> None:
-        """What an EVSE reported has ended a grant that no transaction has used.
+        """An event of the EVSE has ended a grant that no transaction has used.
 
         It may have happened before the EVSE was authorized: then it has the authorization still.
         """

@@ -12,7 +12,8 @@ The Authorizer asks in this order:
 A result is a checked ValidationResult, an EVSE is an Evse; the functions read both and change
 neither, so they can be asked as often as one likes.
 
-What wins in a choice: first what spares the driver a refusal or a dead plug, then the algorithm.
+The winner of a choice: first an EVSE that spares the driver a refusal or a dead plug, then the
+algorithm's.
 `select` orders the EVSEs as the algorithm wants them, gives each its drawbacks, and takes the
 first of those with the least:
 
@@ -75,7 +76,7 @@ def is_eligible(evse, algorithm: str) -> bool:
     transaction without a grant, unless for FindFirst: the EVSE may have been quicker than the
     validator.
     """
-    # What is being stopped is nobody's to take over.
+    # Nobody can take over a transaction that is being stopped.
     if evse.grant or evse.stopping or evse.is_unavailable():
         return False
     return not evse.transaction_active or algorithm != "FindFirst"

@@ -228,8 +228,8 @@ class Evse:
         self.forget_late_answers(now)
         grant.older = len(self.answers)
         self.copied = 0
-        # What starts may be the former driver's as long as the EVSE owes an answer about him; the
-        # same card's start is welcome whichever grant it uses.
+        # As long as the EVSE owes an answer a start may be the former driver's. The same card's is
+        # welcome whichever grant it uses.
         if not grant.older or grant.key == self.lapsed_key:
             self.lapsed = 0
         self.grant = grant
@@ -248,7 +248,7 @@ class Evse:
         """An answer is owed from now on."""
         self.forget_late_answers(now)
         if len(self.answers) >= _MAX_ANSWERS:
-            # Whoever withdraws again and again must not fill the memory.
+            # Withdrawals again and again must not fill the memory.
             self._answered()
         self.answers.append(now + _ANSWER_MS)
 

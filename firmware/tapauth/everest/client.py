@@ -15,8 +15,8 @@ Without a link a tap comes to nothing, as another driver may stand there when it
 side watches the other: the board sends a communication_check to each module every 2 s, EVerest a
 heartbeat each second; ten seconds without one are a fault on the board's list until the next.
 
-What comes is checked as the core checks it (core/shapes.py), since the store and the lamps rely
-on that; what is wrong is counted and logged, and EVerest gets no answer.
+Messages are checked as the core checks them (core/shapes.py), since the store and the lamps rely
+on that; a wrong one is counted and logged, and EVerest gets no answer.
 """
 
 import json
@@ -117,7 +117,7 @@ class EverestClient:
         self._on_status(message["token"], status, message.get("messages") or [])
 
     def _heartbeat(self, value) -> None:
-        # What it counts does not matter: it starts anew with EVerest, and wraps.
+        # Its value does not matter: the count starts anew with EVerest, and wraps.
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadMessage("heartbeat is not a number")
         self._heard = self._clock.now()

@@ -20,8 +20,8 @@ all of this is about:
 * An event for which there is no memory ends the session with the broker, once a minute at most:
   the EVSE tells it again when the board is back.
 
-What wins when the outbox is full: stops and withdrawals, which are never lost, then refusals, then
-grants (core/effects.py).
+The winners when the outbox is full: stops and withdrawals, which are never lost, then refusals,
+then grants (core/effects.py).
 """
 
 import json
@@ -113,7 +113,7 @@ class MqttEvses:
         try:
             return self._on_event(evse_id, event)
         finally:
-            # What was granted must not open the next session: neither what waits, nor a copy that
+            # A grant must not open the next session: neither one that waits, nor a copy that
             # reached the EVSE when its transaction had begun, or had ended. The core takes back
             # what was not used, if there is memory for it; the rest is done here.
             if held and not self._station.authorized(evse_id) and self._taken_back != evse_id:
