@@ -65,6 +65,7 @@ def open_cards(fs, path: str, key_id: int) -> CardsFile:
 
 
 def _read_plates(cards: CardsFile, key_id: int) -> None:
+    """Fill in what head and trailer say."""
     cards.file.seek(0)
     page = cards.file.read(PAGE)
     if len(page) != PAGE or page[:8] != MAGIC:
@@ -118,16 +119,22 @@ def _find_trailer(cards: CardsFile, head: Plate, end: int) -> bytes:
 
 
 def _load_fences(cards: CardsFile) -> None:
+    """Fit the fences into one byte each: they differ little from an even spread of hashes.
+
+    The largest difference says by how many bits all of them are shifted. How far a guess can be
+    off, `margin`, is what the shift loses, and by how much records between two fences scatter.
+    """
     worst = 0
     for _, surplus in _surpluses(cards):
         worst = max(worst, abs(surplus))
-    shift = 0
+    shift = 0  # 0 up to some ten thousand cards
     while worst >> shift > 126:
         shift += 1
     for i, surplus in _surpluses(cards):
         cards.fences[i] = surplus >> shift
     # 3.5 standard deviations of where a record lies between two fences.
     margin = 1 << shift
+    # Squared, for want of a square root: margin < 3.5 / 2 * sqrt(records between two fences).
     while 16 * FENCES * margin * margin < 49 * cards.run_count:
         margin += 1
     cards.shift, cards.margin = shift, margin
@@ -144,9 +151,10 @@ def _surpluses(cards: CardsFile):
 
 
 def verify_cards(cards: CardsFile):
-    """Check every byte that a lookup can meet, one page per step. Raises Damaged."""
+    """Steps: check every byte that a lookup can meet, a page each. Raises Damaged."""
     cards.read(cards.run_page + pages_for(cards.run_count), FENCE_PAGES)
     yield
+    # Reading checks the CRCs; what is left is the order, without which a search misses a card.
     for records, count in ((cards.run(), cards.run_count), (cards.delta(), cards.delta_count)):
         last = b""
         for record in records:

@@ -124,6 +124,8 @@ class CardsFile:
 
     def find_delta(self, name: bytes) -> bytes | None:
         """The delta's record of this hash. Raises Damaged when it lies on a damaged page."""
+        # Fences are the starts of the pages' first hashes: where two are equal, the earlier page
+        # may hold it as well.
         prefix = name[:3]
         for i in range(pages_for(self.delta_count) - 1, -1, -1):
             fence = self.delta_fences[3 * i : 3 * i + 3]
@@ -167,6 +169,7 @@ class CardsFile:
 
 
 def _search(data: bytes, name: bytes) -> bytes | None:
+    """The record of this hash in whole pages; the bytes of a hash may be elsewhere in them too."""
     at = data.find(name)
     while at >= 0:
         if at % PAGE < BODY and at % PAGE % RECORD == 0:

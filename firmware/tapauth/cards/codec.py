@@ -1,7 +1,26 @@
 """The bytes of the token store, without any file access (docs/store-format.md).
 
-A record is 12 bytes: 7 of keyed hash, 2 of status/kind/terms, 3 of time. Terms are what many
-cards have in common: the parent id and the EVSEs they are allowed on.
+Theory of operation. Everything on flash is one of five things, and each can be checked alone:
+
+    record     12 bytes: one card
+    terms      48 bytes: a parent id, and the EVSEs that cards are allowed on
+    page       256 bytes: 21 records, a head or trailer ("plate"), or fences; and a CRC
+    segment    a journal file: what it follows and what held then, up to 9 records; and a CRC
+    settings, witness   small files with a CRC
+
+A record:
+
+    0..6   the hash: SHA-256 of site key, type, length and upper-cased value, cut off
+    7..8   16 bits from the lowest on: 4 status, 1 learned (CACHE), 11 number of the terms
+    9..11  of the list: the expiry in minutes since 2024
+           of the cache: the expiry in units of six hours since then, and the day of last use
+
+Records have no CRC of their own: they are believed where their page or segment is intact. A CRC
+starts from something that tells its place (the file's seed and the page's number; a number for
+each kind of file), so that an intact page of another file, or at another place, is not taken.
+
+Rounding is always against acceptance: expiries round down, a value beyond the range becomes the
+range's end. Numbers on flash are little-endian. What is here changes only with FORMAT.
 """
 
 import struct

@@ -1,6 +1,23 @@
 """The journal: the newest changes, in small files that littlefs keeps inside its directory.
 
-A change costs no erase there. A copy of it is in RAM, in a buffer that never grows.
+Theory of operation. Changes are numbered for the life of a store, from 1. The cards file holds
+all up to `after`, the journal `after`+1 ... `seq`. On flash these are up to SEGMENTS files, used
+in turn, each with up to 9 records: 128 bytes, which littlefs keeps inline, so that a change costs
+no erase. In RAM they are one buffer that never grows, and the only copy that lookups read.
+
+A change rewrites the file that it is added to, whole, under the same name: littlefs shows the new
+content when the file is closed, or the old one. A file says which number its first record has,
+and which cards file (by its seed) it goes on from. So when a flush or a merge has put the changes
+into the cards file, nothing in the journal must be removed: files whose numbers are too low, or
+whose seed is another, hold nothing. `reset` only begins to count anew.
+
+States of a segment: unused (not of this cards file, or all of it is in there), in use, current
+(the one in use that takes the next change). `used` counts the last two; with all in use and
+the current one full, there is no room, and the store flushes.
+
+When a write tells an error, flash may hold it all the same. RAM wins: the segment is `unsure`
+until `settle` has written there what is in RAM, which must come before the next change is judged,
+as that one may find nothing to do and be acknowledged for what a restart would show otherwise.
 """
 
 from tapauth.cards.codec import HASH, RECORD, SEGMENT_RECORDS, pack_segment
@@ -62,6 +79,7 @@ class Journal:
         """
         start = self.start
         slot = self.slot
+        # A new file, when none is in use or the current one has no room for all of them.
         fresh = (
             not self.used or (self.seq - start) * RECORD + len(records) > SEGMENT_RECORDS * RECORD
         )
@@ -75,6 +93,7 @@ class Journal:
         self.unsure = slot
         write_file(self.fs, self.path(slot), data)
         self.unsure = None
+        # It is on flash: only from here on RAM has it, and look-ups find it.
         self.records[end : end + len(records)] = records
         self.seq += len(records) // RECORD
         self.start = start
@@ -99,6 +118,7 @@ class Journal:
     def find(self, name: bytes):
         """(record, its number) of the newest change of this hash, or None."""
         records = self.records
+        # Three bytes are compared without making any object; they seldom are equal by chance.
         first, second, third = name[0], name[1], name[2]
         i = (self.seq - self.after) * RECORD
         while i > 0:

@@ -1,7 +1,28 @@
 """Taking a full list: a cards file, sent in pieces, checked, and put in place in one step.
 
-What arrives is what `python -m tools.cards build` writes for this site key. It is written down
-as it comes; only the cache of the store, which it keeps, is merged in between.
+Theory of operation. What arrives is what `python -m tools.cards build` writes for this site key:
+a run without a delta. Pieces of any length are cut into pages, and each page is a state on:
+
+    head       key, version, counts, room: all that can refuse the list is asked here
+    terms      written down as they come; their own CRCs are checked when all is read back
+    records    checked page by page and record by record, and written again with the cache
+    fences     checked and dropped: those of the file that is written are others
+    trailer    must say what the head said; from then on the list has `_ended`
+    behind it  nothing may come
+
+The store's cache stays over a full list. So the records of the list and the cache entries of the
+store are merged on the way, both sorted; where both know a card, the list wins. Terms of kept
+entries are numbered anew behind those of the list; more than _CACHE_TERMS different ones are too
+much to hold, and entries beyond them are dropped: they are asked for again.
+
+All goes into the file `new`. `commit` ends it, and from there it is as with any merge: read back,
+renamed, opened (rewrite.put_in_place). Until the rename the store is as it was, and whatever goes
+wrong removes `new`: an error, an abort, a power cut at the next start. After the rename the list
+holds, whatever is told.
+
+A damaged store keeps nothing, takes the list, and is mended by it: the journal's unreadable files
+are replaced, settings and witness written again. `busy` is held from the first piece to the
+last, which can be minutes, so others wait or are told that.
 """
 
 from tapauth.cards import rewrite
@@ -66,7 +87,7 @@ class Load:
         store.busy = True  # at last: there may be no memory for this object
 
     def write(self, data):
-        """Take the next piece, of any length. A generator."""
+        """Steps: take the next piece, of any length."""
         try:
             view = memoryview(data)
             at = 0
@@ -84,13 +105,14 @@ class Load:
             raise
 
     def _take(self):
+        """Steps: take a whole page, by what is to come next."""
         page, number = self._page, self._number
         if self._writer is None:
             yield from self._take_head()
             return
-        if self._ended:
+        if self._ended:  # as if two lists had been sent as one
             raise Damaged("bytes behind the trailer")
-        if number < self._first:
+        if number < self._first:  # terms; they say their own numbers, so they stay as they are
             self._write(page)
             self._writer.number += 1
         else:
@@ -118,6 +140,7 @@ class Load:
         yield
 
     def _take_head(self):
+        """Steps: take the head, and refuse the list here if it cannot be taken."""
         page, store = self._page, self._store
         if page[:8] != MAGIC or page[8] != FORMAT:
             raise StoreError(f"not a list of format {FORMAT}")
@@ -152,7 +175,7 @@ class Load:
         yield from self._next()
 
     def _next(self):
-        """Go to the next cache entry to be kept."""
+        """Steps: go to the next cache entry to be kept."""
         while True:
             self._head = next(self._kept, None)
             yield
@@ -164,13 +187,14 @@ class Load:
             raise Full("flash is full")
 
     def _add(self, record: bytes):
-        """Write a record of the list, and before it the cache entries with smaller hashes."""
+        """Steps: write a record of the list, and before it cache entries with smaller hashes."""
         if (
             is_cache(record)
             or status_of(record) >= len(STATUSES)
             or terms_of(record) > self._run_terms
         ):
             raise Damaged("record")
+        # An entry of the cache with the same hash is left out: the list wins.
         while self._head is not None and self._head[:HASH] <= record[:HASH]:
             if self._head[:HASH] < record[:HASH]:
                 self._writer.add(self._head)  # type: ignore
@@ -197,6 +221,7 @@ class Load:
                             continue
                     yield rewrite.dated(store, with_terms(record, number), self._today)
         except (Damaged, OSError) as error:
+            # The list is taken all the same; what could not be read is asked for again.
             store.say(error)
 
     def _new_number(self, old: int) -> int:
@@ -213,7 +238,7 @@ class Load:
         return number
 
     def commit(self):
-        """Put the list in place; the store's version is then `version`. A generator."""
+        """Steps: put the list in place; the store's version is then `version`."""
         store, writer = self._store, self._writer
         try:
             if not self._ended or self._fill or writer is None:
@@ -240,7 +265,7 @@ class Load:
             yield
             self._file.close()  # type: ignore
             self._file = None
-            store.owes_witness = True
+            store.owes_witness = True  # from the rename on, whatever comes in between
             yield from rewrite.put_in_place(store)
             yield from _mended(store)
         finally:
@@ -261,13 +286,13 @@ class Load:
 
 
 def _mended(store):
-    """A full list is in place: leave no damage. A generator. Raises OSError."""
+    """Steps: a full list is in place, so leave no damage. Raises OSError."""
     if store.damage:
         from tapauth.cards import opening
 
         forget(opening)
         yield from opening.mend_journal(store.journal)
-        store.save(*store.settings)
+        store.save(*store.settings)  # both copies, whatever was wrong with one
         store.hidden = False
         store.damage = ""
         yield

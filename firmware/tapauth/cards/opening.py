@@ -1,5 +1,31 @@
 """Opening a store, and looking whether its flash still holds what it should. Needed at the start,
 and to mend a damaged store; store.py forgets it in between.
+
+Theory of operation. A power cut leaves one of few things, and all of them are no damage: a file
+`new` (removed here), pages behind the last trailer (not looked at), a journal file or settings
+with the old content, a witness that is behind. Whatever else is found is damage. A start never
+fails for it: `damage` then says what it is, and how much is lost depends on what it hit.
+
+    order       looked at               when it is not as it should be
+    1 witness   how far changes went    no change is accepted
+    2 settings  the second copy, then   the other copy counts; when the first went back, or none
+                the first               is left: all that was learned counts as cleared
+    3 cards     head, last trailer      nothing is answered
+    4 journal   files that go on from   what is older than the gap counts no more (`hidden`)
+                the cards file
+
+What wins. Of two copies of the settings the second, which lies outside of the folder: it is
+written last, so when the first is behind it, the folder has gone back. The witness wins over a
+journal that is intact and behind it, as littlefs can go back to an older folder without a word:
+then changes are lost that took a permission away, so nothing older may be believed.
+
+A missing file is no damage only where one may be missing: all of them in a new folder, a journal
+file when the witness tells what it held. So a store is made (`_create`) only where nothing says
+that there was one. At the end the witness catches up, if all is well.
+
+`verify` reads the whole flash against what is in RAM, in steps, while changes may go on; a
+comparison that a change has crossed is given up. `mend_journal` belongs to a full list: then all
+that was lost is replaced, and only files that cannot be read are left to be put right.
 """
 
 import struct
@@ -97,8 +123,8 @@ def open_store(store) -> None:
     try:
         data = _read_file(store.fs, store.witness_path())
         if data:
-            store.witnessed = _unpack_witness(data)
-            store.journal.reset(store.witnessed[0])  # a mended store counts on from there
+            store.witnessed = seq, _, _ = _unpack_witness(data)
+            store.journal.reset(seq)  # a mended store counts on from there
     except (Damaged, OSError) as error:
         store.say(error)
     all_cleared = False
@@ -119,7 +145,8 @@ def open_store(store) -> None:
         return
     _open_journal(store)
     if all_cleared:
-        store.settings = (store.cards.seed, store.journal.seq) + store.settings[2:]
+        _, _, timeout, group = store.settings
+        store.settings = (store.cards.seed, store.journal.seq, timeout, group)
     if store.cleared() >= store.journal.seq:
         store.cached = 0
     if not store.damage:
@@ -138,7 +165,9 @@ def _open_settings(store) -> None:
     """
     paths = store.settings_paths()
     files = [b"", b""]
-    least = store.witnessed[2] if store.witnessed else None
+    least = None  # how often settings were written at least
+    if store.witnessed:
+        _, _, least = store.witnessed
     wrong: Exception | None = None
     kept = b""
     for i in (1, 0):  # the first is written first, so it is never behind
@@ -188,17 +217,17 @@ def _open_journal(store) -> None:
             store.version, (store.listed, store.cached) = newest
     except (Damaged, OSError) as error:
         damage = error
-    witnessed = store.witnessed
-    seq = journal.seq
-    if witnessed and (seq, store.version) < witnessed[:2]:
-        seq = witnessed[0]
-        damage = damage or Damaged("changes have gone back")
-        journal.reset(seq)
-    elif damage and not witnessed:
-        journal.reset(seq)  # what cannot be read may be the newest
+    if store.witnessed:
+        seq, version, _ = store.witnessed
+        if (journal.seq, store.version) < (seq, version):
+            damage = damage or Damaged("changes have gone back")
+            journal.reset(seq)
+    elif damage:
+        journal.reset(journal.seq)  # what cannot be read may be the newest
     if damage:
         store.hidden = True
         store.say(damage)
+    # Today is the newest day that is anywhere: it must not go back.
     store.note(cards.day)
     store.note(cards.written)
     for at in range(0, len(journal) * RECORD, RECORD):
@@ -209,9 +238,10 @@ def _open_journal(store) -> None:
 
 
 def verify(store):
-    """Store.verify."""
+    """Steps: Store.verify."""
     cards = store.cards
     try:
+        # Where a write told an error, flash may differ from RAM: that is settled, not damage.
         if cards and not store.damage and not _is_unsure(store):
             yield from _check_journal(store.journal, cards.seed)
             if not _is_unsure(store):
@@ -274,25 +304,26 @@ def _load_journal(journal, seed: int, after: int, may_miss):
     """
     journal.reset(after)
     damaged = False
-    segments = []
+    segments = []  # of this cards file
     for slot in range(SEGMENTS):
         try:
             data = _read_file(journal.fs, journal.path(slot))
             if data is None and may_miss:
                 _put_empty(journal, slot)
                 continue
-            segment = _unpack_segment(data or b"")
-            if segment[0] == seed:
-                segments.append((segment[1], slot, segment))
+            found, first, version, counts, records = _unpack_segment(data or b"")
+            if found == seed:
+                segments.append((first, slot, version, counts, records))
         except Damaged:
             damaged = True
     segments.sort(key=lambda item: item[:2])
     newest = None
-    for first, slot, (_, _, version, counts, records) in segments:
+    for first, slot, version, counts, records in segments:
         last = first + len(records) // RECORD - 1
+        # One without records has a version: it counts also where the cards file has all changes.
         if last < after or (last == after and records):
             continue
-        if first != journal.seq + 1:
+        if first != journal.seq + 1:  # what was in between is lost, and the older with it
             damaged = True
             journal.reset(first - 1)
         at = (first - journal.after - 1) * RECORD
@@ -308,8 +339,9 @@ def _load_journal(journal, seed: int, after: int, may_miss):
 
 
 def _check_journal(journal, seed: int):
-    """Raises Damaged if the flash does not hold the changes that are in RAM. A generator;
-    it gives up when a change comes in between."""
+    """Steps: raise Damaged if flash does not hold the changes that are in RAM. A change that
+    comes in between ends it.
+    """
     held, seq, after = 0, journal.seq, journal.after
     for slot in range(SEGMENTS):
         data = _read_file(journal.fs, journal.path(slot))
@@ -327,7 +359,7 @@ def _check_journal(journal, seed: int):
 
 
 def mend_journal(journal):
-    """Replace the segments that cannot be read, one per step. A generator. Raises OSError."""
+    """Steps: replace the segments that cannot be read, one each. Raises OSError."""
     for slot in range(SEGMENTS):
         try:
             _unpack_segment(_read_file(journal.fs, journal.path(slot)) or b"")

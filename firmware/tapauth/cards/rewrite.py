@@ -1,6 +1,28 @@
-"""Sorting the journal into the delta, and the delta into a new cards file.
+"""Sorting the journal into the delta, and the delta into a new cards file: what takes long.
 
-Every function here is a generator to be run step by step; a step is less than a flash block.
+Theory of operation. Both are merges of sorted sources (`merged`): of equal hashes the record of
+the first source wins, and sources go from the newest to the oldest: the records of the change,
+the journal in order of its hashes, the delta, the run.
+
+A flush appends behind the cards file: terms, the new delta, its trailer. Everything before stays
+as it is, and the last trailer counts, so the old delta is garbage from the moment on at which the
+new trailer is whole. That one is written but for its last byte, and then that byte: the moment is
+one byte that goes into a block which littlefs has at hand. A cut before it leaves pages behind
+the old trailer that mean nothing. Appending stops when the delta would be too large, when there
+is too much garbage, or when the store is over its capacity: then it is a merge.
+
+A merge writes all records that count into the file `new`, reads that back from end to end, and
+renames it to `cards`. The rename is the moment. Deleted records end here, as nothing is older
+that they could hide; so do cache entries that were unused for their lifetime, and, over the
+capacity, the least useful (`_eviction` says in what order). All days become days of the new head.
+
+In a conflict: until the moment the old file and the journal hold everything, and a generator that
+is given up removes what it wrote. From then on the new file holds the journal's changes too, and
+`reopen` finds that by the number in its trailer. Where flash tells an error at the very moment,
+what is on flash decides, by that number.
+
+Memory: a page, and fences of 1 KB for a run. Every function that can take long is a generator, to
+be run step by step; a step is less than a flash block. The module is forgotten between changes.
 """
 
 import struct
@@ -121,11 +143,12 @@ class Writer:
         A generator. When it is given up in between, what lies there is no trailer.
         """
         self.plate(TRAILER, size=PAGE - 1, **fields)
-        last = self._page[PAGE - 1] ^ 0xFF
+        last = self._page[PAGE - 1] ^ 0xFF  # a wrong byte: the CRC does not fit then
         try:
             yield
             last ^= 0xFF
         finally:
+            # Also when given up: the file must be whole pages, for what is appended next.
             self._file.write(bytes((last,)))
 
     def terms(self, slots):
@@ -157,7 +180,7 @@ class Writer:
         self.count += 1
         if self.count > (MAX_CARDS if self._is_run else DELTA_PAGES * PER_PAGE):
             raise Full("too many cards")
-        info = record[7]
+        info = record[7]  # one that only hides is no card, and counts as neither
         if info & CACHE:
             self.cached += 1
         elif info & 15 != DELETED:
@@ -169,7 +192,7 @@ class Writer:
         """Write the last, unfilled page."""
         if self._fill:
             for i in range(self._fill, BODY):
-                self._page[i] = 0xFF
+                self._page[i] = 0xFF  # no hash: a search of the page passes it by
             self._seal()
 
     def fences(self) -> None:
@@ -198,12 +221,16 @@ def sources(store) -> list:
 
 
 def _live(numbered, cleared: int):
+    """Records of (record, number); those that a cleared cache had up to then only hide."""
     for record, number in numbered:
         yield hiding(record) if number <= cleared and is_cache(record) else record
 
 
 def _in_order(journal):
-    """(record, number) of the newest change of each hash, in order of the hashes."""
+    """(record, number) of the newest change of each hash, in order of the hashes.
+
+    A sort in MicroPython does not keep the order of equals, so the key has the place in it.
+    """
     records = journal.records
 
     def place(i):
@@ -219,7 +246,7 @@ def _in_order(journal):
 
 def merged(*sources):
     """The records of sorted sources in order; of equal hashes the first source's."""
-    heads = [next(source, None) for source in sources]
+    heads = [next(source, None) for source in sources]  # None: at its end
     while True:
         best = None
         for head in heads:
@@ -236,14 +263,14 @@ def merged(*sources):
 
 
 def flush(store, extra, new_terms, version: int, counts: tuple):
-    """Append a delta with the journal and `extra` (sorted) in it; merge if that is too much.
+    """Steps: append a delta with the journal and `extra` (sorted) in it, or merge all.
 
     It is all done, or nothing: until its trailer is written, the appended pages do not count.
     """
     cards, journal = store.cards, store.journal
-    records = cards.delta_count + len(journal) + len(extra)
+    records = cards.delta_count + len(journal) + len(extra)  # at most: some may be equal
     file = store.fs.open(store.path, "ab")
-    may_count = False
+    may_count = False  # whether the new trailer may be on flash
     try:
         size = file.seek(0, 2)
         page = size // PAGE + 1
@@ -259,7 +286,9 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
             yield
             file.write(bytes(PAGE - 1 - size % PAGE))
             yield
+            # Pages of the same file: its seed, and their places in it.
             writer = Writer(file, cards.seed, page, False)
+            # All that were appended before, too: the trailer finds no others.
             yield from writer.terms(_slots(cards, cards.run_terms, new_terms))
             for record in merged(iter(extra), *sources(store)[:2]):
                 writer.add(record)
@@ -292,15 +321,17 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
 
 
 def merge(store, extra, new_terms, version: int):
-    """Write a new cards file with everything in it and put it in the place of the old."""
+    """Steps: write a new cards file with everything in it, in the place of the old one."""
     cards = store.cards
-    seq = store.journal.seq + (len(extra) or 1)
+    seq = store.journal.seq + (len(extra) or 1)  # a new version alone is a change too
     today = store.today  # a lookup may see another one meanwhile
     limit, left = yield from _eviction(store, today)
     file = store.fs.open(store.folder + "/new", "wb")
     done = False
     try:
         yield
+        # A new seed: no page of an older file at this place of flash can be taken for its own,
+        # and no segment of the journal goes on from it.
         writer = Writer(file, store.new_seed(), 0, True)
         terms = (cards.run_terms + cards.tail_terms if cards else 0) + len(new_terms)
         # How many records there will be, the trailer tells.
@@ -342,14 +373,14 @@ def merge(store, extra, new_terms, version: int):
         yield
         done = True
     finally:
-        file.close()
+        file.close()  # may tell that flash is full: then `new` stays until the next start or merge
         if not done:
             store.remove_new()
     yield from put_in_place(store)
 
 
 def put_in_place(store):
-    """Read the new cards file from end to end, then let it replace the old one."""
+    """Steps: read the new cards file from end to end, then let it replace the old one."""
     new = store.folder + "/new"
     good = False
     try:
@@ -365,7 +396,7 @@ def put_in_place(store):
     finally:
         if not good:
             store.remove_new()
-    store.close()
+    store.close()  # littlefs: the old file goes with the rename, and must not be open then
     try:
         store.fs.rename(new, store.path)
     finally:
@@ -378,7 +409,7 @@ def reopen(store) -> None:
     is to be called again (Store.opened).
     """
     store.close()
-    store.due = True
+    store.due = True  # until it is open: a MemoryError leaves this to the next look-up
     try:
         store.cards = cards = cards_check.open_cards(store.fs, store.path, store.key_id)
     except (StoreError, OSError) as error:
@@ -394,8 +425,9 @@ def reopen(store) -> None:
 
 
 def _slots(cards, after: int, new_terms):
+    """The terms with numbers above `after`, then the new ones."""
     for number in range(after + 1, cards.run_terms + cards.tail_terms + 1):
-        cards.terms(number)
+        cards.terms(number)  # raises Damaged: no copy is made of what is damaged
         yield cards.terms_data(number)
     yield from new_terms
 
@@ -419,8 +451,8 @@ def rank(store, record, today: int) -> int:
 
 
 def _eviction(store, today: int):
-    """What a merge leaves out of the cache. A generator; returns (limit, left): all entries of a
-    rank above `limit` go, and the first `left` that have this rank.
+    """Steps: what a merge leaves out of the cache. Returns (limit, left): all entries of a rank
+    above `limit` go, and the first `left` that have this rank.
 
     What was unused for its lifetime always goes; when the store is over its capacity, then
     not-valid entries first, then expired, then oldest, down to fifteen sixteenths of the capacity.
@@ -428,7 +460,7 @@ def _eviction(store, today: int):
     over = store.listed + store.cached - store.capacity
     if over <= 0 or not store.cards:
         return UNUSED - 1, 0
-    over += store.capacity // 16
+    over += store.capacity // 16  # more than must be, so that not every merge has to do it again
     tally = array("H", bytes(2 * (UNUSED + 1)))  # how many entries have each rank
     for passed, record in enumerate(merged(*sources(store))):
         if is_cache(record):

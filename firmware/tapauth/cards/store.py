@@ -1,9 +1,39 @@
 """The token store: up to 50,000 cards on flash, about 2 KB of RAM (docs/store-format.md).
 
-A change goes to the journal; a full journal is sorted into a delta behind the cards file; a
-full delta is merged into a new cards file. Whatever can take more than one flash block is a
-generator: run it to its end, a step at a time, with other work in between. Its return value is
-the result. A generator that is given up must be closed; it then leaves things as they were.
+Theory of operation. The store is a log-structured merge tree with three levels:
+
+    journal   the newest changes, up to 45: small files on flash, and a copy in RAM
+    delta     up to 672 records, sorted, appended behind the run
+    run       all the others, sorted; run and delta are one file, `cards`
+
+A record says what is so of one card, by a hash; one with the status DELETED says that nothing of
+it in an older level counts. Of a hash the newest record wins: journal before delta before run. A
+lookup asks the levels in this order, and never writes.
+
+Changes. Every change goes through `_change` or `learn`: they hold the one turn (`_Turn`), pack
+the records, make room, leave out what is so already, and write. Up to nine records are one
+journal file; more of them, or terms that the store has not, make a delta at once, with the
+journal in it. A full journal becomes a new delta (rewrite.flush), a full delta a new `cards` file
+(rewrite.merge). Each of these is one write that counts or does not, with the list version in it,
+so a change is whole whatever happens; `version`, `listed` and `cached` are set when it is made.
+
+List and cache. A list record is the operator's word: it wins over anything learned, which is not
+even kept beside it. A cache record is a validator's answer. It ages by days without use (see
+"Days" in codec.py), goes first when the store is full, and all of them can be cleared by a word:
+`settings` then name the last change of which cache records do not count.
+
+What is acknowledged: change, then witness, then the return. When flash tells an error, the write
+may be there all the same; `settle` puts flash back to what RAM has, before the next change is
+judged. So RAM and flash agree about everything that was ever acknowledged.
+
+Damage is kept in `damage`, the first that is found. Then lookups answer only what is beyond
+doubt, changes are refused, and only a full list (list_in.py) mends the store. Damage wins over
+everything: no lost record may turn into an acceptance.
+
+Whatever can take more than one flash block is a generator: run it to its end, a step at a time,
+with other work in between. Its return value is the result. A generator that is given up must be
+closed; it then leaves things as they were. `busy` is true from its first step to its last. What
+only large changes need (opening.py, rewrite.py, list_in.py) is loaded for them and forgotten.
 """
 
 from tapauth.cards.cards_file import CardsFile
@@ -198,8 +228,9 @@ class Store:
         """Cache entries of changes up to this one do not count."""
         if self.cards and not self.cards.written:
             return self.journal.seq  # see "Days" in codec.py
-        if self.cards and self.settings[0] == self.cards.seed:
-            return self.settings[1]
+        seed, number, _, _ = self.settings
+        if self.cards and seed == self.cards.seed:
+            return number
         return -1
 
     def opened(self) -> CardsFile:
@@ -230,6 +261,8 @@ class Store:
         else:
             if self.hidden:
                 raise Damaged(self.damage)
+            # A record of the delta is as old as the trailer at most, one of the run as its head:
+            # that is what a cleared cache is compared with.
             record = cards.find_delta(name)
             number = cards.seq
             if record is None:
@@ -295,7 +328,7 @@ class Store:
             age = self.age(record, self.today)
             if age > self.cache_days:
                 return None, False
-            if age > self.cache_days // 4:
+            if age > self.cache_days // 4:  # not at each tap: no flash write for that
                 self.touched = record
         expiry = expiry_of(record)
         if status == "Accepted" and expiry is not None:
@@ -314,7 +347,7 @@ class Store:
         return result, not cached or status == "Accepted"
 
     def verify(self):
-        """Look for damage through the whole store, a page per step. A generator."""
+        """Steps: look for damage through the whole store, a page each."""
         return _opening().verify(self)
 
     def status(self) -> dict:
@@ -345,6 +378,7 @@ class Store:
         settings = (seed, cleared, timeout, group)
         if settings == self.settings and not self.unsaved and not self.damage:
             return
+        # What flash holds is in doubt from here until both copies are written.
         self.unsaved = True
         saved = (self.saved + 1) & 0xFFFF or 1
         data = pack_settings(saved, settings)
@@ -360,7 +394,8 @@ class Store:
     @property
     def master_pass_group_id(self) -> str | None:
         """The group whose cards stop every transaction; "" for none, None if never set here."""
-        return self.settings[3]
+        _, _, _, group = self.settings
+        return group
 
     def set_master_pass_group_id(self, group: str) -> None:
         """Keep the group id, at most 36 characters. Raises ValueError, OSError."""
@@ -372,7 +407,8 @@ class Store:
     @property
     def connection_timeout(self) -> int | None:
         """Seconds to plug in after a tap; None if it was never set here."""
-        return self.settings[2] or None
+        _, _, timeout, _ = self.settings
+        return timeout or None
 
     def set_connection_timeout(self, seconds: int) -> None:
         """Keep the timeout, 10 to 300 seconds. Raises ValueError, OSError."""
@@ -386,12 +422,13 @@ class Store:
         if self.busy:
             raise Busy("another change is under way")
         self.settle()
-        self.save(self.opened().seed, self.journal.seq, *self.settings[2:])
+        _, _, timeout, group = self.settings
+        self.save(self.opened().seed, self.journal.seq, timeout, group)
 
     # Changes
 
     def put(self, id_token: dict, info: dict):
-        """Put one card on the list, or another status on a card. A generator.
+        """Steps: put one card on the list, or another status on a card.
 
         `info` is shaped like a ValidationResult: authorization_status, and what it needs of
         parent_id_token, evse_ids (1 to 32; empty: all) and expiry_time. Raises ValueError,
@@ -400,7 +437,7 @@ class Store:
         yield from self._change(((id_token, info),), None)
 
     def delete(self, id_token: dict):
-        """Take a card off list and cache. A generator; returns whether it was there."""
+        """Steps: take a card off list and cache. Returns whether it was there."""
         return (yield from self._change(((id_token, None),), None)) > 0
 
     def update(self, version: int, changes, base: int | None = None):
@@ -419,8 +456,9 @@ class Store:
         return "Accepted"
 
     def _pack(self, id_token: dict, info: dict, terms: dict, new_terms: list, used: int = -1):
-        """The record for a card. A generator. Terms not yet in the store are added to
-        `new_terms`; `terms` are those that this change has met, to their numbers."""
+        """Steps: the record for a card. Terms not yet in the store are added to `new_terms`;
+        `terms` are those that this change has met, to their numbers.
+        """
         number = 0
         parent, evse_ids = info.get("parent_id_token"), info.get("evse_ids")
         if parent or evse_ids:
@@ -446,7 +484,7 @@ class Store:
         )
 
     def _terms_number(self, wanted: bytes):
-        """The number of terms that the cards file holds, or 0. A generator."""
+        """Steps: the number of terms that the cards file holds, or 0."""
         cards = self.cards
         assert cards is not None
         for number in range(1, cards.run_terms + cards.tail_terms + 1):
@@ -458,13 +496,17 @@ class Store:
         return 0
 
     def _change(self, changes, version: int | None):
+        """Steps: one change of any number of cards. Returns of how many cards anything was new.
+
+        `changes` as for `update`; `version` is the list's from then on, None for the present one.
+        """
         with _Turn(self):
-            records: dict = {}
+            records: dict = {}  # by their hashes: of two for one card the last counts
             terms: dict = {}
             new_terms: list = []
             for id_token, info in changes:
                 former = former_name(self.key, id_token)
-                if former:
+                if former:  # what older firmware kept under this spelling ends with any change
                     records[former] = hiding(former)
                 if info is None:
                     name = digest(self.key, id_token)[:HASH]
@@ -474,6 +516,8 @@ class Store:
                     record = yield from self._pack(id_token, info, terms, new_terms)
                     records[record[:HASH]] = record
             yield from self._room(len(records), new_terms)
+            # How the counts change, and what of it is so already: what changes nothing is not
+            # written, so that whoever repeats a change wears no flash.
             listed = cached = 0
             for name in sorted(records):
                 old = self.find(name)
@@ -485,12 +529,12 @@ class Store:
                     listed += 1
                 if old == records[name] or not old and status_of(records[name]) == DELETED:
                     del records[name]
-                if len(changes) > 1:
+                if len(changes) > 1:  # each look-up reads flash; one alone is no wait
                     yield
             if listed > 0 and self.listed + listed > self.capacity:
                 raise Full("the list is full")
             count = len(records)
-            if count or version is not None:
+            if count or version is not None:  # a version alone is a change too
                 ordered = [records[name] for name in sorted(records)]
                 yield from self._write(ordered, new_terms, version, listed, cached)
             if self.owes_witness:
@@ -498,7 +542,7 @@ class Store:
             return count
 
     def learn(self, id_token: dict, result: dict, now: int | None):
-        """Remember a validator's answer in the cache. A generator; returns whether it did.
+        """Steps: remember a validator's answer in the cache. Returns whether it did.
 
         Not remembered: what the list knows, random UIDs, types Central and NoAuthorization,
         statuses that hold for a moment only, and what is accepted under a condition that a record
@@ -538,6 +582,7 @@ class Store:
                 return False
             yield from self._renew()
             yield from self._room(1, new_terms)
+            # Only now: making room may have evicted the entry.
             cached = 0 if self.find(record[:HASH]) else 1
             # The first of a day says which day it is, and that must not be lost either.
             harmless = repeated and today <= self.noted
@@ -555,13 +600,14 @@ class Store:
         return list_in.Load(self)
 
     def tidy(self, now: int | None):
-        """Do what is better done before someone waits for it. A generator, for idle times."""
+        """Steps: do what is better done before someone waits for it; for idle times."""
         today = self.day(now)
         if self.busy or self.damage or not self.cards:
             return
         with _Turn(self):
             touched = self.touched
             self.touched = None
+            # Cards that were learned before any day was known get their day by a merge.
             if touched or self.cached and self.cards.written == NO_DAY:
                 yield from self._renew()
             if touched or today > self.noted:
@@ -575,18 +621,19 @@ class Store:
                 yield from self._write([record], (), None, 0, 0)
                 self.noted = today
                 self.witness()
+            # The next change would wait for this one.
             if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
                 yield from self._flush()
 
     def _renew(self):
-        """Put today into the head of the cards file, if a day could not be written otherwise."""
+        """Steps: put today into the head of the cards file, if a day needs that to be written."""
         cards = self.cards
         assert cards is not None
         if self.today - cards.written > DAYS_AHEAD or not cards.written:
             yield from _rewriting().merge(self, (), (), self.version)
 
     def _room(self, count: int, new_terms):
-        """Make room in the journal for so many records, if it is there that they go.
+        """Steps: make room in the journal for so many records, if it is there that they go.
 
         Before they are counted: a merge may leave out what they replace.
         """
@@ -595,12 +642,12 @@ class Store:
             yield from self._flush()
 
     def _flush(self):
-        """Sort the journal into the delta, or into a new cards file. A generator."""
+        """Steps: sort the journal into the delta, or into a new cards file."""
         counts = (self.listed, self.cached)
         yield from _rewriting().flush(self, (), (), self.version, counts)
 
     def _write(self, records, new_terms, version: int | None, listed, cached, harmless=False):
-        """Make sorted records durable, all in one; `listed`, `cached`: by how many more.
+        """Steps: make sorted records durable, all in one; `listed`, `cached`: by how many more.
 
         The caller then owes a witness, if its loss is not `harmless`: one that accepts nothing
         which would not be accepted with it.
