@@ -29,7 +29,10 @@ SEGMENTS = const(5)
 def write_file(fs, path: str, data: bytes) -> None:
     """Replace a small file; on littlefs the new content appears at the close, as a whole.
 
-    Raises OSError, and then the old content stays.
+    In its place, without a file beside it and a rename: that is one commit of the directory more,
+    and each file of the store has a checksum, a second place that tells when it is gone or has
+    gone back, and a way to be written again. Raises OSError: the old content stays, or the new one
+    is there all the same; see Journal.settle and Store.save.
     """
     file = fs.open(path, "wb")
     try:
