@@ -201,7 +201,7 @@ class Deployment:
             return True
         if not survey["boot"] or survey["boot_problem"]:
             raise BoardError(f"the board refuses the boot part ({objection}): deploy again")
-        self._say(f"the board keeps its boot part, of another version: this one: {objection}")
+        self._say(f"the board keeps its boot part, of another version ({objection})")
         return False
 
     def _watch(self, slot: str, confirm_s: int) -> None:

@@ -298,7 +298,7 @@ def objection(wanted):
             pass  # damaged: any that works is better
     try:
         if chosen(STAGED) != slot and slot:
-            return "it does not take the firmware in slot " + slot
+            return "this checkout's does not take the firmware in slot " + slot
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
