@@ -43,6 +43,9 @@ def objections():
         ("tapauth_boot.py", signature, b"other", "does not take the firmware in slot b"),
         ("tapauth_boot.py", b"def decide(", b"def decide (((", "SyntaxError"),
         ("tapauth_boot.py", b"import os", b"import no_such", "ImportError"),
+        ("boot_hal.py", b"from boot_pins", b"from no_such", "ImportError"),
+        ("boot_hal.py", b"def pause", b"def other", "AttributeError"),
+        ("boot_pins.py", b"TIMER", b"OTHER", "ImportError"),
         ("tapauth_slot.py", b'RECORD = "/slot"', b'RECORD = "/other"', "slot b"),
     ):
         objection = boot_rig.replace(changed(name, old, new))

@@ -258,25 +258,30 @@ def stage():
     return free()
 
 
-def forget_boot_part():
-    """What is asked next is what lies on the flash. boot_hal stays: it feeds the watchdog."""
-    for name in ("tapauth_boot", "tapauth_slot"):
-        if name in sys.modules:
-            del sys.modules[name]
-
-
 def chosen(folder):
     """The slot that starts next, "" for none, with the boot part's files in `folder` in the place
-    of those that are there. Changes nothing; whatever they raise is raised."""
-    forget_boot_part()
+    of those that are there. Changes nothing; whatever they raise is raised.
+    """
+    kept = {}
+    for name in ("boot_pins", "boot_hal", "tapauth_slot", "tapauth_boot"):
+        if name in sys.modules:
+            kept[name] = sys.modules.pop(name)
     sys.path.insert(0, folder)
     try:
+        import boot_hal
         import tapauth_boot
 
+        for name in ("keep_alive", "safe_mode", "start_watchdog", "pause", "reset"):
+            getattr(boot_hal, name)
         return tapauth_boot.decide(tapauth_boot.read_record(), tapauth_boot.is_sound)[0]
     finally:
         sys.path.remove(folder)
-        forget_boot_part()
+        for name in ("boot_pins", "boot_hal", "tapauth_slot", "tapauth_boot"):
+            if name in sys.modules:
+                del sys.modules[name]
+        # The one that feeds the watchdog. Of the others, what is asked next is what is there.
+        if "boot_hal" in kept:
+            sys.modules["boot_hal"] = kept["boot_hal"]
 
 
 def objection(wanted):
