@@ -20,21 +20,21 @@ FAULT = "fault"
 GREEN = const(1)
 RED = const(2)
 BUZZER = const(4)
-_DARK = const(0)
 
 _TENTH_MS = const(100)
 _FOR_EVER = const(0)
 
-# (name, shown for how many tenths of a second, steps). The steps are pairs: outputs, and tenths of
-# a second. They begin anew when the last one is over. The conditions come first, the gravest at
-# the end.
+# What a step of a pattern is called: its place here is the sum of its outputs. A capital beeps.
+_OUTPUTS = " gry?GR"
+# (name, times that it is shown, steps of a tenth of a second). The conditions come first, the
+# gravest at the end.
 _PATTERNS = (
-    (READY, _FOR_EVER, bytes((GREEN, 1, _DARK, 29))),
-    (OFFLINE, _FOR_EVER, bytes((GREEN | RED, 1, _DARK, 14))),
-    (FAULT, _FOR_EVER, bytes((RED, 5, _DARK, 5))),
-    (READING, 200, bytes((GREEN, 1, _DARK, 1))),
-    (ACCEPTED, 30, bytes((GREEN | BUZZER, 2, GREEN, 28))),
-    (REFUSED, 21, bytes((RED | BUZZER, 1, RED, 1) * 2 + (RED | BUZZER, 1, RED, 16))),
+    (READY, _FOR_EVER, "g" + 29 * " "),
+    (OFFLINE, _FOR_EVER, "y" + 14 * " "),  # green and red
+    (FAULT, _FOR_EVER, "rrrrr     "),
+    (READING, 100, "g "),
+    (ACCEPTED, 1, "GG" + 28 * "g"),
+    (REFUSED, 1, "RrRrR" + 16 * "r"),
 )
 _CONDITIONS = const(3)  # of the patterns
 
@@ -68,19 +68,15 @@ class Feedback:
 
     def step(self, now: int) -> None:
         """Do what is due; to be called every 50 ms or so."""
-        name, lasts, steps = _PATTERNS[self._pattern]
+        name, times, steps = _PATTERNS[self._pattern]
         passed = (now - self._began) // _TENTH_MS
-        if lasts and passed >= lasts:
+        if times and passed >= times * len(steps):
             self._fall_back(now)
             return
-        passed %= sum([steps[i] for i in range(1, len(steps), 2)])
-        at = 0
-        while passed >= steps[at + 1]:
-            passed -= steps[at + 1]
-            at += 2
-        if self._shown != (name, steps[at]):
-            self._shown = (name, steps[at])
-            self._port(name, steps[at])
+        outputs = _OUTPUTS.find(steps[passed % len(steps)])
+        if self._shown != (name, outputs):
+            self._shown = (name, outputs)
+            self._port(name, outputs)
 
     def _find(self, name: str) -> int:
         for number, pattern in enumerate(_PATTERNS):
