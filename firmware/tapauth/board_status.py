@@ -1,4 +1,4 @@
-"""What `status` on the serial console tells of a board; loaded for that, and forgotten again."""
+"""The answer to `status` on the serial console; loaded for that, and forgotten again."""
 
 import os
 from binascii import hexlify

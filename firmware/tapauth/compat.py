@@ -71,14 +71,14 @@ name for true; the build puts 0 in its place, and the compiler leaves out what s
 
 
 def implementation() -> str:
-    """What the firmware runs on: the board's name and its MicroPython, or CPython's version."""
+    """The platform: the board's name and its MicroPython, or CPython's version."""
     version = ".".join([str(part) for part in sys.implementation.version[:3]])
     name = getattr(sys.implementation, "_machine", "")
     return f"{name}, MicroPython {version}" if name else "CPython " + version
 
 
 SYSTEM_ERRORS = (OSError, MemoryError)
-"""What is raised when the system has not what is asked of it. Made once, as is any such tuple with
+"""Raised when the system has not what is asked of it. Made once, as is any such tuple with
 MemoryError: an `except` clause that makes its own fails when no memory is left for it.
 """
 
@@ -134,8 +134,8 @@ def forget(module) -> None:
     """Let a module go that has done its work, so that its memory can be used again.
 
     The one way to use code and forget it (docs/memory.md): import it where it is used, forget it
-    at once, use it. What is under way keeps what it needs for as long as it runs; whoever imports
-    the module again gets a new one.
+    at once, use it. Code under way keeps what it needs for as long as it runs; the next import
+    of the module makes a new one.
     """
     name = module.__name__
     if sys.modules.get(name) is module:

@@ -20,8 +20,8 @@ _REQUIRED = object()
 
 _TYPE_NAMES = ("an integer", "a string", "true or false", "a string", "a list of integers")
 
-# What a rule of the schema holds. The bounds are those of an integer's value, and of the length of
-# a string or a list; of a list there is also the rule of its items. A nested dict is an object.
+# The fields of a rule of the schema. The bounds are those of an integer's value, and of the length
+# of a string or a list; of a list there is also the rule of its items. A nested dict is an object.
 _KIND = const(0)
 _DEFAULT = const(1)
 _CHOICES = const(2)  # of _CHOICE, in place of the bounds
@@ -240,8 +240,8 @@ def _check_mqtt(mqtt: dict) -> None:
 
 
 def _check_new(result: dict) -> None:
-    """What must be right in a configuration that is written now. A board in the field may hold
-    such a thing without harm, and is not to refuse all of it after an update.
+    """Refuse more in a configuration that is written now. A board in the field may hold such a
+    thing without harm, and is not to refuse all of its configuration after an update.
     """
     name_server = result["mqtt"]["name_server"]
     address, _, port = name_server.partition(":")

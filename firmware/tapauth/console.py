@@ -1,4 +1,4 @@
-"""The serial console of a running board: what is typed there is obeyed, and nothing is stopped.
+"""The serial console of a running board: it obeys typed lines, and nothing is stopped.
 
 status          tells, as one line of JSON, what runs and which EVSEs charge
 pin, newpin     open the local interface, where it is configured (local/serial_console.py)
@@ -16,7 +16,7 @@ from tapauth.compat import const, sleep_ms
 _TICK_MS = const(100)
 _MAX_LINE = const(140)
 ANSWER = "status "
-"""What the line that answers `status` begins with."""
+"""The beginning of the line that answers `status`."""
 
 
 class Console:

@@ -56,7 +56,7 @@ class Errors:
             try:
                 self.on_change(self._active)
             except MemoryError:
-                pass  # who finds an error has more to do than to tell it
+                pass  # to go on matters more than to tell those who watch
 
     def publish(self) -> None:
         """Publish the active errors now, or leave them `unsent`."""

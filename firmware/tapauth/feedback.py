@@ -24,7 +24,7 @@ BUZZER = const(4)
 _TENTH_MS = const(100)
 _FOR_EVER = const(0)
 
-# What a step of a pattern is called: its place here is the sum of its outputs. A capital beeps.
+# The letters of a pattern's steps: the place of each is the sum of its outputs. Capitals beep.
 _OUTPUTS = " gry?GR"
 # (name, times that it is shown, steps of a tenth of a second). The conditions come first, the
 # gravest at the end.

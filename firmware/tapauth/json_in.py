@@ -33,7 +33,7 @@ MAX_DEPTH = const(256)
 """Most levels of arrays and objects in each other."""
 _MAX_VALUES = const(1024)  # but for texts
 _MAX_NUMBER = const(40)  # characters: reading a number takes the square of them
-# What is wanted next. A text turns _VALUE into _END, and _MEMBER into _COLON.
+# The next thing wanted. A text turns _VALUE into _END, and _MEMBER into _COLON.
 _VALUE = const(0)
 _MEMBER = const(1)
 _END = const(2)  # of what is open, or a comma

@@ -61,7 +61,7 @@ class Log:
         if isinstance(argument, dict):
             return "token " + self.name(argument)
         if isinstance(argument, str):
-            # A line break in a stranger's word would make two lines, the second all his.
+            # A line break in a stranger's word would make a line that is all the stranger's.
             return argument if is_text(argument) else "<odd text>"
         if isinstance(argument, (int, float)) or argument is None:
             return argument
@@ -80,7 +80,7 @@ class Log:
         self._write = write
 
     def name(self, token: dict) -> str:
-        """What the log calls a token."""
+        """The name of a token in the log."""
         return token_name(self._key, token)
 
     def trace(self, error: BaseException) -> None:
@@ -96,7 +96,7 @@ class Log:
         self._line(DEBUG, where, text, arguments)
 
     def info(self, where: str, text: str, *arguments) -> None:
-        """What a technician wants to see happen."""
+        """Events that a technician wants to see."""
         self._line(INFO, where, text, arguments)
 
     def warning(self, where: str, text: str, *arguments) -> None:

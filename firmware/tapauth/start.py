@@ -1,4 +1,4 @@
-"""What the firmware does once, before its tasks run; app.py forgets this afterwards."""
+"""Makes and joins the parts of a board, once; app.py forgets this before the tasks run."""
 
 import os
 
@@ -158,7 +158,7 @@ def _join_standalone(app) -> None:
     everest = settings["everest"]
     remote = everest["remote_validator"]
     auth = AuthSettings(**settings["auth"])
-    # What the operator set by command wins over the configuration.
+    # The operator's commands win over the configuration.
     for key in ("connection_timeout", "master_pass_group_id"):
         setattr(auth, key, app.vault.setting(key, getattr(auth, key)))
     # The API's own timeout comes first; this one is for a request that was lost inside.

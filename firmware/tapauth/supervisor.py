@@ -19,7 +19,7 @@ The supervisor must outlive what it watches over, so want of memory decides noth
 * A task is marked as not running before anything that needs memory is done about it. Without
   memory for the rest, the log line and the count of the failure are lost, the restart is not.
 * A task that there is no memory to start stays failed until the next look.
-* Only the supervisor's own failure ends the firmware; what starts the firmware sees to that.
+* Only the supervisor's own failure ends the firmware, and the boot part restarts the board.
 
 run() also measures how late the loop is, which delays a tap too, and the heap after a collection,
 which it makes once a second.
@@ -52,7 +52,7 @@ class Backoff:
         return wait
 
     def reset(self) -> None:
-        """What was tried has worked."""
+        """The last attempt has worked."""
         self._next = self._first
 
 
@@ -76,7 +76,7 @@ class SupervisedTask:
         self._beaten = self._clock.now()
 
     def stalled(self, now: int) -> bool:
-        """It runs and has not beaten for longer than it may. `now` in milliseconds."""
+        """The task runs and has not beaten for longer than it may. `now` in milliseconds."""
         return self.running and now - self._beaten > self.stall_ms
 
     def start(self, now: int):
@@ -176,6 +176,6 @@ class Supervisor:
                 self.min_free = min(self.min_free, mem_free())
             started = self._clock.now()
             await sleep_ms(_TICK_MS)
-            # What one turn of this loop took beyond its sleep, itself included.
+            # The time that one turn of this loop took beyond its sleep, itself included.
             lag = self._clock.now() - started - _TICK_MS
             self.max_lag_ms = max(self.max_lag_ms, lag, started - before)

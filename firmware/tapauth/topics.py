@@ -1,7 +1,8 @@
-"""What may become a topic: the one check, before a stranger's text or a setting is used as one.
+"""The one check of a topic, before a stranger's text or a setting is used as one.
 
-A broker hangs up on who publishes to a topic that is none, or whose last will goes there. Where
-that topic came in a retained message, the board would be off its broker until somebody clears it.
+A broker hangs up on a client that publishes to a topic that is none, or whose last will goes
+there. Where that topic came in a retained message, the board would be off its broker until
+somebody clears the message.
 """
 
 from tapauth.compat import const
@@ -16,7 +17,7 @@ MAX_LEVELS = const(100)
 
 def is_text(text: str) -> bool:
     """Whether `text` can go into an MQTT packet: no control characters, no non-characters, no
-    halves of surrogate pairs. (MQTT 3.1.1, 1.5.3; what it says brokers *may* refuse, they do.)
+    halves of surrogate pairs. (MQTT 3.1.1, 1.5.3; brokers refuse all that it says they *may*.)
     """
     try:
         data = text.encode()
@@ -35,7 +36,7 @@ def is_text(text: str) -> bool:
         if 0x80 <= code < 0xA0 or 0xFDD0 <= code < 0xFDF0 or code & 0xFFFE == 0xFFFE:
             return False
         code = 0
-        if byte >= 0x80:  # what the first byte of two, three or four has of the character
+        if byte >= 0x80:  # the first byte of two, three or four has these bits of the character
             code = byte & (0x07 if byte >= 0xF0 else 0x0F if byte >= 0xE0 else 0x1F)
     return True
 
@@ -68,8 +69,8 @@ def matches(name: str, topic: str) -> bool:
 def _means_more(topic: str) -> bool:
     """Whether EVerest's API reads something into each message there, and none is a reply.
 
-    Requests go below `m2e/`, of whichever board. What stands right below `e2m/` or `everest_api/`
-    tells all clients something; a reply goes at least one level deeper.
+    Requests go below `m2e/`, of whichever board. Messages right below `e2m/` or `everest_api/`
+    tell all clients something; a reply goes at least one level deeper.
     """
     levels = topic.split("/")
     return (

@@ -47,7 +47,7 @@ class FirmwareTrial:
         """To be called every second or so; `now` counts from the start."""
         if not self.running:
             return
-        # In each step, healthy or not: what failed before this one is forgotten.
+        # In each step, healthy or not: a failure before this one counts no more.
         restarts = self._restarts()
         steady = restarts == self._seen
         self._seen = restarts

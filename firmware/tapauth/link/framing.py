@@ -20,7 +20,7 @@ skipped and counted, and the session goes on. Hanging up would be worse, as the 
 a retained or unacknowledged message again in each session, for ever. But bytes that are no MQTT
 raise ProtocolError, after which nobody knows where a frame begins: the session must end.
 
-What umqtt reads while a canned answer is left (expect()) comes from there, not from the frame.
+While a canned answer is left (expect()), umqtt reads that and not the frame.
 """
 
 from tapauth.compat import const
@@ -83,14 +83,14 @@ class FrameSocket:
         self._end = 0
         self._body = 0
         self._skip = 0
-        self._rest = 0  # of a frame being skipped: what follows _skip, a packet id first
+        self._rest = 0  # of a frame being skipped: the bytes behind _skip, a packet id first
         self._canned = b""
         self._in_max = in_max
         self._out_max = out_max
         self.out = bytearray()
         self.oversized = 0
 
-    # What umqtt.simple calls. Its waits are answered from `expect`, or from a whole frame.
+    # For umqtt.simple. Its waits are answered from expect(), or from a whole frame.
 
     def socket(self):
         """umqtt makes its socket by this; see mqtt.py."""
@@ -132,7 +132,7 @@ class FrameSocket:
             raise ProtocolError("more to send than there is room for")
         self.out.extend(data if count == len(data) else data[:count])
 
-    # What the link calls.
+    # For the link.
 
     def expect(self, answer: bytes) -> None:
         """Gives umqtt, which would wait for it, an answer that the link will check itself."""
@@ -222,7 +222,7 @@ class FrameSocket:
         return self._skip > 0 or self._rest > 0
 
     def body(self) -> bytes:
-        """What follows the type and the length of the frame."""
+        """The frame without its type and its length."""
         return bytes(self._view[self._body : self._end])
 
     def publish_id(self) -> int:

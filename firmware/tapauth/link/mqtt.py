@@ -2,7 +2,7 @@
 
 umqtt.simple writes and reads the packets, into and out of a FrameSocket (framing.py) that never
 waits. This module does all the waiting, so that nothing that the network does holds up the loop.
-What remains, and why, is in docs/mqtt-link.md.
+docs/mqtt-link.md says where something can hold it up all the same, and why.
 
 run() makes one session after the other, with a backoff between them. A session is in one of these
 states, by two flags and a reason:
@@ -20,8 +20,7 @@ A window bounds what is on its way: the bytes that wait in `_frames.out` and `_u
 went out since the broker was last heard. A sign of life is a whole packet, or a piece of one that
 is being skipped; it opens the window again, and a ping asks for one. In a conflict:
 
-* `_lost` wins over all: what waits may be half a packet, which the next one would complete to
-  rubbish.
+* `_lost` wins over all: half a packet may wait, and the next one would complete it to rubbish.
 * Answers win over the window: a message is taken only when little is on its way, and then its
   answer is taken too, even if it goes a little beyond. Until then the message waits in the
   buffer, and those behind it wait at the broker.
@@ -64,7 +63,7 @@ from tapauth.supervisor import Backoff
 _WINDOW = const(4096)
 _RESERVE = const(2048)  # beyond it, for pings, acknowledgements and subscriptions
 _LONGEST = const(17_408)  # a message that is longer than the window, and then goes alone
-_PIECE = const(1024)  # what is written in one call
+_PIECE = const(1024)  # bytes that are written in one call
 _OVERHEAD = const(9)  # of a PUBLISH beside its topic and payload, at most
 _CONNECT_TIMEOUT_MS = const(10_000)  # for TCP and TLS, for CONNACK, for a write
 _TICK_MS = const(250)
@@ -125,7 +124,7 @@ class Link:
         self._port = settings["port"]
         self._resolver = None
         if self._host.strip("0123456789."):
-            # Imported late, as TLS is: who does without has better uses for the memory.
+            # Imported late, as TLS is: a board that does without has better uses for the memory.
             from tapauth.link.dns import Resolver
 
             self._resolver = Resolver(self._host, settings["name_server"], clock)
@@ -174,7 +173,7 @@ class Link:
         return self._frames.oversized
 
     def counters(self) -> dict:
-        """What was refused, lost or skipped so far, and how many sessions there were."""
+        """Counts of all that was refused, lost or skipped so far, and of the sessions."""
         return {
             "mqtt_sessions": self.sessions,
             "mqtt_dropped": self.dropped,
@@ -190,7 +189,7 @@ class Link:
             "mqtt_lookup_ms": self._resolver.blocked_ms if self._resolver else 0,
         }
 
-    # What the rest of the firmware calls. None of it waits.
+    # For the rest of the firmware. Nothing here waits.
 
     def publish(self, topic, payload, retain: bool = False) -> bool:
         """Send a message now or never (QoS 0); strings or bytes. False, and counted: never."""
@@ -290,8 +289,8 @@ class Link:
         """A message that just came was not taken in, and must come again, or one that goes out
         was written in part: end the session, and send nothing more in it.
 
-        The broker keeps nothing for a session that begins anew. But it publishes the last will,
-        and then who sees the board come back tells it what it must know.
+        The broker keeps nothing for a session that begins anew. But the broker publishes the last
+        will, and whoever sees the board come back tells the board what it must know.
         """
         if self._lost is None:
             self._lost = _MESSAGE_LOST
@@ -407,7 +406,7 @@ class Link:
         kind = 0  # of a frame that is whole and waits to be taken
         while True:
             if len(frames.out) > _WINDOW // 2:
-                # It takes no answers now: let it wait with its messages.
+                # The broker takes no answers now: let it wait with its messages.
                 await sleep_ms(20)
                 continue
             if kind and self._is_full():
@@ -452,7 +451,7 @@ class Link:
             await self._to_send.wait()
             self._to_send.clear()
             if self._lost is not None:
-                return  # what waits may be half a message
+                return  # half a packet may wait
             data, frames.out = frames.out, bytearray()
             if not data:
                 continue
@@ -540,7 +539,7 @@ class Link:
                 self._frames.write(packet)
                 self._to_send.set()
 
-    # What comes from the broker.
+    # From the broker.
 
     def _take(self, kind: int) -> None:
         body = b""

@@ -1,9 +1,9 @@
 """Messages that must reach the broker: kept in order until it acknowledges them (QoS 1).
 
-This is a queue of which only the first message is ever under way. What is sent again then stands
-beside its first copy and never behind a later message, so that every listener sees an order that
-was real. The price is one round trip a message. No I/O here: link/mqtt.py asks due(), writes, and
-tells sent() or not_sent(), acknowledged() and session_ended().
+This is a queue of which only the first message is ever under way. A message that is sent again
+then stands beside its first copy and never behind a later one, so that every listener sees an
+order that was real. The price is one round trip a message. No I/O here: link/mqtt.py asks due(),
+writes, and tells sent() or not_sent(), acknowledged() and session_ended().
 
 The first message waits; is under way after sent(); is late when its acknowledgement takes longer
 than `timeout_ms`, and due again, once in a session, under the same packet id. After that it is
@@ -14,7 +14,7 @@ An authorization is good for a while only: it waits with an end, and from then o
 (`instead`) goes in its place. In a conflict:
 
 * What matters more (tapauth.core.effects) displaces what matters less, and of equals the newer
-  one displaces the oldest. What is under way stays, as the broker may have it already.
+  one displaces the oldest. The message under way stays, as the broker may have it already.
 * Nothing displaces a withdrawal or a stop, which go beyond the bounds if they must. They make void
   what they overtake on their topic: authorizations, and older messages of their own kind. So one
   withdrawal and one stop wait for each topic, at most, beside what is under way. An authorization
@@ -24,8 +24,8 @@ An authorization is good for a while only: it waits with an end, and from then o
   topic must not block all others.
 
 So whatever the broker does, an EVSE gets no authorization that the board has taken back, except
-one that was on its way. Want of memory changes none of this: what must not be lost is changed in
-place, or the caller is told that it was not taken.
+one that was on its way. Want of memory changes none of this: a message that must not be lost is
+changed in place, or the caller is told that it was not taken.
 """
 
 from tapauth.compat import const
@@ -35,7 +35,7 @@ _TRIES_IN_SESSION = const(2)
 _TRIES = const(10)  # in all sessions together, so five of them at least
 _LAST_ID = const(0xFFFF)
 
-# What an entry holds. It is a list, so that another message can take its place without memory.
+# The fields of an entry, a list: another message can take its place without memory.
 TOPIC = const(0)
 PAYLOAD = const(1)
 _KEEP = const(2)
@@ -141,8 +141,8 @@ class Outbox:
         entry = self._entries.pop(index)
         self.bytes -= len(entry[TOPIC]) + len(entry[PAYLOAD])
         if index == 0:
-            # They are the first one's, and the next message is another: it needs an id of its own,
-            # or a late acknowledgement of this one would be taken for the next one's.
+            # All three are the first message's. The next one needs an id of its own, or a late
+            # acknowledgement of this one would be taken for the next one's.
             self.packet_id = self.tries = self._session_tries = 0
         return entry
 
@@ -177,7 +177,7 @@ class Outbox:
         return now - self._sent_at >= self._timeout_ms
 
     def stuck(self, now: int) -> bool:
-        """This session has had its tries and no acknowledgement: only another one may help."""
+        """The session has had its tries and no acknowledgement: only another session may help."""
         return self._session_tries >= _TRIES_IN_SESSION and self._late(now)
 
     def sent(self, now: int) -> int:
@@ -205,8 +205,8 @@ class Outbox:
         return True
 
     def session_ended(self) -> None:
-        """What was under way goes out again in the next session; or, after many, not at all, or
-        after all others if it must not be lost.
+        """The message under way goes out again in the next session; or, after many tries, not at
+        all, or after those of other topics if it must not be lost.
         """
         self._session_tries = 0
         if self.tries < _TRIES:
@@ -218,8 +218,8 @@ class Outbox:
             self._remove(0)
             return
         self.packet_id = self.tries = 0
-        # In order for each topic: what waits for this one goes along. In place: without memory for
-        # another list nothing must be lost.
+        # In order for each topic: the messages that wait for this one go along. In place: without
+        # memory for another list nothing must be lost.
         at = 0
         for _ in range(len(entries)):
             if entries[at][TOPIC] == topic:

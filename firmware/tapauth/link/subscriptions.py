@@ -8,7 +8,7 @@ _REFUSED = const(0x80)
 
 
 class Subscriptions:
-    """What the broker is asked to send: one request is under way at a time."""
+    """The topic filters that the broker is asked for: one request is under way at a time."""
 
     def __init__(self):
         self.names: list[str] = []
@@ -66,7 +66,7 @@ class Subscriptions:
         Raises ProtocolError when it does not fit what was asked for.
         """
         if not self._asked or self._packet_id != body[0] << 8 | body[1]:
-            return []  # late: what it answers is of no interest any more
+            return []  # late: nobody waits for this answer any more
         names, self._asked = self._asked, []
         if len(body) != 2 + len(names):
             raise ProtocolError("SUBACK for something else")

@@ -27,13 +27,13 @@ READY = const(1)
 
 
 class Transport(PN532):
-    """What all buses share. A bus adds `_wait_ready`, `_read_data` and `_write_data`, which must
-    not wait, and may raise OSError for a failed transfer.
+    """The part that all buses share. A bus adds `_wait_ready`, `_read_data` and `_write_data`,
+    which must not wait, and may raise OSError for a failed transfer.
 
     `open_bus()` sets the board's bus up and returns it; `irq` is a machine.Pin input or None.
 
     The base's own commands wait for the chip up to a second; they are not for use on a board that
-    has other things to do. Its framing is what is used: `_write_frame`, `process_response`.
+    has other things to do. Only the base's framing is used: `_write_frame`, `process_response`.
     """
 
     noise = 0

@@ -11,13 +11,13 @@ _START = const(3)  # bytes before the length: 00 00 FF
 _HEAD = const(5)  # with the length and its checksum
 _AROUND = const(7)  # bytes of a frame beside its data
 _NO_DATA = const(6)  # bytes of an ACK
-_NO_LENGTH = const(0xFF)  # what the two bytes of an ACK in place of the length add up to
+_NO_LENGTH = const(0xFF)  # the sum of the two bytes that an ACK has in place of the length
 
 
 class HSUTransport(Transport):
     """`open_bus()` returns a machine.UART whose reads do not wait (timeout=0).
 
-    Frames come in fragments and are put together here; what is no frame is skipped.
+    Frames come in fragments and are put together here; all other bytes are skipped.
     """
 
     def __init__(self, open_bus):
@@ -83,7 +83,7 @@ class HSUTransport(Transport):
         return data
 
     def _write_data(self, framebytes) -> None:
-        # What came before is no answer to this.
+        # Bytes that came before are no answer to this.
         self._count = 0
         for _ in range(32):  # a buffer of a UART, twice
             if not self._take(_PIECE):

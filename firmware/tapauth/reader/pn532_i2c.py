@@ -31,6 +31,6 @@ class I2CTransport(Transport):
         self._bus.writeto(self._address, framebytes)
 
     def wake(self) -> int:
-        """Its address wakes the chip, which does not acknowledge it yet."""
+        """The chip wakes by its address, and does not acknowledge it yet."""
         self._wait_ready(0)
         return 2

@@ -155,7 +155,7 @@ class Scanner:
             try:
                 self._on_event(event, value, now)
             except MemoryError:
-                # What lasts is told again when the task was restarted. A driver taps again.
+                # A condition is told again when the task was restarted. A driver taps again.
                 told = event not in (LOST, BACK)
                 raise
             finally:

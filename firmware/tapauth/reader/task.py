@@ -45,7 +45,7 @@ def open_reader(board, config: dict, on_event) -> tuple:
 
 
 def counters(scanner: Scanner, taps: Taps) -> dict:
-    """What the reader counted since the start, for the health report.
+    """Counts of the reader since the start, for the health report.
 
     `cards_refused` holds a count for each reason that came up.
     """

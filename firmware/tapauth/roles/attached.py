@@ -9,7 +9,7 @@ class AttachedBoard(App):
 
     everest: EverestClient
 
-    # What the local interface may ask; EVSEs and authorizations are EVerest's here.
+    # For the local interface; EVSEs and authorizations are EVerest's here.
 
     def evses(self) -> list:
         """None of its own."""

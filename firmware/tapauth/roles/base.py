@@ -1,4 +1,4 @@
-"""What every board does, whatever its role: its tasks, and what its parts tell each other.
+"""The work of every board, whatever its role: its tasks, and the words between its parts.
 
 The parts are made by start.py. A role (standalone.py, attached.py) adds its own.
 """
@@ -33,7 +33,7 @@ _TICK_MS = const(50)
 _ERRORS_BYTES = const(2048)
 _HOUR_MS = const(3_600_000)
 _NO_TIME_MS = const(600_000)
-# What the driver is shown for a token's status; the others come long after the tap.
+# The driver is shown this for a token's status. Other statuses come long after the tap.
 _SHOWN = {
     "UsedToStart": ACCEPTED,
     "UsedToStop": ACCEPTED,
@@ -48,8 +48,8 @@ class App:
     """All the parts of one board, joined by a checked configuration. A role fills in:
 
     `apis`: parts with `subscriptions`, `message(topic, payload)`, `link_up()` and `tick(now)`;
-    `commands`: what obeys the local interface, see there;
-    `provide_token(token)`: what becomes of a token of the reader; `time_known(unix, now)`.
+    `commands`: the part that obeys the local interface, see there;
+    `provide_token(token)`: a token of the reader is judged; `time_known(unix, now)`.
     """
 
     settings: dict
@@ -95,21 +95,21 @@ class App:
         return bool(self.charging())
 
     def provide_token(self, token: dict) -> None:
-        """The reader has a token."""
+        """The reader has a token, and the role decides or hands it on. Each role must."""
         raise NotImplementedError
 
     def time_known(self, unix_seconds: int, now: int) -> None:
         """The time of day was set."""
 
     def console_status(self) -> dict:
-        """What `status` on the serial console tells."""
+        """The answer to `status` on the serial console."""
         from tapauth import board_status
 
-        forget(board_status)  # what is under way lives as long as it runs
+        forget(board_status)  # the call below lives as long as it runs
         return board_status.report(self)
 
     def counters(self) -> dict:
-        """What was refused, lost or skipped so far."""
+        """Counts of all that was refused, lost or skipped so far."""
         counters = {
             "reader_stall_us": self.reader_stall.longest_us,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
@@ -163,7 +163,7 @@ class App:
             try:
                 if not (self.local and self.local.tap(value)):
                     self.provide_token(value)
-            except MemoryError as error:  # he may tap again, and the reader goes on
+            except MemoryError as error:  # the driver may tap again, and the reader goes on
                 self.feedback.show(REFUSED, now)
                 self.log.error("reader", "a card could not be handled: {}", error)
         elif event in (scanner.LOST, scanner.BACK):
@@ -200,7 +200,7 @@ class App:
             if topic == self.time_topic:
                 self._take_time(payload, retained)
             elif retained:
-                # Whoever said it did not say it now: a broker repeats it at each connect.
+                # Nobody says this now: a broker repeats it at each connect.
                 self.retained += 1
                 self.log.debug("app", "a retained message was left aside")
             else:
@@ -236,7 +236,7 @@ class App:
             for api in self.apis:
                 try:
                     api.tick(now)
-                except MemoryError as error:  # what is due stays due, and the others' turn comes
+                except MemoryError as error:  # it stays due, and the others' turn comes
                     self.log.error("app", "not done yet: {}", error)
             await sleep_ms(_TICK_MS)
 
@@ -266,8 +266,8 @@ class App:
                 self.log.warning("clock", "time refused: neither RFC 3339 text nor Unix seconds")
 
     def time_refused(self) -> None:
-        """A time of day cannot be right. As whoever sends it may do so often, this is told now
-        and then, and an error only while no other source sets the clock.
+        """A time of day cannot be right. Its sender may repeat it often: the log tells it now and
+        then, and it is an error only while no other source sets the clock.
         """
         now = self.clock.now()
         wallclock = self.wallclock
