@@ -336,3 +336,26 @@ def test_a_fixed_address_is_set(name, monkeypatch):
     calls = {call[0]: call[2] for call in fake_chip.Nic.calls}
     assert calls["ipconfig"] == {"addr4": ("10.0.0.5", "255.255.255.0"), "gw4": "0.0.0.0"}
     assert calls["dns"] == {"dns": "10.0.0.1"}
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_an_interface_that_does_not_start_at_first_is_started_again(name, monkeypatch):
+    board = fake_chip.load(name)
+    wanted = dict(settings(name)["network"], ssid="s", address="10.0.0.5", name_server="10.0.0.1")
+    failures = [1]
+
+    def active(self, on):
+        if failures.pop():
+            failures.append(0)
+            raise OSError(5)
+        self.calls.append(("active", (on,), {}))
+
+    monkeypatch.setattr(fake_chip.Nic, "active", active, raising=False)
+    with pytest.raises(OSError):
+        asyncio.run(board.connect_network(wanted))
+    failures[:] = [0]
+    asyncio.run(board.connect_network(wanted))
+    made = [call[0] for call in fake_chip.Nic.calls]
+    assert "active" in made and "ipconfig" in made and "dns" in made
+    failures[:] = []  # once it is started it is left alone
+    asyncio.run(board.connect_network(wanted))

@@ -15,15 +15,18 @@ class _Nic:
     def __init__(self, make):
         self._make = make
         self._nic = None
+        self._ready = False
 
     def network_up(self) -> bool:
         return self._nic is not None and self._nic.isconnected()
 
     def _open(self, config: dict):
-        if self._nic is None:
+        """The interface, started and set up. Raises OSError; the next call then begins again."""
+        if not self._ready:
             if config["hostname"]:
                 network.hostname(config["hostname"])
-            self._nic = self._make()
+            if self._nic is None:
+                self._nic = self._make()
             self._nic.active(True)
             if config["address"]:
                 self._nic.ipconfig(
@@ -31,6 +34,7 @@ class _Nic:
                 )
                 if config["name_server"]:
                     network.ipconfig(dns=config["name_server"])
+            self._ready = True
         return self._nic
 
     def _why_not(self) -> str:
