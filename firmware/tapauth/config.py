@@ -173,7 +173,9 @@ def _check(value, rule: tuple, key: str) -> None:
     else:
         right = isinstance(value, str)
     if not right:
-        raise ConfigError(f"{key}: must be {_TYPE_NAMES[kind]}, not {json.dumps(value)[:40]}")
+        # A number in place of a password is the password: texts are not told.
+        given = "" if kind == _TEXT else ", not " + json.dumps(value)[:40]
+        raise ConfigError(f"{key}: must be {_TYPE_NAMES[kind]}{given}")
     if kind == _INT:
         _bounds(value, rule, key)
     elif kind == _TEXT:

@@ -60,6 +60,15 @@ def test_wrong_types_are_named():
         assert text.startswith(start), text
 
 
+def test_a_secret_that_is_no_string_is_not_told_to_the_log():
+    for section, key in (("network", "password"), ("mqtt", "password"), ("rpc", "backend_key")):
+        for secret in (48151623, [48151623], {"a": 48151623}):
+            change = dict(MINIMAL["mqtt"]) if section == "mqtt" else {}
+            change[key] = secret
+            text = refusal({section: change})
+            assert text == f"{section}.{key}: must be a string", text
+
+
 def test_values_out_of_range_are_named():
     for change, start in (
         ({"auth": {"connection_timeout": 9}}, "auth.connection_timeout: 9 is out of range"),
