@@ -105,19 +105,21 @@ def test_2_the_plan():
 def test_2_losing_the_plan():
     rig = Rig()
     pin, user_pin = rig.pin(), rig.pin("user")
+    tokens = [rig.login(secret).reply["token"] for secret in (user_pin, pin)]
+    rig.settings["plan_pro"] = False
+    rig.boot()  # as a plan changes
+    for token in tokens:
+        assert rig.code(type="secured", credentials=token) == 8
+    for secret in (user_pin, pin):
+        assert rig.code(type="secured", credentials=secret) == 2
     rig.auth.set_boot_pin("pin123")
-    user, admin = rig.login(user_pin), rig.login(pin)
-    rig.auth.set_plan(False)
-    assert (user.lost, admin.lost) == ([6], [6])
-    rig.auth.set_plan(True)
-    boot = rig.login("pin123")
-    rig.auth.set_plan(False)
-    assert boot.lost == []
+    rig.login("pin123")
     # Open for all is no feature of a plan.
     rig = Rig()
-    admin = rig.open_all()
-    rig.auth.set_plan(False)
-    assert admin.lost == []
+    rig.open_all()
+    rig.settings["plan_pro"] = False
+    rig.boot()
+    assert rig.code(type="unsecured") == 0
 
 
 def test_3_status_change_is_for_admins():

@@ -417,7 +417,7 @@ def test_what_ends_sessions_ends_them_all_also_when_memory_is_out():
     rig = Rig(single_session=False)
     admins = [rig.login(), rig.login()]
     untold(*admins)
-    rig.auth.set_plan(False)
+    rig.auth.end_all(2, 3)
     assert [rig.auth.role(one) for one in admins] == [0, 0] and not rig.auth.sessions.all
     rig = Rig(single_session=False)
     admins = [rig.login(), rig.login()]

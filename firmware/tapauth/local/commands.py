@@ -6,8 +6,8 @@ What stands behind them comes as ports, objects with the methods named here.
 
 from tapauth.compat import forget
 from tapauth.local.learn import Learner
-from tapauth.local.login.auth import Refused, reply_to
-from tapauth.local.login.sessions import ADMIN
+from tapauth.local.login.auth import reply_to
+from tapauth.local.login.sessions import ADMIN, Refused
 
 
 class Ports:
@@ -51,7 +51,7 @@ class Commands:
         self.log = log
 
     def handle(self, connection, request: dict):
-        """Answer a request. A generator, as that of ConnectionAuth.handle. Returns the reply."""
+        """Steps: answer a request, as ConnectionAuth.handle does. Returns the reply."""
         reply = yield from self._auth.handle(connection, request)
         if reply is not None:
             return reply
@@ -80,13 +80,14 @@ class Commands:
         """What carries out a method for this role. Raises Refused."""
         if not isinstance(method, str):
             raise Refused("no such method")
-        if method in _READING:
-            return _READING[method]
+        name = method.encode()
+        if name in _READING:
+            return _READING[name]
         from tapauth.local import commands_admin
 
         # What it needs of the module lives as long as it runs.
         forget(commands_admin)
-        found = commands_admin.COMMANDS.get(method)
+        found = commands_admin.COMMANDS.get(name)
         if not found:
             raise Refused("no such method")
         if role < ADMIN and method != "getCard":
@@ -139,9 +140,5 @@ def _get_log(commands, connection, request: dict, reply: dict) -> None:
     reply["lines"] = commands.ports.tail.lines()
 
 
-def table(names: str, functions: tuple) -> dict:
-    """Names, in one text with spaces, to functions: MicroPython keeps a short text for ever."""
-    return dict(zip(names.split(" "), functions))  # noqa: B905 (MicroPython has no strict)
-
-
-_READING = table("getStatus getEvses getLog", (_get_status, _get_evses, _get_log))
+# By bytes: MicroPython keeps every short text of the code for ever.
+_READING = {b"getStatus": _get_status, b"getEvses": _get_evses, b"getLog": _get_log}

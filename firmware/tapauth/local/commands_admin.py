@@ -3,8 +3,7 @@
 from tapauth.cards.codec import STATUSES
 from tapauth.compat import const, forget
 from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
-from tapauth.local.commands import table
-from tapauth.local.login.auth import Refused
+from tapauth.local.login.sessions import Refused
 
 _RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _LEAST_WINDOW_S = const(5)
@@ -227,26 +226,21 @@ def _bench(commands, connection, request: dict, reply: dict) -> None:
         raise Refused("the bench did not understand") from error
 
 
-_NAMES = (
-    "withdrawAuthorization setMasterPassGroup setConnectionTimeout learnCard confirmCard "
-    "cancelLearning addCard blockCard removeCard getConfig setConfig confirmConfig "
-    "restart bench getCard"
-)
-_FUNCTIONS = (
-    _withdraw,
-    _set_group,
-    _set_timeout,
-    _learn_card,
-    _confirm_card,
-    _cancel_learning,
-    _add_card,
-    _block_card,
-    _remove_card,
-    _get_config,
-    _set_config,
-    _confirm_config,
-    _restart,
-    _bench,
-    _get_card,
-)
-COMMANDS = table(_NAMES, _FUNCTIONS)
+# By bytes: MicroPython keeps every short text of the code for ever.
+COMMANDS = {
+    b"withdrawAuthorization": _withdraw,
+    b"setMasterPassGroup": _set_group,
+    b"setConnectionTimeout": _set_timeout,
+    b"learnCard": _learn_card,
+    b"confirmCard": _confirm_card,
+    b"cancelLearning": _cancel_learning,
+    b"addCard": _add_card,
+    b"blockCard": _block_card,
+    b"removeCard": _remove_card,
+    b"getCard": _get_card,
+    b"getConfig": _get_config,
+    b"setConfig": _set_config,
+    b"confirmConfig": _confirm_config,
+    b"restart": _restart,
+    b"bench": _bench,
+}

@@ -16,7 +16,6 @@ BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 # One at a time, so that the loop goes on between them.
 _PARTS = (
     "tapauth.crypto.hmac",
-    "tapauth.local.login.lockout",
     "tapauth.local.login.sessions",
     "tapauth.local.login.auth",
     "tapauth.local.login.kept",

@@ -4,11 +4,11 @@ pin SECRET      opens the role admin with this PIN until the restart, and ends a
 newpin          gives admin a new PIN, and ends a lockout; `newpin user` the same for user
 """
 
-from tapauth.local.login.auth import ROLES, Refused
+from tapauth.local.login.sessions import ROLES, Refused
 
 
 def obey(auth, line: str, write=print):
-    """Carry out a line for a ConnectionAuth. A generator.
+    """Steps: carry out a line for a ConnectionAuth.
 
     `write` answers; it must reach nothing but the console. Raises OSError.
     """

@@ -10,8 +10,7 @@ from tapauth.crypto.hmac import Hmac
 from tapauth.json_in import load
 from tapauth.local.login.auth import ConnectionAuth
 from tapauth.local.login.kept import PIN, Account, Keeper, Random
-from tapauth.local.login.lockout import FREE, Lockout
-from tapauth.local.login.sessions import ADMIN, USER, Session
+from tapauth.local.login.sessions import ADMIN, FREE, USER, Lockout, Session
 
 
 def _read(kept: dict) -> tuple:

@@ -10,24 +10,19 @@ memory while one runs.
 
 from tapauth.compat import SYSTEM_ERRORS, const, unload
 from tapauth.local.login.sessions import (
-    ADMIN,
     API,
+    EXPIRED,
     HTTP,
     MAX_SECRET,
     MOST,
     NEVER,
-    USER,
+    TAKEN,
+    Refused,
     Session,
     Sessions,
     is_token_shaped,
+    role_name,
 )
-
-# Why a connection lost its authorization, the cause in the event authorizationNeeded: 1 taken by
-# another login, 2 admin is open now, 3 admin's secret changed, 4 user's by an admin, 5 by a user,
-# 6 not licensed, 8 expired.
-_TAKEN = const(1)
-_NOT_LICENSED = const(6)
-_EXPIRED = const(8)
 
 _INTERNAL = const(1)
 _METHODS = (
@@ -38,8 +33,6 @@ _METHODS = (
     "clearTokens",
     "setUsedApiVersion",
 )
-ROLES = {"admin": ADMIN, "user": USER}
-
 _MONTH_S = const(2_592_000)
 _MIN_BOOT_PIN = const(6)
 _QUEUE = const(2)
@@ -59,10 +52,6 @@ def reply_to(request: dict) -> dict:
         number = ""
     text = method[:64] if isinstance(method, str) else ""
     return {"method": text, "requestId": number[:64]}
-
-
-class Refused(Exception):
-    """A command other than auth is refused; the argument is the text for `error`."""
 
 
 def nobody_is_told(connection, cause: int) -> None:
@@ -87,7 +76,7 @@ class ConnectionAuth:
         self.measure = measure
         self.sessions = Sessions(keeper.key, keeper.random)
         self.boot_pin: bytes | None = None
-        self.busy = False
+        self._deriving = False
         self._waiting = 0
         self.iterations = 0
         self._running = 0
@@ -120,18 +109,7 @@ class ConnectionAuth:
         now = self.now()
         for session in list(self.sessions.all):
             if now >= session.expiry:
-                self.end(session, _EXPIRED)
-
-    def set_plan(self, pro: bool) -> None:
-        """The plan is Pro from now on, or no longer."""
-        self.pro = pro
-        every = self.sessions.all
-        at = 0 if pro else len(every)
-        while at:
-            at -= 1
-            session = every[at]
-            if session.role == USER or session.secured and not session.boot:
-                self.end(session, _NOT_LICENSED)
+                self.end(session, EXPIRED)
 
     def wait(self) -> int:
         """Seconds until a PIN or password is looked at again; 0, or FOREVER."""
@@ -199,19 +177,24 @@ class ConnectionAuth:
                 for name in ("login", "params", "kdf"):
                     unload("tapauth.local.login." + name)
 
-    def take_turn(self):
-        """One derivation at a time. A generator; False: too many wait already."""
-        if self.busy:
-            if self._waiting >= _QUEUE:
-                return False
-            self._waiting += 1
-            try:
-                while self.busy:
-                    yield _WAIT_MS
-            finally:
-                self._waiting -= 1
-        self.busy = True
-        return True
+    def in_turn(self, steps, patient: bool = False):
+        """Steps: those of a generator that derives, once no other one does; returns its value.
+
+        Raises Refused when too many wait already, unless it is `patient`.
+        """
+        if self._deriving and self._waiting >= _QUEUE and not patient:
+            raise Refused("busy")
+        self._waiting += 1
+        try:
+            while self._deriving:
+                yield _WAIT_MS
+        finally:
+            self._waiting -= 1
+        self._deriving = True
+        try:
+            return (yield from steps)
+        finally:
+            self._deriving = False
 
     # Sessions.
 
@@ -230,7 +213,7 @@ class ConnectionAuth:
         now = self.now()
         reply["token"] = self.sessions.token(API, session, now)
         reply["tokenForHttpServer"] = self.sessions.token(HTTP, session, now)
-        reply["previleges"] = session.role
+        reply["previleges"] = session.role  # spelt so in the document that `auth` is from
 
     def seat(self, connection, session: Session) -> None:
         """Make a session that of a connection, instead of its own and in another's place."""
@@ -241,9 +224,9 @@ class ConnectionAuth:
             ended = self._least_needed(session.role)
         self.closed(connection)
         if self.single:
-            self.end_all(session.role, _TAKEN)
+            self.end_all(session.role, TAKEN)
         elif ended:
-            self.end(ended, _TAKEN)
+            self.end(ended, TAKEN)
         self.sessions.all.append(session)
         session.connection = connection
         connection.session = session
@@ -292,8 +275,3 @@ class ConnectionAuth:
             raise Refused("not authorized")
         if connection.session.role < role:
             raise Refused("admin only")
-
-
-def role_name(role: int) -> str:
-    """A role in words."""
-    return "admin" if role == ADMIN else "user"

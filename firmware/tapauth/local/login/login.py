@@ -2,11 +2,19 @@
 
 from tapauth.compat import const
 from tapauth.crypto.hmac import equal
-from tapauth.local.login.auth import ROLES
 from tapauth.local.login.kdf import best_iterations, matches, protect
 from tapauth.local.login.kept import PASSWORD, UNSECURED
-from tapauth.local.login.lockout import FOREVER
-from tapauth.local.login.sessions import ADMIN, API, USER, fits, is_token_shaped
+from tapauth.local.login.sessions import (
+    ADMIN,
+    API,
+    FOREVER,
+    ROLES,
+    TAKEN,
+    USER,
+    Refused,
+    fits,
+    is_token_shaped,
+)
 
 _OK = const(0)
 _NOT_PRO = const(2)
@@ -21,11 +29,9 @@ _BAD_TYPE = const(10)
 _NO_TYPE = const(11)
 _NO_CREDENTIALS = const(12)
 
-_TAKEN = const(1)  # a cause: see auth.py
-
 
 def handle(auth, connection, request: dict, reply: dict):
-    """Carry a request out for a ConnectionAuth. A generator."""
+    """Steps: carry a request out for a ConnectionAuth."""
     code = yield from _evaluate(auth, connection, request, reply)
     reply["result"] = code == _OK
     reply["resultCode"] = code
@@ -38,6 +44,7 @@ def handle(auth, connection, request: dict, reply: dict):
 
 
 def _evaluate(auth, connection, request: dict, reply: dict):
+    """Steps: the checks in their order. Returns a result code."""
     if "type" not in request:
         if "credentials" in request or "role" not in request:
             return _NO_TYPE
@@ -75,43 +82,49 @@ def _evaluate(auth, connection, request: dict, reply: dict):
 
 
 def _prove(auth, connection, wanted, secret: str, reply: dict):
-    """A PIN or password is given: the rest of `_evaluate`."""
-    keeper = auth.keeper
+    """Steps: a PIN or password is given; the rest of `_evaluate`."""
     if not auth.boot_pin:
-        if not keeper.accounts[ADMIN].kind:
+        if not auth.keeper.accounts[ADMIN].kind:
             return _WRONG_SECURITY
         if not auth.pro:
             return _NOT_PRO
     if auth.wait():
         return _LOCKED
-    if not (yield from auth.take_turn()):
-        return _LOCKED
+    opened: dict = {}
     try:
-        # Others may have failed while this one waited for its turn.
-        if auth.wait():
-            return _LOCKED
-        keeper.lockout.begin(auth.now())
-        keeper.keep(keeper.accounts)
-        opened = {}
-        for role, account in keeper.accounts.items():
-            if account.kind and auth.pro and (yield from matches(account, secret)):
-                opened[role] = auth.session(role, True, False)
-        if auth.boot_pin:
-            given = auth.sessions.digest(secret.upper().encode())
-            if equal(given, auth.boot_pin):
-                opened[ADMIN] = auth.session(ADMIN, True, True)
-        if not opened:
-            auth.log.warning("conn", "wrong PIN or password, {} in a row", keeper.lockout.failures)
-            return _WRONG
-        auth.unlock(ADMIN in opened)
-        yield from _strengthen(auth, opened, secret)
-    finally:
-        auth.busy = False
-    return _grant(auth, connection, wanted, opened, reply)
+        code = yield from auth.in_turn(_try(auth, secret, opened))
+    except Refused:  # too many wait
+        return _LOCKED
+    return code or _grant(auth, connection, wanted, opened, reply)
+
+
+def _try(auth, secret: str, opened: dict):
+    """Steps: compare with all that is known, and put into `opened` a session for each role that
+    `secret` is right for. Returns a result code."""
+    # Others may have failed while this one waited for its turn.
+    if auth.wait():
+        return _LOCKED
+    keeper = auth.keeper
+    # It counts, on flash too, before it is looked at: no power cut makes it undone.
+    keeper.lockout.begin(auth.now())
+    keeper.keep(keeper.accounts)
+    for role, account in keeper.accounts.items():
+        if account.kind and auth.pro and (yield from matches(account, secret)):
+            opened[role] = auth.session(role, True, False)
+    if auth.boot_pin:
+        given = auth.sessions.digest(secret.upper().encode())
+        if equal(given, auth.boot_pin):
+            opened[ADMIN] = auth.session(ADMIN, True, True)
+    if not opened:
+        auth.log.warning("conn", "wrong PIN or password, {} in a row", keeper.lockout.failures)
+        return _WRONG
+    auth.unlock(ADMIN in opened)
+    yield from _strengthen(auth, opened, secret)
+    return _OK
 
 
 def _strengthen(auth, opened: dict, secret: str):
-    """Derive a password anew that was made for a slower board."""
+    """Steps: derive a password anew that was made for a slower board."""
     for role, account in list(auth.keeper.accounts.items()):
         if account.kind != PASSWORD or role not in opened or opened[role].boot:
             continue
@@ -160,5 +173,5 @@ def _become_user(auth, connection, role, reply: dict) -> int:
     session = auth.sessions.new(USER, old.secured, old.boot, old.expiry)
     auth.enter(connection, session, reply)
     if old in auth.sessions.all:
-        auth.end(old, _TAKEN)
+        auth.end(old, TAKEN)
     return _OK

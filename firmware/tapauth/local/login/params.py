@@ -1,25 +1,31 @@
 """The commands beside auth: how the roles are protected, and tokens."""
 
 from tapauth.compat import const, is_scarce
-from tapauth.local.login.auth import ROLES, Refused, role_name
 from tapauth.local.login.kdf import LEAST, best_iterations, new_pin, protect
 from tapauth.local.login.kept import KINDS, PASSWORD, PIN, UNSECURED, Account
-from tapauth.local.login.sessions import ADMIN, HTTP, USER, fits, is_token_shaped
+from tapauth.local.login.sessions import (
+    ADMIN,
+    ADMIN_CHANGED,
+    ADMIN_OPENED,
+    HTTP,
+    ROLES,
+    USER,
+    USER_CHANGED_BY_ADMIN,
+    USER_CHANGED_BY_USER,
+    Refused,
+    fits,
+    is_token_shaped,
+    role_name,
+)
 
 _MONTH_S = const(2_592_000)
 _DAY_S = const(86_400)
 _MIN_PASSWORD = const(8)
-_WAIT_MS = const(50)
 _ADMIN_FIRST = "protect admin first"
-# Causes: see auth.py.
-_ADMIN_UNSECURED = const(2)
-_ADMIN_CHANGED = const(3)
-_USER_CHANGED_BY_ADMIN = const(4)
-_USER_CHANGED_BY_USER = const(5)
 
 
 def handle(auth, connection, request: dict, reply: dict):
-    """Carry a request out for a ConnectionAuth. A generator. Raises Refused."""
+    """Steps: carry a request out for a ConnectionAuth. Raises Refused."""
     steps = _METHODS[request["method"]](auth, connection, request, reply)
     if steps:
         yield from steps
@@ -27,7 +33,7 @@ def handle(auth, connection, request: dict, reply: dict):
 
 
 def _set_auth_params(auth, connection, request: dict, reply: dict):
-    """Carry the request out for a ConnectionAuth. A generator. Raises Refused."""
+    """Steps: check what is asked for, and change it in its turn."""
     auth.require(connection, USER)
     role = request.get("userType")
     role = ROLES.get(role) if isinstance(role, str) else None
@@ -35,7 +41,6 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
     if role is None or kind not in KINDS:
         raise Refused("userType or authType is invalid")
     kind = KINDS.index(kind)
-    asking = connection.session.role
     # A user may give the role user another secret, but neither open it to everybody nor close
     # what is open: who has come in without a proof would shut out all others.
     if role == ADMIN or kind == UNSECURED or auth.keeper.accounts[USER].kind == UNSECURED:
@@ -50,22 +55,31 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
             raise Refused("the password is not suitable")
         if len(secret) < _MIN_PASSWORD:
             raise Refused("the password is shorter than 8 characters")
-    if not (yield from auth.take_turn()):
-        raise Refused("busy")
-    try:
-        # Both may have changed while it waited.
-        if kind and role == USER and not auth.keeper.accounts[ADMIN].kind:
-            raise Refused(_ADMIN_FIRST)
-        account = Account()
-        if kind:
-            count = (yield from best_iterations(auth)) if kind == PASSWORD else LEAST
-            account = yield from protect(kind, secret, auth.keeper.random, count)
-        auth.require(connection, asking)
-        if kind == PIN:
-            reply["newPin"] = secret
-        _put(auth, connection, role, account, reply)
-    finally:
-        auth.busy = False
+    steps = _protect(
+        auth,
+        connection,
+        role=role,
+        kind=kind,
+        secret=secret,
+        asking=connection.session.role,
+        reply=reply,
+    )
+    yield from auth.in_turn(steps)
+
+
+def _protect(auth, connection, role: int, kind: int, secret: str, asking: int, reply: dict):
+    """Steps: derive from the new secret, and put it in force for who was, and is, `asking`."""
+    # How admin is protected may have changed while this one waited for its turn.
+    if kind and role == USER and not auth.keeper.accounts[ADMIN].kind:
+        raise Refused(_ADMIN_FIRST)
+    account = Account()
+    if kind:
+        count = (yield from best_iterations(auth)) if kind == PASSWORD else LEAST
+        account = yield from protect(kind, secret, auth.keeper.random, count)
+    auth.require(connection, asking)
+    if kind == PIN:
+        reply["newPin"] = secret
+    _put(auth, connection, role, account, reply)
 
 
 def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
@@ -80,7 +94,7 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
         lifetime = _DAY_S if account.kind == PIN else _MONTH_S
         session = auth.session(role, account.kind != UNSECURED, False, lifetime)
         auth.promise(session, reply)
-        del reply["previleges"]
+        del reply["previleges"]  # spelt so in the document that `auth` is from
     if is_scarce():
         raise MemoryError
     # What may fail is above: a secret that is in force and that nobody was told shuts all out.
@@ -88,11 +102,11 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
     if session:
         auth.closed(connection)
     if role == ADMIN:
-        auth.end_all(ADMIN, _ADMIN_CHANGED)
+        auth.end_all(ADMIN, ADMIN_CHANGED)
     else:
-        auth.end_all(USER, _USER_CHANGED_BY_USER if own else _USER_CHANGED_BY_ADMIN)
+        auth.end_all(USER, USER_CHANGED_BY_USER if own else USER_CHANGED_BY_ADMIN)
     if opens_user:
-        auth.end_all(USER, _ADMIN_UNSECURED)
+        auth.end_all(USER, ADMIN_OPENED)
     if session:
         auth.seat(connection, session)
     auth.note("{} is now protected by: {}", role_name(role), KINDS[account.kind])
@@ -131,22 +145,22 @@ def _set_version(auth, connection, request: dict, reply: dict):
 
 
 def renew_pin(auth, role: int):
-    """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError, Refused."""
-    while auth.busy:
-        yield _WAIT_MS
+    """Steps: give a role a new PIN, show it, and end a lock. Raises OSError, Refused."""
+    # Whoever is at the board itself waits, however many do: they must not keep him out.
+    yield from auth.in_turn(_renew(auth, role), patient=True)
+
+
+def _renew(auth, role: int):
+    """Steps: see renew_pin()."""
     if role == USER and not auth.keeper.accounts[ADMIN].kind:
         raise Refused(_ADMIN_FIRST)
-    auth.busy = True
-    try:
-        pin = new_pin(auth.keeper.random)
-        account = yield from protect(PIN, pin, auth.keeper.random)
-    finally:
-        auth.busy = False
+    pin = new_pin(auth.keeper.random)
+    account = yield from protect(PIN, pin, auth.keeper.random)
     accounts = dict(auth.keeper.accounts)
     accounts[role] = account
     auth.keeper.lockout.passed(True)
     auth.keeper.keep(accounts)
-    auth.end_all(role, _ADMIN_CHANGED if role == ADMIN else _USER_CHANGED_BY_ADMIN)
+    auth.end_all(role, ADMIN_CHANGED if role == ADMIN else USER_CHANGED_BY_ADMIN)
     auth.keeper.show_pin(role)
 
 

@@ -1,4 +1,4 @@
-"""Authorizations of connections, and the tokens that stand for them.
+"""Authorizations of connections, the tokens that stand for them, and the lockout.
 
 A token is `kind*nonce*expiry*mac`. The MAC is over those and the session that it belongs to, under
 a key made at each start: a token needs no memory, dies with its session, and none outlives a
@@ -6,6 +6,10 @@ reboot. Times are seconds since the start.
 
 Text is looked at whole or as bytes: MicroPython keeps every character that an index or a loop
 takes out of a string, for ever, and a stranger could show a token of ever other ones.
+
+Wrong PINs and passwords in a row are counted once for the whole board: a count for each address
+is as easy to dodge as an address is to change. A try counts, and makes the others wait, before it
+is looked at: who cuts the power or goes away meanwhile gains nothing.
 """
 
 import binascii
@@ -15,6 +19,16 @@ from tapauth.crypto.hmac import Hmac, equal
 
 USER = const(1)
 ADMIN = const(2)
+ROLES = {"admin": ADMIN, "user": USER}
+
+# Why a connection lost its authorization: the cause in the event authorizationNeeded. The document
+# that `auth` is from has 6 too, for a plan that was not renewed; here a plan changes at a restart.
+TAKEN = const(1)  # by another login
+ADMIN_OPENED = const(2)
+ADMIN_CHANGED = const(3)
+USER_CHANGED_BY_ADMIN = const(4)
+USER_CHANGED_BY_USER = const(5)
+EXPIRED = const(8)
 
 API = "1"
 HTTP = "4"
@@ -28,6 +42,23 @@ MOST = const(8)
 """Sessions at a time, when a role may have several."""
 _NONCE = const(16)
 _ALPHANUMERIC = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+FREE = const(5)
+"""Failures in a row before the first wait."""
+FOREVER = const(-1)
+_FIRST_S = const(30)
+_LAST_S = const(900)
+_CEILING = const(100)
+
+
+class Refused(Exception):
+    """A command is refused; the argument is the text for `error`."""
+
+
+def role_name(role: int) -> str:
+    """A role in words."""
+    return "admin" if role == ADMIN else "user"
 
 
 def is_token_shaped(text: str) -> bool:
@@ -64,8 +95,9 @@ def _only(text: str, characters: str) -> bool:
 class Session:
     """One authorization: a role until `expiry`, and the connection that has it now, or None.
 
-    `origin` says what it came from: True for the boot PIN, which no plan takes away. `secured`
-    is False for one that needed no proof. Whoever has a token of it can take it up again.
+    `secured` is False for one that needed no proof, `boot` True for one that the boot PIN opened:
+    it lasts until the restart. `sid` is what its tokens are signed with, so that a new one voids
+    them. Whoever has a token of the session can take it up again.
     """
 
     def __init__(self, role: int, secured: bool, boot: bool, expiry: int, sid: bytes):
@@ -129,3 +161,41 @@ class Sessions:
         if own != kind or found is None or now >= int(expiry):
             return None
         return found
+
+
+class Lockout:
+    """After FREE wrong tries in a row all must wait, longer each time. `failures` counts them;
+    a board that starts with FREE or more starts locked, `until` a time.
+    """
+
+    def __init__(self, failures: int, now: int):
+        self.failures = failures
+        self.until = 0
+        self._lock(now)
+
+    def _lock(self, now: int) -> None:
+        over = self.failures - FREE
+        if over >= 0:
+            self.until = now + min(_FIRST_S << min(over, 5), _LAST_S)
+
+    def wait(self, now: int) -> int:
+        """Seconds until the next try: 0 for none, FOREVER until someone acts at the board."""
+        if self.failures >= _CEILING:
+            return FOREVER
+        return max(0, self.until - now)
+
+    def begin(self, now: int) -> None:
+        """A PIN or password is tried: wrong until it has turned out right. To be kept now."""
+        self.failures += 1
+        self._lock(now)
+
+    def passed(self, forget: bool) -> bool:
+        """It was right. Returns whether that must be kept.
+
+        `forget` the failures before it: it was admin's, or someone acts at the board itself. With
+        another role's secret one could guess at admin's for ever, a few times between two logins.
+        """
+        before = self.failures
+        self.failures = 0 if forget else max(0, before - 1)
+        self.until = 0
+        return before > 0
