@@ -317,4 +317,4 @@ def _serve_locally(app) -> None:
     app.local = LocalInterface(app, app.commands, app.rpc, board)
     app.console.obey = app.local.door.obey
     app.errors.on_change = app.local.errors_changed
-    app.supervisor.add("local server", app.local.door.run, 15_000)
+    app.supervisor.add("local server", app.local.run, 15_000)

@@ -7,51 +7,40 @@ there is what connection auth must remember, in plain values.
 import asyncio
 import sys
 
-from tapauth.compat import SYSTEM_ERRORS, const, is_scarce, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, sleep_ms
 
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
 _CONNECTION = const(640)  # words of heap that one holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
-# One at a time, so that the loop goes on between them.
-_PARTS = (
-    "tapauth.crypto.hmac",
-    "tapauth.local.login.sessions",
-    "tapauth.local.login.auth",
-    "tapauth.local.login.kept",
-    "tapauth.local.websocket",
-    "tapauth.local.pipe",
-    "tapauth.local.learn",
-    "tapauth.local.commands",
-    "tapauth.local.server",
-)
+_MOST_PARTS = const(12)
 
 
 class Door:
-    """`settings` is the checked "server" object of the configuration. `make(kept, counts)` is a
-    generator of the service.Server; `kept` is what opening.freeze() put by, None at the start.
+    """`settings` is the checked "server" object of the configuration. `parts()` is a generator
+    that loads the modules behind the door and yields each, `make(kept, counts)` one of the
+    server.Server; `kept` is what accounts.freeze() put by, None at the start.
     """
 
-    def __init__(self, settings: dict, make, clock, log):
+    def __init__(self, settings: dict, parts, make, clock, log):
         self.server = None
-        """The service.Server while it is loaded."""
+        """The server.Server while it is loaded."""
         self.counts = {"server_refused": 0, "server_dropped": 0, "server_events_dropped": 0}
         self._settings = settings
+        self._parts = parts
         self._make = make
         self._clock = clock
         self._log = log
         self._kept = None
-        self._loaded: list[str] = []
+        # The modules to forget. Their places are made beforehand: one for which there was no
+        # memory would stay for ever.
+        self._loaded = [None] * _MOST_PARTS
         self._loading = False
         self._inside = 0
         self._empty_since = 0
 
     async def run(self, beat) -> None:
         """Serve for ever. Raises OSError when the port cannot be had, MemoryError."""
-        beat()
-        # Now, and not when the first one comes: PINs are made, and it shows whether it fits.
-        await self._open()
-        await self._meet_names(beat)
         address, port = self._settings["address"], self._settings["port"]
         listener = await asyncio.start_server(self._accept, address, port)
         scheme = "https" if self._settings["tls_cert"] else "http"
@@ -69,17 +58,9 @@ class Door:
             if self.server:
                 self.server.close()
 
-    async def _meet_names(self, beat) -> None:
-        from tapauth.local import names
-
-        unload("tapauth.local.names")
-        for _ in names.meet():
-            beat()
-            await sleep_ms(0)
-
     # What is behind it.
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
         """Load the server, unless it is there. Raises MemoryError, OSError."""
         while self._loading:
             await sleep_ms(_TICK_MS)
@@ -89,10 +70,13 @@ class Door:
             return
         self._loading = True
         try:
-            for name in _PARTS:
-                if name not in sys.modules:
-                    self._loaded.append(name)
-                    __import__(name)
+            known = list(sys.modules.values())
+            at = 0
+            # A step at a time, so that the loop goes on between them.
+            for module in self._parts():
+                if module not in known:
+                    self._loaded[at] = module
+                    at += 1
                     await sleep_ms(0)
                     if is_scarce():
                         raise MemoryError
@@ -114,15 +98,17 @@ class Door:
         elif now - self._empty_since >= _LINGER_MS and not server.commands.restart_at:
             from tapauth.local.login import accounts
 
-            unload("tapauth.local.login.accounts")
+            forget(accounts)
             self._kept = accounts.freeze(server.auth)
             server.close()
             self.server = None
             self._forget()
 
     def _forget(self) -> None:
-        while self._loaded:
-            unload(self._loaded.pop())
+        for at in range(_MOST_PARTS):
+            module, self._loaded[at] = self._loaded[at], None
+            if module:
+                forget(module)
 
     # Who comes.
 
@@ -131,7 +117,7 @@ class Door:
         try:
             if not self.server and self._inside > self._settings["max_connections"]:
                 raise OSError
-            await self._open()
+            await self.open()
             await self.server.accept(reader, writer)  # type: ignore
         except SYSTEM_ERRORS as error:
             self._log.warning("server", "a connection was turned away: {}", error)
@@ -144,10 +130,10 @@ class Door:
         """Carry out a line of the serial console. Raises whatever keeps it from that."""
         self._inside += 1
         try:
-            await self._open()
+            await self.open()
             from tapauth.local import serial_console
 
-            unload("tapauth.local.serial_console")
+            forget(serial_console)
             await finish(serial_console.obey(self.server.auth, line))  # type: ignore
         finally:
             self._inside -= 1

@@ -3,8 +3,39 @@
 Here is what stays in memory; local/wiring.py is there while somebody is connected.
 """
 
-from tapauth.compat import forget
+from tapauth.compat import forget, sleep_ms
 from tapauth.local.door import Door
+
+
+def _parts():
+    """Steps: each loads one module of those behind the door, what it needs before itself."""
+    from tapauth.crypto import hmac
+
+    yield hmac
+    from tapauth.local.login import sessions
+
+    yield sessions
+    from tapauth.local.login import auth
+
+    yield auth
+    from tapauth.local.login import kept
+
+    yield kept
+    from tapauth.local import websocket
+
+    yield websocket
+    from tapauth.local import pipe
+
+    yield pipe
+    from tapauth.local import learn
+
+    yield learn
+    from tapauth.local import commands
+
+    yield commands
+    from tapauth.local import server
+
+    yield server
 
 
 class LocalInterface:
@@ -22,13 +53,27 @@ class LocalInterface:
         name = app.settings["network"]["hostname"]
         if name:
             settings["names"] += f" {name} {name}.local"
-        self.door = Door(settings, self._make, app.clock, app.log)
+        self.door = Door(settings, _parts, self._make, app.clock, app.log)
 
     def _make(self, kept, counts):
         from tapauth.local import wiring
 
         forget(wiring)
         return wiring.make(self, kept, counts)
+
+    async def run(self, beat) -> None:
+        """The task: serve for ever. Raises OSError when the port cannot be had, MemoryError."""
+        beat()
+        # Now, and not when the first one comes: PINs are made, and it shows whether it fits.
+        await self.door.open()
+        from tapauth.local import names
+
+        forget(names)
+        for _ in names.meet():
+            beat()
+            await sleep_ms(0)
+        del names
+        await self.door.run(beat)
 
     # What happens, for those who watch.
 

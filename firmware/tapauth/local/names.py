@@ -7,37 +7,72 @@ no such piece: whatever brings the next name would fail from then on.
 
 import sys
 
-from tapauth.compat import unload
+from tapauth.compat import forget
 
-_LATE = (
-    "tapauth.local.http",
-    "tapauth.local.upload",
-    "tapauth.local.commands_admin",
-    "tapauth.config_edit",
-    "tapauth.local.serial_console",
-    "tapauth.local.rpc_socket",
-    "tapauth.local.login.login",
-    "tapauth.local.login.params",
-    "tapauth.local.login.accounts",
-    "tapauth.cards.list_out",
-    "tapauth.cards.list_in",
-    "tapauth.config_trial",
-    "tapauth.config",
-)
+
+def _late():
+    """Steps: each loads one module that is loaded late, and what that needs."""
+    import tapauth.local.http
+
+    yield
+    import tapauth.local.upload
+
+    yield
+    import tapauth.local.commands_admin
+
+    yield
+    import tapauth.config_edit
+
+    yield
+    import tapauth.local.serial_console
+
+    yield
+    import tapauth.local.rpc_socket
+
+    yield
+    import tapauth.local.login.login
+
+    yield
+    import tapauth.local.login.params
+
+    yield
+    import tapauth.local.login.accounts
+
+    yield
+    import tapauth.cards.list_out
+
+    yield
+    import tapauth.cards.list_in
+
+    yield
+    import tapauth.config_trial
+
+    yield
+    import tapauth.config  # noqa: F401
+
+    yield
 
 
 def meet():
-    """Load and forget what is loaded late, one module a step. A generator.
+    """Steps: load and forget what is loaded late, one module a step.
 
-    What does not fit is passed over: whoever asks for it later is told.
+    Where something does not fit the rest is left out: whoever asks for it later is told.
     """
-    for name in _LATE:
-        known = list(sys.modules)
-        try:
-            __import__(name)
-        except MemoryError:
-            pass
-        for module in sorted(sys.modules, reverse=True):  # parts before their package
-            if module.startswith(("tapauth.", "microdot")) and module not in known:
-                unload(module)
-        yield
+    known = list(sys.modules)
+    late = _late()
+    try:
+        while True:
+            next(late)
+            _forget_all_but(known)
+            yield
+    except StopIteration:
+        pass
+    except MemoryError:
+        _forget_all_but(known)
+
+
+def _forget_all_but(known: list) -> None:
+    new = [name for name in sys.modules if name not in known]
+    for name in sorted(new, reverse=True):  # parts before their package
+        if name.startswith(("tapauth.", "microdot")):
+            forget(sys.modules[name])

@@ -9,7 +9,7 @@ half of the time has gone, so who only listens stays.
 import asyncio
 import json
 
-from tapauth.compat import SYSTEM_ERRORS, const, is_scarce, sleep_ms, unload
+from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, sleep_ms
 from tapauth.json_in import load
 from tapauth.local.commands import Commands
 from tapauth.local.door import BUSY, finish, turn_away
@@ -24,7 +24,6 @@ _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # frames at once, of any kind
 _REFILL_MS = const(50)  # one more frame each; who sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
-_HTTP = ("microdot", "microdot.microdot", "microdot.websocket", "tapauth.local.http")
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
 _ENDED = (MemoryError, ValueError)  # made once: see SYSTEM_ERRORS
 
@@ -125,18 +124,19 @@ class Server:
         if settings["tls_cert"]:
             from tapauth.local import certificate
 
-            unload("tapauth.local.certificate")
+            forget(certificate)
             self._context = certificate.context(settings)
         self._pipes: list[Pipe] = []
         self._peers: list[LocalPeer] = []
         self._asking = 0
         self._asked = 0
+        self._request_code: list = []
 
     def close(self) -> None:
         """End all connections."""
         for pipe in self._pipes:
             pipe.task.cancel()
-        unload_http()
+        self._forget_http()
 
     def look_after(self, now: int) -> None:
         """End what takes too long, and do what is due. To be called now and then."""
@@ -153,7 +153,7 @@ class Server:
             self.commands.restart_at = 0
             self.ports.board.restart()
         if not self._asking and now - self._asked >= _HTTP_MS:
-            unload_http()
+            self._forget_http()
 
     # Connections.
 
@@ -251,7 +251,7 @@ class Server:
             return None
         self._asking += 1
         try:
-            http = await load_http()
+            http = await self._load_http()
             if is_scarce():
                 raise MemoryError
             return await http.begin(self, pipe)
@@ -264,16 +264,30 @@ class Server:
             self._asking -= 1
             self._asked = self.clock.now()
 
+    async def _load_http(self):
+        """The module http, loaded in steps. Only while _asking: it is not forgotten then."""
+        module = None
+        for module in _http():
+            if module not in self._request_code:
+                self._request_code.append(module)
+            await sleep_ms(0)
+        return module
+
+    def _forget_http(self) -> None:
+        """Forget what only requests need; it comes back with the next one."""
+        while self._request_code:
+            forget(self._request_code.pop())
+
     async def _upload(self, pipe: Pipe, size: int, token: str) -> None:
         from tapauth.local import upload
 
-        unload("tapauth.local.upload")
+        forget(upload)
         if not self._asking:
-            unload_http()
+            self._forget_http()
         status, text = await upload.take(self, pipe, size, token)
         self._asking += 1
         try:
-            http = await load_http()
+            http = await self._load_http()
             await http.answer(pipe, status, text)
         finally:
             self._asking -= 1
@@ -314,8 +328,7 @@ class Server:
     async def _rpc(self, peer: LocalPeer) -> None:
         from tapauth.local import rpc_socket
 
-        # What it needs of the module lives as long as it runs.
-        unload("tapauth.local.rpc_socket")
+        forget(rpc_socket)
         self._peers.append(peer)
         try:
             await rpc_socket.converse(self, peer)
@@ -346,17 +359,17 @@ class Server:
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
 
 
-async def load_http():
-    """The module http, loaded in steps. Only while _asking: unload_http() is not called then."""
-    for name in _HTTP:
-        __import__(name)
-        await sleep_ms(0)
+def _http():
+    """Steps: each loads one module of what reads and answers requests; the last is http."""
+    import microdot
+
+    yield microdot
+    from microdot import microdot as requests
+
+    yield requests
+    from microdot import websocket
+
+    yield websocket
     from tapauth.local import http
 
-    return http
-
-
-def unload_http() -> None:
-    """Forget what only requests need; it comes back with the next one."""
-    for name in reversed(_HTTP):
-        unload(name)
+    yield http

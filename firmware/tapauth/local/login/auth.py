@@ -8,7 +8,7 @@ Here is what is needed all the time; what a request needs (login.py, params.py, 
 memory while one runs.
 """
 
-from tapauth.compat import SYSTEM_ERRORS, const, unload
+from tapauth.compat import SYSTEM_ERRORS, const, forget
 from tapauth.local.login.sessions import (
     API,
     EXPIRED,
@@ -80,6 +80,7 @@ class ConnectionAuth:
         self._waiting = 0
         self.iterations = 0
         self._running = 0
+        self._late: list = []  # modules that are forgotten when nothing of theirs runs
 
     def now(self) -> int:
         """Seconds since the start."""
@@ -126,10 +127,10 @@ class ConnectionAuth:
         return True
 
     def renew_pin(self, role: int):
-        """Give a role a new PIN, show it, and end a lock. A generator. Raises OSError, Refused."""
-        from tapauth.local.login import params
+        """Steps: give a role a new PIN, show it, and end a lock. Raises OSError, Refused."""
+        from tapauth.local.login import kdf, params
 
-        yield from self._with(params.renew_pin(self, role))
+        yield from self._with((params, kdf), params.renew_pin(self, role))
 
     def unlock(self, forget: bool = True) -> None:
         """End a lock, and `forget` the failures in a row: see Lockout.passed(). Raises OSError."""
@@ -139,19 +140,21 @@ class ConnectionAuth:
     # Requests.
 
     def handle(self, connection, request: dict):
-        """Carry out a request. A generator; returns the reply, None for another's method."""
+        """Steps: carry out a request. Returns the reply, None for another's method."""
         method = request.get("method")
         if method not in _METHODS:
             return None
         reply = reply_to(request)
         self.expire()
         try:
+            from tapauth.local.login import kdf
+
             if method == "auth":
                 from tapauth.local.login import login as room
             else:
                 from tapauth.local.login import params as room  # type: ignore
 
-            yield from self._with(room.handle(self, connection, request, reply))
+            yield from self._with((room, kdf), room.handle(self, connection, request, reply))
         except Refused as error:
             reply["result"] = False
             reply["error"] = error.args[0]
@@ -166,16 +169,18 @@ class ConnectionAuth:
                 reply["error"] = "internal error"
         return reply
 
-    def _with(self, steps):
-        """Run a generator of login.py or params.py, which are in memory only meanwhile."""
+    def _with(self, modules: tuple, steps):
+        """Steps: those of a generator of `modules`, which are forgotten when nothing runs."""
+        for module in modules:
+            if module not in self._late:
+                self._late.append(module)
         self._running += 1
         try:
             yield from steps
         finally:
             self._running -= 1
-            if not self._running:
-                for name in ("login", "params", "kdf"):
-                    unload("tapauth.local.login." + name)
+            while self._late and not self._running:
+                forget(self._late.pop())
 
     def in_turn(self, steps, patient: bool = False):
         """Steps: those of a generator that derives, once no other one does; returns its value.
