@@ -7,6 +7,7 @@ from rpc_rig import Rig, error_of
 
 from tapauth.rpc import rule_file, rules
 from tapauth.rpc.records import RecordFile
+from tapauth.rpc.setup import load_rules
 
 NUKE = "/v1/Nuke.Launch"
 
@@ -146,22 +147,42 @@ def test_one_bad_rule_refuses_the_whole_file():
 ALLOW = '[{"allow": true}]'
 
 
+class Told:
+    """A log that keeps its errors."""
+
+    def __init__(self):
+        self.lines = []
+
+    def error(self, part, text, *values):
+        self.lines.append(text.format(*values))
+
+
+def taken(fs, text):
+    """The rules of a board on whose flash this rule file is, and what it says."""
+    log = Told()
+    loaded = rules.Rules(RecordFile(fs, "/r"))
+    fs.files["/rules.json"] = bytearray(text.encode())
+    load_rules(loaded, fs, "/rules.json", log)
+    return loaded, log.lines
+
+
 def test_the_last_good_rules_stay():
     fs = RamFs()
-    loaded = rules.Rules(RecordFile(fs, "/r"))
-    assert isinstance(error_of(loaded.allows, "//h/a", "//h/b", "x"), rules.RuleError)
-    loaded.load(ALLOW)
+    none = rules.Rules(RecordFile(fs, "/r"))
+    assert isinstance(error_of(none.allows, "//h/a", "//h/b", "x"), rules.RuleError)
+    loaded, said = taken(fs, ALLOW)
+    assert loaded.allows("//h/a", "//h/b", "x") and not said
+    # Also over a restart: they are on flash.
+    loaded, said = taken(fs, '[{"allow": false}, {}]')
     assert loaded.allows("//h/a", "//h/b", "x")
-    error_of(loaded.load, '[{"allow": false}, {}]')
-    assert loaded.allows("//h/a", "//h/b", "x")
-    # Also over a restart: they are on flash, and written only when they change.
+    assert len(said) == 1 and "the last good rules stay: rule 2" in said[0], said
+    # Written only when they change.
     writes = fs.writes
-    again = rules.Rules(RecordFile(fs, "/r"))
-    again.load(ALLOW)
-    assert again.allows("//h/a", "//h/b", "x")
+    again, said = taken(fs, ALLOW)
+    assert again.allows("//h/a", "//h/b", "x") and not said
     assert fs.writes == writes
-    again.clear()
-    assert not again.allows("//h/a", "//h/b", "x")
+    loaded, said = taken(fs, "[]")
+    assert not loaded.allows("//h/a", "//h/b", "x") and not said
     assert not rules.Rules(RecordFile(fs, "/r")).allows("//h/a", "//h/b", "x")
 
 

@@ -1,11 +1,34 @@
 """The rules of AuthorizeCommand: the first that matches decides, no match denies.
 
-A rule is bytes (rule_file.py makes them): 1 or 0 for allow, and three globs with NEXT between. An
-alternative of a glob is the length of its literal start, that start, and the rest with opcodes;
-OR is between alternatives. Opcodes and separators are bytes that UTF-8 has no use for.
+Compiled by rule_file.py, which is needed only while a rule file is taken; here they are matched.
+A rule is bytes: 1 or 0 for allow, and three globs with NEXT between, for source, destination and
+command. A glob is alternatives with OR between. An alternative is the length of its literal start,
+that start, and the rest, with opcodes for what is not literal. Opcodes and separators are bytes
+that UTF-8 has no use for, so a byte means the same wherever it stands; only the length could be
+taken for one, so rule_file.py keeps it below them.
+
+The matcher goes through the subject once and holds two places to return to: behind the last `*`
+and behind the last `**`. On a mismatch the nearer one takes one more character: a `*` as long as
+that is no slash, then the `**`, which a slash does not stop, and which makes the `*` behind it
+begin anew. Earlier ones are never tried again: they have taken the least that they could, which
+leaves the most to what is behind them, so no longer run of theirs could match where this did not.
+That is what keeps a glob with ten stars from taking exponential time. It may still take the
+product of both lengths, so that a decision has a limit of steps over all rules and globs.
+
+What is in force:
+
+    the file was taken         its rules; they are on flash too, as the last good ones
+    the file is bad            the last good ones
+    there is no file, and
+      there never were rules   none: everything is denied
+      there were rules         nothing is decided: the file is lost, and a deny rule with it
+    the last good ones are damaged, and there is no good file: nothing is decided
+
+Where nothing is decided, or the limit is reached, allows() raises RuleError: whoever asked must
+not take that for a no that somebody wrote down.
 """
 
-from tapauth.compat import const, forget
+from tapauth.compat import const
 from tapauth.rpc.records import FRESH, LOST
 
 MAX_STEPS = const(10_000)
@@ -18,8 +41,12 @@ RUN = const(0xFE)
 ONE = const(0xFD)
 """Opcode: one character but `/`."""
 OR = b"\xfc"
+"""Stands between the alternatives of a glob."""
 NEXT = b"\xfb"
+"""Stands between the globs of a rule."""
 _SLASH = const(0x2F)
+_ALLOW = const(0)  # where a rule says whether it allows
+_GLOBS = const(1)  # where its globs begin
 
 
 class RuleError(Exception):
@@ -43,14 +70,13 @@ class Matcher:
             at = stop + 1
 
     def _alternative(self, program: bytes, at: int, end: int, subject: bytes) -> bool:
+        # The literal start costs no steps: it decides most rules.
         place = program[at]
         at += 1
         if not subject.startswith(program[at : at + place]):
             return False
         at += place
-        # After a mismatch the last `*` takes one more, and when it can not, the last `**` does.
-        # Earlier ones need no second try: what they took was the least they could take, which
-        # leaves the most to those behind them.
+        # Where the last `*` and `**` are in the program, and how far they have got in the subject.
         run = run_place = deep = deep_place = -1
         size = len(subject)
         while True:
@@ -62,7 +88,8 @@ class Matcher:
                 if code == ANY:
                     at += 1
                     if at == end:
-                        return True
+                        return True  # the rest is its
+                    # The `*` before it has had its say.
                     deep, deep_place, run = at, place, -1
                     continue
                 if code == RUN:
@@ -75,6 +102,7 @@ class Matcher:
                         at += 1
                         place += 1
                         if code == ONE:
+                            # One character, not one byte of UTF-8.
                             while place < size and subject[place] & 0xC0 == 0x80:
                                 place += 1
                         continue
@@ -92,7 +120,7 @@ class Matcher:
 
 def matches(rule: bytes, subjects: tuple, matcher: Matcher) -> bool:
     """Whether a compiled rule matches (src, dst, cmd), as bytes. Raises RuleError at the limit."""
-    at = 1
+    at = _GLOBS
     for subject in subjects:
         end = rule.find(NEXT, at)
         if end < 0:
@@ -105,11 +133,11 @@ def matches(rule: bytes, subjects: tuple, matcher: Matcher) -> bool:
 
 def decide(rules: list, src: str, dst: str, cmd: str) -> tuple:
     """(allowed, index of the rule that decided or -1). Raises RuleError at the limit of steps."""
-    matcher = Matcher()
+    matcher = Matcher()  # one for all: the limit is that of the decision
     subjects = (src.encode(), dst.encode(), cmd.encode())
     for index, rule in enumerate(rules):
         if matches(rule, subjects, matcher):
-            return rule[0] == 1, index
+            return rule[_ALLOW] == 1, index
     return False, -1
 
 
@@ -126,32 +154,20 @@ class Rules:
         if file.state in (FRESH, LOST):
             self._rules = None
 
-    def load(self, text) -> None:
-        """Put a rule file in force, or none of it. Raises RuleError, and OSError of the flash."""
-        # Needed once, and large.
-        from tapauth.rpc import rule_file
-
-        try:
-            compiled = rule_file.compile_rules(text)
-        finally:
-            forget(rule_file)
+    def put(self, compiled: list) -> None:
+        """Put in force what rule_file.compile_rules() made. Raises OSError of the flash."""
         if compiled != self._rules:
             self._rules = compiled
             self._file.save(compiled)
 
-    def clear(self) -> None:
-        """There is no rule file: everything is denied. Raises OSError."""
-        self.load("[]")
+    def need_a_file(self) -> bool:
+        """Whether there must be a rule file: there were rules, or nobody can tell."""
+        return bool(self._rules) or self._file.state == LOST
 
-    def missing(self) -> bool:
-        """There is no rule file. True: there were rules, so it is lost and nothing is decided."""
-        lost = bool(self._rules) or self._file.state == LOST
-        if lost:
-            self._rules = None
-            self.problem = "rules.json is lost: put it back, or one with [] for no rules"
-        else:
-            self.load("[]")
-        return lost
+    def lose(self) -> None:
+        """The rule file is lost: nothing is decided until there is one again."""
+        self._rules = None
+        self.problem = "rules.json is lost: put it back, or one with [] for no rules"
 
     def allows(self, src: str, dst: str, cmd: str) -> bool:
         """Whether `src` may send `cmd` to `dst`. Raises RuleError when there are no rules."""

@@ -1,12 +1,12 @@
 """Puts the service together from the configuration and what is on flash; then unload it."""
 
-from tapauth.compat import const
+from tapauth.compat import const, forget
 from tapauth.crypto.hmac import Hmac
 from tapauth.rpc import addresses, app_tokens, credentials, records
 from tapauth.rpc.rules import RuleError, Rules
 from tapauth.rpc.service import Service
 
-_MAX_RULES = const(8192)
+_ENOENT = const(2)
 _LOST = {
     "key": "rpc_key is lost: add every device and generate every token again",
     "devices": "rpc_devices is damaged: add every device again, generate their tokens again",
@@ -43,17 +43,24 @@ def _secret(file, tables: tuple, random, log) -> tuple:
 
 def load_rules(rules: Rules, fs, path: str, log) -> None:
     """Put the rule file in force; a bad one leaves the last good rules, a lost one none."""
+    # Its texts and tables are needed once, and large.
+    from tapauth.rpc import rule_file
+
+    forget(rule_file)
     try:
         with fs.open(path, "rb") as file:
-            text = file.read(_MAX_RULES + 1)
+            text = file.read(rule_file.MAX_FILE + 1)
     except OSError as error:
-        if error.args[0] != 2:  # ENOENT
+        if error.args[0] != _ENOENT:
             log.error("rpc", "{} cannot be read ({})", path, error)
-        elif rules.missing():
+        elif rules.need_a_file():
+            rules.lose()
             log.error("rpc", "{} is lost: nothing is allowed until it is back", path)
+        else:
+            rules.put([])
         return
     try:
-        rules.load(text)
+        rules.put(rule_file.compile_rules(text))
     except RuleError as error:
         log.error("rpc", "{} is refused, the last good rules stay: {}", path, str(error))
 
