@@ -1,9 +1,9 @@
 """Small files that are replaced as a whole: a power cut leaves the old content or the new one.
 
 The new content is written beside the file, closed, and renamed over the old. littlefs has on flash
-what was closed or renamed when the call returns, and it does a rename in one program; so there is
-no moment at which the file is missing or half written. What lies beside after a cut is no file of
-anybody: the next replacement writes over it.
+what was closed or renamed when the call returns, and a rename is one commit of it; so there is
+no moment at which the file is missing or half written. A cut may leave the file beside, which
+nobody reads: the next replacement writes over it.
 
 A step that tells an error may be done all the same: littlefs can program the new name and then
 fail at what it tidies up behind it. A caller that took the error for "nothing changed" would be
@@ -29,7 +29,7 @@ from binascii import crc32
 from tapauth.compat import SYSTEM_ERRORS, const
 
 NEW = ".new"
-"""What is behind the name of a file that is being written."""
+"""Behind the name of a file that is being written."""
 CRC = const(4)
 """Bytes that sealed() puts behind a content."""
 _ENOENT = const(2)

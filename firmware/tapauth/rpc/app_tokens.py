@@ -13,6 +13,7 @@ SERIAL = const(8)
 """Bytes of a serial: the value size of the table."""
 CAPACITY = const(64)
 PER_OWNER = const(16)
+_TOKEN = const(43)  # characters of 32 bytes in base64 without its padding
 
 
 class Tokens:
@@ -25,7 +26,7 @@ class Tokens:
 
     def _token(self, key: bytes, serial: bytes) -> str:
         digest = self._mac(b"tok1\0", key, b"\0", serial)
-        return b2a_base64(digest)[:43].decode().replace("+", "-").replace("/", "_")
+        return b2a_base64(digest)[:_TOKEN].decode().replace("+", "-").replace("/", "_")
 
     def get(self, owner: str, host: str) -> str | None:
         """The token that was generated for this app, or None."""
@@ -62,6 +63,7 @@ class Tokens:
 
     def owns(self, owner: str, token: str) -> bool:
         """Whether `token` is one of this owner's."""
+        # Through all of them: the time does not tell which it was.
         found = False
         for host in self.hosts(owner):
             found = equal((self.get(owner, host) or "").encode(), token.encode()) or found

@@ -18,10 +18,12 @@ def check(command: tuple, args) -> str | None:
     """
     if type(args) is not dict:
         return "args must be an object"
-    for name in command[1]:
+    _, required, known = command
+    for name in required:
+        # An empty text counts as missing.
         if args.get(name) in (None, ""):
             return name + " is missing"
-    for name, kind, members in command[2]:
+    for name, kind, members in known:
         if name not in args:
             continue
         value = args[name]

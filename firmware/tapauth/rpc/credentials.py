@@ -1,4 +1,4 @@
-"""Who has which credentials: keys as HMAC, certificates as SHA-256, nothing to read back."""
+"""The credentials of each ID: keys as HMAC, certificates as SHA-256, nothing to read back."""
 
 from binascii import a2b_base64
 from hashlib import sha256
@@ -11,14 +11,17 @@ DIGESTS = const(64)
 CAPACITY = const(64)
 MAX_PSK = const(128)
 
-_NONE = bytes(32)  # no such credential: nothing has this digest
+_DIGEST = const(32)  # bytes of a digest: first that of the key, then that of the certificate
+_SEQUENCE = b"\x30"  # DER's first byte of a certificate
+
+_NONE = bytes(_DIGEST)  # no such credential: nothing has this digest
 
 
 def fingerprint(cert: str) -> bytes:
     """SHA-256 of a certificate (PEM, or its base64 alone). Raises ValueError."""
     lines = [line for line in cert.split("\n") if not line.startswith("-")]
     der = a2b_base64("".join(lines))
-    if der[:1] != b"\x30":
+    if not der.startswith(_SEQUENCE):
         raise ValueError("bad certificate")
     return sha256(der).digest()
 
@@ -47,16 +50,17 @@ class Credentials:
         value = self.current(name)
         known = value is not None
         if value is None:
+            # Anything of the same size will do, as long as it is compared.
             value = self._backend_value
         right = True
         if psk is not None:
-            right = equal(self._digest(name, psk), value[:32])
+            right = equal(self._digest(name, psk), value[:_DIGEST])
         if cert is not None:
             try:
                 mark = fingerprint(cert)
             except ValueError:
                 mark = b""
-            right = equal(mark, value[32:]) and right
+            right = equal(mark, value[_DIGEST:]) and right
         return known and right and (psk is not None or cert is not None)
 
     def digests(self, name: str, psk: str | None, cert: str | None) -> bytes:

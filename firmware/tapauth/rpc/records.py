@@ -3,18 +3,36 @@
 A file: `TAr1`, the count of records, each record behind its length, CRC-32 of all that. Numbers
 are little-endian, two bytes; the CRC four.
 
-A change is written to `PATH.new`, then `PATH.copy` goes, then `PATH.new` becomes `PATH`, and at
-last the copy is made anew. So a copy is always as new as `PATH`: either serves when the other is
-damaged, and what was removed does not come back. Without either nothing serves.
+A change goes through four states, and a start tells them by what is there and whole:
+
+    1  PATH old, PATH.copy old            nothing has happened, whatever is in PATH.new
+    2  PATH old                           the copy is gone before PATH is replaced
+    3  PATH new                           the change is done, and acknowledged from here on
+    4  PATH new, PATH.copy new            the next change may come
+
+So a copy is never the older one. That is why it goes first: what was removed, such as a device or
+an app's token, must not come back because the newer file was damaged later. The price is that in
+the states 2 and 3 damage to the only file is a loss. Each start that finds one whole file makes
+the other anew from it.
+
+Two damaged files, or two whole ones that differ, are LOST: nobody can tell what was in them, so
+nothing serves, the files stay as evidence, and a table answers no question about what it may have
+held. The first put() after that begins a new table.
+
+Records are held in RAM; flash is read at the start only. The change is made in RAM when it is on
+flash, so what was refused there is refused here, and no start finds what was answered otherwise.
+How a single file is replaced, and which steps may be done although they tell an error, is said in
+small_file.py.
 """
 
 import struct
 from binascii import crc32
 
 from tapauth.compat import SYSTEM_ERRORS, const
-from tapauth.small_file import NEW, drop, move, read, sealed, write
+from tapauth.small_file import CRC, NEW, drop, move, read, sealed, write
 
 _MAGIC = b"TAr1"
+_HEAD = const(6)  # bytes of the magic and the count
 _MAX_RECORDS = const(128)
 _MAX_RECORD = const(1280)  # a rule has up to 1158
 COPY = ".copy"
@@ -50,11 +68,11 @@ class RecordFile:
 
     def _parse(self, file) -> tuple:
         records = []
-        head = file.read(6)
-        if len(head) < 6 or head[:4] != _MAGIC:
+        head = file.read(_HEAD)
+        if len(head) < _HEAD or not head.startswith(_MAGIC):
             return ()
         crc = crc32(head)
-        count = struct.unpack("<H", head[4:])[0]
+        count = struct.unpack_from("<H", head, len(_MAGIC))[0]
         if count > _MAX_RECORDS:
             return ()
         for _ in range(count):
@@ -62,10 +80,12 @@ class RecordFile:
             length = struct.unpack("<H", size)[0] if len(size) == 2 else _MAX_RECORD + 1
             if length > _MAX_RECORD:
                 return ()
+            # Piece by piece: the file as a whole is larger than a free block may be.
             record = file.read(length)
             crc = crc32(record, crc32(size, crc))
             records.append(record)
-        return (records, crc) if file.read(5) == struct.pack("<I", crc) else ()
+        # One byte more than the CRC: what goes on behind it is another file.
+        return (records, crc) if file.read(CRC + 1) == struct.pack("<I", crc) else ()
 
     def load(self) -> list:
         """The records as last saved; none when they are LOST: `state` tells how they are."""
@@ -77,27 +97,29 @@ class RecordFile:
             copy = None
             if own is None:
                 own = self._read(NEW)
-        whole = own or copy
-        if not whole or own and copy and own[1] != copy[1]:
+        whole = own or copy  # None and () are no files
+        if not whole or own and copy and own != copy:
             self.state = LOST if old or own is not None or copy is not None else FRESH
             return []
+        records, _ = whole
+        # A copy that is not there was cut off, not damaged.
         self.state = MENDED if own == () or copy == () or own is None else GOOD
         try:
             if old or not own:
-                self._put(whole[0], "")
+                self._put(records, "")
             if not copy:
-                self._put(whole[0], COPY)
+                self._put(records, COPY)
             if old:
                 drop(self._fs, self._path + ".old")
         except SYSTEM_ERRORS:
             pass  # at the next start
-        return whole[0]
+        return records
 
     def save(self, records: list) -> None:
         """Replace the records. When this returns they are on flash; raises OSError if not."""
         new = self._path + NEW
         write(self._fs, new, sealed(_pieces(records)))
-        drop(self._fs, self._path + COPY)
+        drop(self._fs, self._path + COPY)  # before there is anything newer
         move(self._fs, new, self._path)
         self.state = GOOD
         try:
@@ -120,7 +142,10 @@ def _pieces(records: list):
 
 
 class Table:
-    """Records of a key and a value of fixed size, kept in RAM and saved with each change."""
+    """Records of a key and a value of fixed size, kept in RAM and saved with each change.
+
+    `value_size` is in bytes, `capacity` in records.
+    """
 
     def __init__(self, file: RecordFile, value_size: int, capacity: int):
         self._file = file
@@ -137,6 +162,8 @@ class Table:
         """Raises TableDamaged as long as the table is lost: until the first put()."""
         if self.state == LOST:
             raise TableDamaged("the table is damaged: add again what was in it")
+
+    # Each change saves a new list, and takes it over when that has not raised.
 
     def clear(self) -> None:
         """Forget all records. Raises OSError."""

@@ -15,7 +15,7 @@ leaves the most to what is behind them, so no longer run of theirs could match w
 That is what keeps a glob with ten stars from taking exponential time. It may still take the
 product of both lengths, so that a decision has a limit of steps over all rules and globs.
 
-What is in force:
+The rules in force:
 
     the file was taken         its rules; they are on flash too, as the last good ones
     the file is bad            the last good ones

@@ -1,8 +1,34 @@
 """The service: takes a frame, answers it. No I/O of its own, any number of transports.
 
-The checks come in a fixed order, so that nobody learns more than they may: size, JSON, version,
-source, destination, authentication (401), then for each command its shape, deadline (504), name
-(404), permission (403), arguments (400), throttle (429).
+A frame carries commands, and all of it is for one source. It goes through four gates, and each
+has its own way to refuse:
+
+    the frame       size, JSON, version, source, destination   no answer: Invalid is counted, and a
+                                                               connection may be closed
+    the source      another ID than its connection's (401), not authenticated (401), waiting after
+                    failures (429), about to reboot (418)      each command gets that status
+    the command     too many (413), id used twice (400), deadline (504), name (404), permission
+                    (403), arguments (400)                     this command gets that status
+    its handler     what the command itself refuses (400, 429, 507), tables or rules that cannot
+                    answer (500), a fault (500)                the same
+
+The order is fixed, so that nobody learns more than they may: one who is not authenticated cannot
+tell a command that exists from one that does not, nor a right argument from a wrong one.
+
+Commands are done one after another, and a refused one stops none behind it. Only an element that
+is no command ends the frame: what was done before it stays done and is answered. A command without
+an id is done and not answered. A command whose answer has no room in the reply is done all the
+same: it may be the one that matters, such as the deletion of a device.
+
+A connection is an RpcPeer. The first right key makes the ID of that frame the connection's: later
+frames need no key, and another ID ends the connection. The peer holds the digests that were right
+then, so that it is a stranger again as soon as the credentials of its ID are others or gone; no
+list of connections is needed for that. Over MQTT each frame has a peer of its own, and a key.
+
+An ID that fails to authenticate must wait. Two counts are kept: of the IDs that send frames, and
+of those about which the backend asks. So somebody who guesses at a device's key cannot keep the
+backend from asking about that device; and the backend itself never waits, because anyone may send
+frames in its name.
 """
 
 from tapauth.compat import const, forget
@@ -36,11 +62,28 @@ def _from_definitions(name: str) -> dict:
         forget(definitions)
 
 
+def _entry(version: int, number, status: int, value, room: int) -> str:
+    """A response that is shorter than `room` bytes, if need be that it is too long; "" without
+    room even for that.
+    """
+    text = ""
+    try:
+        text = frames.entry(version, number, status, value)
+    except MemoryError:
+        pass
+    if text and len(text.encode()) < room:
+        return text
+    text = frames.entry(version, number, 413, "result too long")
+    return text if len(text) < room else ""
+
+
 class RpcPeer:
     """What a transport knows of who is at its other end: one for each connection.
 
-    A transport without connections makes one for each frame. After Service.handle, `reply_to` is
-    the ID that the reply is for, and `close` the WebSocket status to close with, 0 for none.
+    A transport without connections makes one for each frame. `version` is that of its frames and
+    `name` the ID that it has shown a key of, 0 and "" until then; `proof` is what was kept of that
+    ID's credentials at that time. After Service.handle, `reply_to` is the ID that the reply is
+    for, and `close` the WebSocket status to close with, 0 for none.
     """
 
     def __init__(self):
@@ -78,7 +121,6 @@ class Service:
         self._clock = clock
         self._unix_time = unix_time
         self._log = log
-        # Apart, so that who guesses at a device's key cannot stop the backend from asking for it.
         self._callers = Throttle()
         self.asked_for = Throttle()
         self._checks = _from_definitions("checks")
@@ -113,19 +155,9 @@ class Service:
         return None
 
     def _answer(self, frame, peer: RpcPeer) -> str | None:
-        source = None
-        mine = False
-        try:
-            source = peer.name if frame.src is None else addresses.parse(frame.src)[0]
-            mine = frame.dst is None or addresses.parse(frame.dst) in (
-                (self._name, self._component),
-                (self._name, ""),
-            )
-        except ValueError:
-            pass
-        if source is None:
-            raise Invalid("bad source")
-        if not mine:
+        """The reply to a frame, or None. Raises Invalid for one that nobody answers."""
+        source = self._source(frame, peer)
+        if not self._is_mine(frame.dst):
             raise Invalid("for somebody else", 1008)
         if not frame.commands:
             return None
@@ -142,45 +174,66 @@ class Service:
                 self.invalid += 1
                 self._log.debug("rpc", "rest of frame dropped: {}", str(error))
                 break
-            try:
-                if refusal:
-                    raise refusal
-                if count >= _MAX_COMMANDS:
-                    raise CommandRefused(413, "too many commands in a frame")
-                if number in seen:
-                    raise CommandRefused(400, "id used twice")
-                if number is not None:  # those without an id are all different commands
-                    seen.add(number)
-                status, value = 0, self._execute(frame, source, name, element)
-            except CommandRefused as error:
-                status, value = error.args
-            except (RuleError, TableDamaged) as error:
-                self._log.error("rpc", "{}", str(error))
-                status, value = 500, str(error)
-            except ValueError as error:
-                # Only checks of arguments raise it; not all of their texts are ours.
-                self._log.debug("rpc", "bad argument: {}", error)
-                status, value = 400, "bad argument"
-            except Exception as error:
-                self._log.error(
-                    "rpc", "{} failed: {}", name if name in self.handlers else "?", error
-                )
-                self._log.trace(error)
-                status, value = 500, "internal error"
+            if refusal:
+                status, value = refusal.args
+            elif count >= _MAX_COMMANDS:
+                status, value = 413, "too many commands in a frame"
+            elif number in seen:
+                status, value = 400, "id used twice"
+            else:
+                status, value = self._outcome(frame, source, name, element)
             if number is None:
-                continue
-            text = ""
-            try:
-                text = frames.entry(frame.version, number, status, value)
-            except MemoryError:
-                pass
-            if not text or len(text.encode()) >= room:
-                text = frames.entry(frame.version, number, 413, "result too long")
-                if len(text) >= room:
-                    continue  # no room even for that, but what comes next is done all the same
-            room -= len(text.encode()) + 1
-            entries.append(text)
+                continue  # those without an id are all different commands, and not answered
+            seen.add(number)
+            text = _entry(frame.version, number, status, value, room)
+            if text:
+                room -= len(text.encode()) + 1  # and a comma
+                entries.append(text)
         return frames.reply(frame, self._address, entries) if entries else None
+
+    def _source(self, frame, peer: RpcPeer) -> str:
+        """The ID that a frame is from. Raises Invalid when it tells none that is one."""
+        if frame.src is None:
+            return peer.name  # "" before the connection has shown any
+        source = None
+        try:
+            source, _ = addresses.parse(frame.src)
+        except ValueError:
+            pass
+        if source is None:
+            raise Invalid("bad source")
+        return source
+
+    def _is_mine(self, address) -> bool:
+        """Whether a frame for this address, None for none, is for the service."""
+        if address is None:
+            return True
+        try:
+            name, component = addresses.parse(address)
+        except ValueError:
+            return False
+        return name == self._name and component in (self._component, "")
+
+    def _outcome(self, frame, source: str, name: str, element: dict) -> tuple:
+        """(0, result) of a command that is done, or (error status, text)."""
+        try:
+            return 0, self._execute(frame, source, name, element)
+        except CommandRefused as error:
+            return error.args
+        except (RuleError, TableDamaged) as error:
+            # Their texts are for the operator and quote nothing.
+            self._log.error("rpc", "{}", str(error))
+            return 500, str(error)
+        except ValueError as error:
+            # Only checks of arguments raise it; not all of their texts are ours.
+            self._log.debug("rpc", "bad argument: {}", error)
+            return 400, "bad argument"
+        except Exception as error:
+            # A name that is no command's may be anything, and is not for the log.
+            known = name if name in self.handlers else "?"
+            self._log.error("rpc", "{} failed: {}", known, error)
+            self._log.trace(error)
+            return 500, "internal error"
 
     def trusts(self, peer: RpcPeer) -> bool:
         """Whether a connection has shown who it is, and its credentials are still the same.
@@ -200,6 +253,7 @@ class Service:
             return CommandRefused(401, "connection of another ID")
         now = self._clock.now()
         if not self.trusts(peer):
+            # Without a source there is nobody whose key it could be.
             if type(frame.key) is not str or not source:
                 return CommandRefused(401, "not authenticated")
             # The backend has a key that nobody guesses, and must not be locked out by who tries.
@@ -230,10 +284,8 @@ class Service:
         command = self._checks.get(name)
         if command is None:
             raise CommandRefused(404, "no such command")
-        who = command[0]
-        backend_only = who == BACKEND
-        if who == OWNER:
-            backend_only = self._tokens_backend_only
+        who, _, _ = command
+        backend_only = self._tokens_backend_only if who == OWNER else who == BACKEND
         if backend_only and source != self._backend:
             raise CommandRefused(403, "not allowed")
         args = element.get("args", {})
