@@ -71,6 +71,7 @@ def is_there(fs, path: str) -> bool:
 def write(fs, path: str, pieces) -> None:
     """Write a file that nobody reads yet. Raises OSError, MemoryError."""
     with fs.open(path, "wb") as file:
+        # Not joined first: a table is larger than a free block of the heap may be.
         for piece in pieces:
             file.write(piece)
 
@@ -80,6 +81,7 @@ def move(fs, old: str, new: str) -> None:
     try:
         fs.rename(old, new)
     except SYSTEM_ERRORS:
+        # It was there, and is gone: so it has the new name.
         if is_there(fs, old):
             raise
 

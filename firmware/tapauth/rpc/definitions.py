@@ -7,105 +7,107 @@ from tapauth.rpc.arguments import ANYONE, BACKEND, OWNER
 
 # A shape is (doc, JSON type, members); members are (name, shape) pairs: of an object, or of the
 # objects in an array.
-_TEXT = ("", "string", ())
-_HOST = (("host", ("Hostname of the app.", "string", ())),)
+
+
+def _shape(kind: str, doc: str = "", members: tuple = ()) -> tuple:
+    return doc, kind, members
+
+
+def _text(doc: str = "") -> tuple:
+    return _shape("string", doc)
+
+
+def _command(who: int, doc: str, args=(), required=(), result=None) -> tuple:
+    """A row of COMMANDS. `args` are (name, shape) pairs, `required` are names of some of them, and
+    `result` is a shape or None.
+    """
+    return who, doc, args, required, result
+
+
+_HOST = (("host", _text("Hostname of the app.")),)
 _TOKEN_DOC = "Returns auth token for the given app."
 _CREDENTIALS_DOC = (
     "Credentials presented by the entity. At least one of `psk` or `cert` must be present."
 )
-_DEVICE = ("ID of the device.", "string", ())
-_PSK = ("Pre-shared key that the device will authenticate with.", "string", ())
-_CERT = ("Certificate that the device will authenticate with, PEM or base64.", "string", ())
+_DEVICE = _text("ID of the device.")
+_PSK = _text("Pre-shared key that the device will authenticate with.")
+_CERT = _text("Certificate that the device will authenticate with, PEM or base64.")
 
-# name: (who, doc, arguments, names of the required ones, shape of the result or None)
 COMMANDS = {
-    "/v1/Auth.GenerateToken": (
+    "/v1/Auth.GenerateToken": _command(
         OWNER,
         _TOKEN_DOC,
-        _HOST,
-        ("host",),
-        ("", "object", (("token", _TEXT),)),
+        args=_HOST,
+        required=("host",),
+        result=_shape("object", members=(("token", _text()),)),
     ),
-    "/v1/Auth.Authenticate": (
+    "/v1/Auth.Authenticate": _command(
         BACKEND,
         "Authenticate returns true if `id` is verified to have valid credentials.",
-        (
+        args=(
             (
                 "credentials",
-                (
-                    _CREDENTIALS_DOC,
-                    "object",
-                    (("psk", _TEXT), ("cert", _TEXT)),
-                ),
+                _shape("object", _CREDENTIALS_DOC, (("psk", _text()), ("cert", _text()))),
             ),
-            ("id", ("ID of an entity to authenticate.", "string", ())),
+            ("id", _text("ID of an entity to authenticate.")),
         ),
-        ("id", "credentials"),
-        ("`true` if credentials are valid, `false` otherwise.", "boolean", ()),
+        required=("id", "credentials"),
+        result=_shape("boolean", "`true` if credentials are valid, `false` otherwise."),
     ),
-    "/v1/Auth.ListToken": (
+    "/v1/Auth.ListToken": _command(
         OWNER,
         "Returns the list of apps for which tokens were generated.",
-        (),
-        (),
-        ("", "array", (("host", _TEXT),)),
+        result=_shape("array", members=(("host", _text()),)),
     ),
-    "/v1/Auth.AuthorizeCommand": (
+    "/v1/Auth.AuthorizeCommand": _command(
         BACKEND,
         "AuthorizeCommand returns true if `src` is allowed to send a given command to `dst`.",
-        (
-            ("src", ("ID of the command sender.", "string", ())),
-            ("dst", ("ID of the command recipient.", "string", ())),
-            ("cmd", ("Command name.", "string", ())),
+        args=(
+            ("src", _text("ID of the command sender.")),
+            ("dst", _text("ID of the command recipient.")),
+            ("cmd", _text("Command name.")),
         ),
-        ("src", "dst", "cmd"),
-        ("`true` if the command is allowed, `false` otherwise.", "boolean", ()),
+        required=("src", "dst", "cmd"),
+        result=_shape("boolean", "`true` if the command is allowed, `false` otherwise."),
     ),
-    "/v1/Auth.RevokeToken": (
-        OWNER,
-        "Revokes auth token for the given app.",
-        _HOST,
-        ("host",),
-        None,
+    "/v1/Auth.RevokeToken": _command(
+        OWNER, "Revokes auth token for the given app.", args=_HOST, required=("host",)
     ),
-    "/v1/Auth.GetToken": (
+    "/v1/Auth.GetToken": _command(
         OWNER,
         _TOKEN_DOC,
-        _HOST,
-        ("host",),
-        (
-            "",
+        args=_HOST,
+        required=("host",),
+        result=_shape(
             "object",
-            (
-                ("token", ("Token value. Not present if `exist` is `false`.", "string", ())),
+            members=(
+                ("token", _text("Token value. Not present if `exist` is `false`.")),
                 (
                     "exist",
-                    ("`true` if token for the app was generated previously.", "boolean", ()),
+                    _shape("boolean", "`true` if token for the app was generated previously."),
                 ),
             ),
         ),
     ),
-    "/v1/Device.Add": (
+    "/v1/Device.Add": _command(
         BACKEND,
         "Adds a device or replaces its credentials. At least one of `psk` or `cert` is needed.",
-        (("deviceid", _DEVICE), ("psk", _PSK), ("cert", _CERT)),
-        ("deviceid",),
-        None,
+        args=(("deviceid", _DEVICE), ("psk", _PSK), ("cert", _CERT)),
+        required=("deviceid",),
     ),
-    "/v1/Device.Delete": (
+    "/v1/Device.Delete": _command(
         BACKEND,
         "Removes a device and its credentials.",
-        (("deviceid", _DEVICE),),
-        ("deviceid",),
-        None,
+        args=(("deviceid", _DEVICE),),
+        required=("deviceid",),
     ),
-    "/v1/Hello": (ANYONE, "Answers `HAI` to an authenticated caller.", (), (), _TEXT),
-    "/v1/Services.List": (
+    "/v1/Hello": _command(ANYONE, "Answers `HAI` to an authenticated caller.", result=_text()),
+    "/v1/Services.List": _command(
         ANYONE,
         "Returns definitions of all services provided by the server.",
-        (),
-        (),
-        ("Property names are full service names, values their definitions.", "object", ()),
+        result=_shape(
+            "object", "Property names are full service names, values their definitions."
+        ),
     ),
 }
 
@@ -116,7 +118,10 @@ def checks() -> dict:
         name: (
             who,
             required,
-            tuple((arg, shape[1], tuple(member[0] for member in shape[2])) for arg, shape in args),
+            tuple(
+                (arg, kind, tuple([member for member, _ in members]))
+                for arg, (_, kind, members) in args
+            ),
         )
         for name, (who, _, args, required, _) in COMMANDS.items()
     }

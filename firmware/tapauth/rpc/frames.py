@@ -76,6 +76,7 @@ def parse(data, version: int = 0) -> Frame:
         raise Invalid("bad destination")
     if given == 1:
         return Frame(1, message, _commands_v1(message))
+    # It goes back as it came, so it must be as good to tell as it was to read.
     if _too_deep(message.get("tag"), _MAX_TAG_DEPTH):
         raise Invalid("tag nested too deep")
     return Frame(2, message, _commands_v2(message))
@@ -97,7 +98,7 @@ def _commands_v2(message: dict) -> list:
         if answer:
             raise Invalid("a request and a response at once")
     elif answer or "id" in message:
-        return []
+        return []  # a response, of which the result may be left out
     else:
         raise Invalid("no request or response")
     command = {"cmd": message["method"]}
@@ -119,6 +120,7 @@ def command(frame: Frame, element) -> tuple:
     if "id" not in element:
         return None, element["cmd"]
     number = element["id"]
+    # Not isinstance: True is no id.
     if type(number) is int:
         right = 1 <= number <= _MAX_NUMBER
     else:

@@ -25,7 +25,7 @@ _NAMES = ("src", "dst", "cmd")
 
 def _alternative(text: str) -> bytes:
     if text.endswith("$"):
-        text = text[:-1]
+        text = text[:-1]  # a glob matches up to the end anyway
     if not text:
         raise ValueError("empty alternative")
     out = bytearray()
@@ -48,6 +48,7 @@ def _alternative(text: str) -> bytes:
             raise ValueError("blank or control character")
         elif char == "%":
             byte = escaped(text[at : at + 2])
+            # Greater ones are opcodes, and in no text.
             if byte > _LAST_UTF8:
                 raise ValueError("bad percent escape")
             out.append(byte)
@@ -65,6 +66,7 @@ def _alternative(text: str) -> bytes:
 def _check_id(text: str) -> None:
     """Refuse a glob for IDs that could never match: a deny rule would be silently void."""
     if text.startswith("//"):
+        # As far as it is literal.
         host = text[2:].split("/")[0].split("*")[0]
         if host != host.lower():
             raise ValueError("a host is in lower case")
@@ -91,6 +93,7 @@ def compile_rules(text) -> list:
     """The rules of a file (text or bytes), compiled. Raises RuleError for the first bad one."""
     if len(text) > MAX_FILE:
         raise RuleError("longer than 8192 bytes")
+    # Not raised from inside an except: MicroPython prints a warning for each `from`.
     rules = None
     try:
         rules = load(text)
@@ -119,6 +122,7 @@ def _compile_rule(rule, compiled: list) -> str | None:
     for name in _NAMES:
         try:
             is_id = name != "cmd"
+            # Commands are no IDs: theirs may have a dot.
             globs.append(compile_glob(rule[name], is_id) if name in rule else _EVERYTHING)
         except ValueError as error:
             return f"{name}: {error}"

@@ -165,6 +165,7 @@ class Service:
         refusal = self._refusal(frame, source, peer)
         entries: list[str] = []
         seen: set = set()
+        # Each entry is measured as it is made: only the texts that fit are held.
         room = MAX_REPLY - len(frames.reply(frame, self._address, [""]).encode())
         for count, element in enumerate(frame.commands):
             try:
@@ -280,6 +281,7 @@ class Service:
 
     def _execute(self, frame, source: str, name: str, element: dict):
         """The result of one command, None for none. Raises CommandRefused, ValueError, others."""
+        # First: nobody waits any more for an answer that is too late.
         self._check_deadline(element)
         command = self._checks.get(name)
         if command is None:
@@ -349,6 +351,7 @@ class Service:
             raise CommandRefused(400, "psk or cert is missing")
         self.credentials.table.check()
         now = self._clock.now()
+        # Before it is looked at: one that waits is not told whether it was right.
         if self.asked_for.blocked(name, now):
             raise CommandRefused(429, "too many failed authentications")
         right = self.credentials.verify(name, psk, cert)
@@ -384,6 +387,7 @@ class Service:
 
     def _delete_device(self, source, args, version):
         name, _ = addresses.parse(args["deviceid"])
+        # The backend stays, whose key is in the configuration, and its tokens with it.
         if name != self._backend:
             self.tokens.forget(name)
         self.credentials.remove(name)
