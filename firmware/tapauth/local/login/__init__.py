@@ -1,1 +1,3 @@
-"""Who may use the local interface: roles, PINs, passwords, tokens, lockout. No I/O of its own."""
+"""Roles, PINs, passwords, tokens and the lockout of the local interface. All of it is without I/O,
+but for one file, which kept.StateFile reads and replaces.
+"""
