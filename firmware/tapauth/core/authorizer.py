@@ -466,8 +466,7 @@ class Authorizer:
     # What is due.
 
     def _time_out(self, due: int, now: int) -> None:
-        # Of two that are due together the EVSE is first: a grant that ends with its token's wait
-        # is told of before.
+        # Of two that are due together the EVSE is first, so that the order is always the same.
         for evse in self.evses:
             if evse.deadline == due:
                 self._evse_timed_out(evse, now)
