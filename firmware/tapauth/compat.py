@@ -145,18 +145,6 @@ def forget(module) -> None:
             delattr(sys.modules[parent], child)
 
 
-def unload(name: str) -> None:
-    """Forget a module that has done its work, so that its memory can be used again.
-
-    `name` is its dotted name, such as "tapauth.config". It need not be loaded.
-    """
-    if name in sys.modules:
-        del sys.modules[name]
-        parent, _, child = name.rpartition(".")
-        if parent:
-            delattr(sys.modules[parent], child)
-
-
 async def secured(context, reader, writer) -> tuple:
     """The streams of an accepted connection under TLS. Closing them may leave `writer` open."""
     if MICROPYTHON:
