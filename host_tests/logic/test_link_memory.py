@@ -1,5 +1,7 @@
 """The link where memory ends: no half packet, no deaf board, nothing lost that must not be."""
 
+import asyncio
+
 from scripted_broker import id_of, message, payload_of, play
 from umqtt import simple
 
@@ -189,5 +191,25 @@ def test_a_retained_message_that_there_is_no_memory_to_read_does_not_keep_the_bo
             else:  # it comes once: whoever sent it must see that it was lost
                 assert stream.closed and scene.messages == []
         assert scene.link.oversized == 2
+
+    play(script)
+
+
+def test_a_connection_that_there_is_no_memory_to_use_is_hung_up():
+    async def script(scene):
+        opened, now = scene.open, scene.clock.now
+
+        def without_memory():
+            scene.clock.now = now
+            raise MemoryError
+
+        async def open(host, port, **options):
+            streams = await opened(host, port, **options)
+            scene.clock.now = without_memory
+            return streams
+
+        asyncio.open_connection = open
+        await scene.pass_ms(100)
+        assert scene.streams[0].closed, "or a broker has one more that says nothing"
 
     play(script)

@@ -341,12 +341,12 @@ class Link:
         options = self._tls_options()
         address = await self._resolver.find() if self._resolver else self._host
         beat()
+        tasks: list = []
         opening = asyncio.open_connection(address, self._port, **options)
         reader, writer = await asyncio.wait_for(opening, _CONNECT_TIMEOUT_MS // 1000)
-        self._heard = self._sent = self._pinged = self._clock.now()
-        self._to_send.set()
-        tasks = []
-        try:
+        try:  # from here on there is somebody to hang up on
+            self._heard = self._sent = self._pinged = self._clock.now()
+            self._to_send.set()
             tasks.append(asyncio.create_task(self._guard(self._receive(reader))))
             tasks.append(asyncio.create_task(self._guard(self._send(writer))))
             # Neither task raises: _guard() turns what ended it into `_lost`.
