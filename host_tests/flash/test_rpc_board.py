@@ -1,4 +1,4 @@
-"""The auth service on real MicroPython: power cuts on littlefs, and what timing tells."""
+"""The auth service on real MicroPython: what timing tells."""
 
 from conftest import run_micropython
 
@@ -7,15 +7,6 @@ def output(script: str, **how) -> list[str]:
     done = run_micropython("host_tests/on_micropython/" + script, **how)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()
-
-
-def test_no_power_cut_loses_or_tears_anything():
-    words = output("rpc_power_cut.py", heap="1m")
-    assert words[::2] == ["cuts", "old", "new"]
-    cuts, old, new = map(int, words[1::2])
-    assert cuts == old + new
-    # Both outcomes were met, and every write of the sixteen changes was one of the cuts.
-    assert old > 50 and new > 0
 
 
 def test_authenticate_takes_as_long_for_an_unknown_id():

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from conftest import run_micropython
+from cut_power import CHIPS, cut_power
 
 from tapauth.board_status import BOOT_FILES
 from tools.board import on_board
@@ -33,17 +34,23 @@ BOOT_NAMES = (
 )
 
 
-@pytest.mark.parametrize("chip", ("esp32", "rp2"))
-@pytest.mark.parametrize("name", NAMES + BOOT_NAMES)
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_cut_leaves_a_whole_firmware(chip, name, tell):
-    done = run_micropython("host_tests/on_micropython/update_cuts.py", chip, name, heap="64m")
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"^((\d+) cut points.*)", done.stdout, re.M)
-    assert found and int(found[2]) >= 3, done.stdout
-    tell(f"power cuts, {chip}, {name}: {found[1]}")
+    points, said = cut_power(chip, "update_cuts", name)
+    assert points >= 3
+    tell(f"power cuts, {chip}, {name}: {said}")
 
 
-@pytest.mark.parametrize("chip", ("esp32", "rp2"))
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", BOOT_NAMES)
+def test_every_cut_leaves_a_boot_part_that_starts(chip, name, tell):
+    points, said = cut_power(chip, "boot_cuts", name)
+    assert points >= 3
+    tell(f"power cuts, {chip}, {name}: {said}")
+
+
+@pytest.mark.parametrize("chip", CHIPS)
 def test_a_damaged_slot_is_not_started(chip, tell):
     done = run_micropython("host_tests/on_micropython/update_damage.py", chip, heap="64m")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -50,16 +50,7 @@ class Flash:
         block, offset, data = entry
         at = block * BLOCK + offset
         size = BLOCK if data is None else len(data)
-        half = size // 2
-        wanted = ERASED if data is None else data
-        if mode == "torn":
-            self.data[at : at + half] = wanted[:half]
-        elif mode == "garbage":
-            self.data[at : at + size] = noise[:size]
-        elif mode == "half_erased":  # some bits are erased, all over the block or the page
-            for i in range(size):
-                old = self.data[at + i] if data is None else 0xFF
-                self.data[at + i] = old | noise[i] if data is None else wanted[i] | noise[i]
+        half_done(memoryview(self.data)[at : at + size], data, mode, noise)
 
     def apply(self, entry):
         """Do what a log entry says."""
@@ -73,50 +64,77 @@ class Flash:
 
 ERASED = b"\xff" * BLOCK
 MODES = ("clean", "torn", "garbage", "half_erased")
-"""What a power cut leaves of a program or an erase that is under way."""
+"""What a power cut leaves of a program or an erase that is under way: nothing of it, its first
+half and some bits of the next byte, anything, or some of its bits all over.
+"""
+
+
+def half_done(mine, data, mode, noise):
+    """Do to the bytes `mine` what a cut leaves of programming `data`, or of an erase (None)."""
+    size = len(mine)
+    half = size // 2
+    if mode == "torn":
+        mine[:half] = (ERASED if data is None else data)[:half]
+        mine[half] = mine[half] ^ 0x55 if data is None else mine[half] & (data[half] | 0xA5)
+    elif mode == "garbage":
+        mine[:] = noise[:size]
+    elif mode == "half_erased":
+        for i in range(size):
+            mine[i] = (mine[i] if data is None else data[i]) | noise[i]
 
 
 class Cut:
-    """What is left of `flash` after a cut, `torn` being the operation that was under way."""
+    """What is left of `flash` after a cut, `torn` being the log entry that was under way.
 
-    def __init__(self, flash, torn=None):
+    `flash` may be a Cut itself. `log` is as that of Flash.
+    """
+
+    def __init__(self, flash, torn=None, mode="torn", noise=ERASED):
         self._flash = flash
         self._own = {}
+        self.blocks = flash.blocks
+        self.log = None
         if torn is not None:
             block, offset, data = torn
-            mine = self._block(block)
-            if data is None:
-                mine[: BLOCK // 2] = ERASED[: BLOCK // 2]
-                mine[BLOCK // 2] ^= 0x55
-            else:
-                half = len(data) // 2
-                mine[offset : offset + half] = data[:half]
-                mine[offset + half] &= data[half] | 0xA5
+            end = BLOCK if data is None else offset + len(data)
+            half_done(memoryview(self._block(block))[offset:end], data, mode, noise)
 
     def _block(self, block):
         if block not in self._own:
-            at = block * BLOCK
-            self._own[block] = bytearray(self._flash.data[at : at + BLOCK])
+            own = bytearray(BLOCK)
+            self._flash.readblocks(block, own)
+            self._own[block] = own
         return self._own[block]
 
     def readblocks(self, block, buf, offset=0):
         if block in self._own:
             buf[:] = memoryview(self._own[block])[offset : offset + len(buf)]
         else:
-            at = block * BLOCK + offset
-            buf[:] = memoryview(self._flash.data)[at : at + len(buf)]
+            self._flash.readblocks(block, buf, offset)
 
     def writeblocks(self, block, buf, offset=0):
+        if self.log is not None:
+            self.log.append((block, offset, bytes(buf)))
         self._block(block)[offset : offset + len(buf)] = buf
 
     def ioctl(self, op, arg):
         if op == 4:
-            return self._flash.blocks
+            return self.blocks
         if op == 5:
             return BLOCK
         if op == 6:
+            if self.log is not None:
+                self.log.append((arg, 0, None))
             self._block(arg)[:] = ERASED
         return 0
+
+    def apply(self, entry):
+        """Do what a log entry says."""
+        block, offset, data = entry
+        if data is None:
+            self._block(block)[:] = ERASED
+        else:
+            self._block(block)[offset : offset + len(data)] = data
 
 
 class Failing(Cut):

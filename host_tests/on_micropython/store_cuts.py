@@ -1,10 +1,7 @@
-"""Cuts the power at every program and erase of the store's operations. Runs on MicroPython.
+"""Scenarios for power_cuts.py: the operations of the card store, and the settings beside it.
 
-    micropython host_tests/on_micropython/store_cuts.py esp32 merge
-
-The operation runs once and the flash records it. Then, for every prefix of that record, clean
-and with the next operation torn, the store is opened on what the flash holds, and must be as it
-was before or after the change that was under way, with every acknowledged one in it.
+After each cut the store is opened on what the flash holds, and must be as it was before or after
+the change that was under way, with every acknowledged one in it.
 """
 
 import sys
@@ -12,7 +9,8 @@ from io import BytesIO
 
 sys.path.append(".")
 
-from flash_sim import SETTINGS, Cut, Files, Flash, formatted
+from flash_sim import Cut, Files
+from power_cuts import Scenario
 
 from tapauth.cards.store import Store, finish
 from tools.cardlist.card_image import Builder
@@ -107,7 +105,6 @@ def nothing(store):
     pass
 
 
-# Each scenario: (what the flash holds before, the changes of which each is all or nothing).
 # Cards from 20,000 on are learned, those from 50,000 on are new.
 few = several(*(put(i) for i in range(1, 8)), learn(20_001))
 
@@ -124,7 +121,9 @@ ALMOST_FULL_JOURNAL = [put(60_000 + i) for i in range(44)]
 ALMOST_FULL_DELTA = [
     update(10 + n, [(30_000 + 90 * n + i, "Accepted") for i in range(90)]) for n in range(7)
 ]
-SCENARIOS = {
+# name: (what the flash holds before: a function of the store, or None for no store; the changes
+# of which each is all or nothing).
+CHANGES = {
     "first_start": (None, [nothing]),
     "put": (few, [put(3, "Expired")] + [put(50_001 + i) for i in range(0, 20, 2)]),
     "put_new_parent": (few, [put(50_004), put(50_001)]),
@@ -147,6 +146,17 @@ SCENARIOS = {
             lambda store: store.set_master_pass_group_id("MASTERS"),
             lambda store: store.set_master_pass_group_id("B" * 36),
             lambda store: store.set_connection_timeout(77),
+        ],
+    ),
+    "settings_often": (
+        few,
+        [
+            change
+            for i in range(8)
+            for change in (
+                lambda store, i=i: store.set_connection_timeout(60 + i),
+                lambda store, i=i: store.set_master_pass_group_id("M" * (36 - i)),
+            )
         ],
     ),
     "merge": (
@@ -180,65 +190,58 @@ def state(store):
     )
 
 
-def main(chip, name):
-    settings = SETTINGS[chip]
-    before, changes = SCENARIOS[name]
-    flash = formatted(256, settings)
-    if before:
-        store = open_store(flash, settings)
-        before(store)
-        assert not store.damage
-        store.close()
-    base = Flash(1)
-    base.data, base.blocks = bytearray(flash.data), flash.blocks
+class StoreChanges(Scenario):
+    """A row of CHANGES."""
 
-    flash.log = log = []
-    states, acknowledged = [], []
-    if before:
-        store = open_store(flash, settings)
-        states.append(state(store))
-    else:
-        store = None
-        other = Flash(1)
-        other.data, other.blocks = bytearray(flash.data), flash.blocks
-        states.append(state(open_store(other, settings)))
-    for change in changes:
-        if store is None:
-            store = open_store(flash, settings)
-        change(store)
-        states.append(state(store))
-        acknowledged.append(len(log))
-    flash.log = None
+    blocks = 256
+    root = None
+    slow = True
 
-    points = halves = 0
-    done = 0
-    for k in range(len(log) + 1):
-        while done < len(acknowledged) and acknowledged[done] <= k:
-            done += 1
-        for torn in (False, True):
-            if torn and k == len(log):
-                continue
-            device = Cut(base, log[k] if torn else None)
-            store = open_store(device, settings)
-            found = state(store)
-            assert not store.damage, (k, torn, store.damage)
-            assert found in states[done : done + 2], (k, torn, done, found, states)
-            halves += found != states[done]
-            # It goes on as if nothing had been: a change is kept over the next start.
-            if k % 4 == 0:
-                finish(store.put(token(70_000 + k % 50), card(70_000 + k % 50)))
-                store.close()
-                store = open_store(device, settings)
-                assert not store.damage and answer(store, 70_000 + k % 50), (k, torn)
-            if k % 64 == 0:
-                finish(store.verify())
-                assert not store.damage, (k, torn, store.damage)
+    def __init__(self, before, changes):
+        self.before = before
+        self.all = changes
+
+    def prepare(self, board):
+        if self.before:
+            store = open_store(board.device, board.settings)
+            self.before(store)
+            assert not store.damage
             store.close()
-            points += 1
-        if k < len(log):
-            base.apply(log[k])
-    print(points, "cut points,", len(log), "programs and erases,", halves, "cuts kept the change")
+
+    def changes(self, board):
+        if self.before:
+            store = open_store(board.device, board.settings)
+            yield state(store)
+        else:
+            store = None
+            yield state(open_store(Cut(board.device), board.settings))
+        for change in self.all:
+            if store is None:
+                store = open_store(board.device, board.settings)
+            change(store)
+            yield state(store)
+
+    def state(self, board):
+        store = open_store(board.device, board.settings)
+        assert not store.damage, store.damage
+        found = state(store)
+        store.close()
+        return found
+
+    def go_on(self, board, found, point):
+        """As if nothing had been: a change is kept over the next start."""
+        if point % 4:
+            return
+        store = open_store(board.device, board.settings)
+        i = 70_000 + point % 50
+        finish(store.put(token(i), card(i)))
+        store.close()
+        store = open_store(board.device, board.settings)
+        assert not store.damage and answer(store, i)
+        if point % 64 == 0:
+            finish(store.verify())
+            assert not store.damage, store.damage
+        store.close()
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+SCENARIOS = {name: StoreChanges(*row) for name, row in CHANGES.items()}

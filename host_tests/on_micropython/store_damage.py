@@ -5,7 +5,7 @@ import sys
 sys.path.append(".")
 
 from flash_sim import BLOCK, SETTINGS, Cut, Failing, Files, formatted
-from store_cuts import NOW, SCENARIOS, answer, few, image, open_store, place, put, state, token
+from store_cuts import CHANGES, NOW, answer, few, image, open_store, place, put, state, token
 
 from tapauth.cards.codec import StoreError
 from tapauth.cards.store import finish
@@ -29,8 +29,8 @@ def full_disk():
     told = done = 0
     for chip in ("esp32", "rp2"):
         settings = SETTINGS[chip]
-        for name in sorted(SCENARIOS):
-            before, changes = SCENARIOS[name]
+        for name in sorted(CHANGES):
+            before, changes = CHANGES[name]
             if not before:
                 continue
             large = name in ("merge", "full_list")
@@ -65,8 +65,8 @@ def broken_device():
     tried = told = 0
     for chip in ("esp32", "rp2"):
         settings = SETTINGS[chip]
-        for name in sorted(SCENARIOS):
-            before, changes = SCENARIOS[name]
+        for name in sorted(CHANGES):
+            before, changes = CHANGES[name]
             if not before or name in ("merge", "full_list"):
                 continue
             flash = formatted(60, settings)

@@ -1,30 +1,24 @@
-"""Cuts the power at every program and erase of an update and of the starts after it.
+"""Scenarios for power_cuts.py: an update, and the starts after it.
 
-    micropython host_tests/on_micropython/update_cuts.py esp32 update
-
-A scenario runs once on a littlefs that is mounted at / and records what is programmed and erased.
-Then, for every prefix of that record, clean and with the next operation torn, the board starts on
-what the flash holds: it must choose a slot that is whole, old or new, and the board's own files
-must be as they were. Runs on MicroPython, with the boot part and the code that a deployment runs
-on a board.
+On a littlefs that is mounted at /, with the boot part and the code that a deployment runs on a
+board. After each cut the board must choose a slot that is whole, old or new, and the board's own
+files must be as they were.
 """
 
 import os
-import sys
 
-import boot_rig
-import vfs
-from flash_sim import SETTINGS, Cut, Flash
+import boot_rig  # noqa: F401  (a chip's modules, which a boot part that is tried wants)
+from power_cuts import Scenario
 from update_rig import (
     KEY,
     NEW,
     OLD_FLAT,
     OWN,
+    as_on_a_board,
     confirmed,
     copy,
     deploy,
     firmware,
-    mounted,
     on_board,
     start,
     tapauth_slot,
@@ -111,88 +105,78 @@ def clean_up():
     assert start() == "new"
 
 
-# name: (what the flash holds before, what is cut, the builds that may start after a cut)
-SCENARIOS = {
-    "update": (confirmed, lambda: deploy("new"), ("old", "new")),
-    "confirm": (on_trial, starts_and_confirms, ("old", "new")),
-    "fall_back": (on_trial, starts_and_falls_back, ("old", "new")),
-    "again": (on_trial, again_while_on_trial, ("old", "new", "newest")),
-    "rollback": (confirmed, back, ("old", "older")),
-    "damaged": (damaged, repair, ("older", "new")),
-    "first": (flat, first_update, ("flat", "new")),
-    "keys": (confirmed, both_keys, ("old",)),
-    "clean_up": (after_the_first, clean_up, ("new",)),
-}
+class Update(Scenario):
+    """`before()` makes what the flash holds, `cut()` is what is cut; `builds` may start meanwhile,
+    and `last` is what starts when all of it was done.
+    """
 
+    blocks = 96
+    root = "/"
+    steady = False  # starts of a firmware on trial are counted
+    slow = True
 
-def check(builds):
-    """What must hold whenever the power comes back."""
-    for path, data in OWN.items():
-        if path == sitekey.KEY and sys.argv[2] == "keys":
-            assert sitekey.site_key() == KEY
-            continue
-        with open(path, "rb") as file:
-            assert file.read() == data, path
-    for path, new in NEW.items():
-        if on_board.exists(path):
+    def __init__(self, before, cut, builds, last, both=False, always=False, keys=False):
+        self.before = before
+        self.act = cut
+        self.builds = builds
+        self.last = last
+        self.both = both  # some cuts must leave the old one, others the new one
+        self.always = always  # a deployment is tried after every cut, not after some of them
+        self.keys = keys  # the site's key is what is changed
+
+    def prepare(self, board):
+        as_on_a_board()
+        self.before()
+
+    def changes(self, board):
+        yield self.builds
+        self.act()
+        yield (self.last,)
+
+    def fits(self, found, expected, again):
+        return found in expected
+
+    def label(self, found, before):
+        return found
+
+    def state(self, board):
+        """What must hold whenever the power comes back. Returns the build that was started."""
+        for path, data in OWN.items():
+            if path == sitekey.KEY and self.keys:
+                assert sitekey.site_key() == KEY
+                continue
             with open(path, "rb") as file:
-                text = file.read()
-            assert text in (b"# old", new), text
-    # A new main.py needs the rest of the boot part.
-    if on_board.has_boot_part():
-        for path in NEW:
-            assert on_board.exists(path), path
-    first = start()
-    assert first in builds, f"started {first!r}"
-    return first
+                assert file.read() == data, path
+        for path, new in NEW.items():
+            if on_board.exists(path):
+                with open(path, "rb") as file:
+                    text = file.read()
+                assert text in (b"# old", new), text
+        # A new main.py needs the rest of the boot part.
+        if on_board.has_boot_part():
+            for path in NEW:
+                assert on_board.exists(path), path
+        return start()
+
+    def go_on(self, board, found, point):
+        """Whatever was cut, a deployment works afterwards."""
+        if self.always or point % 8 == 0:
+            deploy("repair")
+            assert on_board.has_boot_part() and start() == "repair"
+
+    def check_all(self, found):
+        if self.both:
+            assert len(found) == 2, "a cut before the last step must leave the old one"
 
 
-def repaired():
-    """Deploy once more."""
-    deploy("repair")
-    assert on_board.has_boot_part() and start() == "repair"
-
-
-def main():
-    settings = SETTINGS[sys.argv[1]]
-    name = sys.argv[2]
-    if name in boot_rig.SCENARIOS:
-        before, cut, look, again = boot_rig.SCENARIOS[name]
-    else:
-        before, cut, builds = SCENARIOS[name]
-        look, again = lambda: check(builds), repaired
-    flash = mounted(settings)
-    before()
-    vfs.umount("/")
-    base = Flash(96)
-    base.data[:] = flash.data
-    flash.log = []
-    vfs.mount(vfs.VfsLfs2(flash, **settings), "/")
-    cut()
-    vfs.umount("/")
-    started = {}
-    points = 0
-    log = flash.log
-    for i in range(len(log) + 1):
-        for torn in (None, log[i]) if i < len(log) else (None,):
-            vfs.mount(vfs.VfsLfs2(Cut(base, torn), **settings), "/")
-            try:
-                build = look()
-                # Whatever was cut, a deployment works afterwards.
-                if points % 16 == 0 or name in ("first", "boot_first"):
-                    again()
-            except Exception:
-                print(f"cut {i} of {len(log)}, torn: {torn is not None}")
-                raise
-            vfs.umount("/")
-            started[build] = started.get(build, 0) + 1
-            points += 1
-        if i < len(log):
-            base.apply(log[i])
-    vfs.mount(vfs.VfsPosix(), "/")
-    print(f"{points} cut points, started: {started}")
-    if name in ("update", "first", "boot_first", "boot_deploy"):
-        assert len(started) == 2, "a cut before the last step must leave the old one"
-
-
-main()
+SCENARIOS = {
+    "update": Update(confirmed, lambda: deploy("new"), ("old", "new"), "new", both=True),
+    "confirm": Update(on_trial, starts_and_confirms, ("old", "new"), "new"),
+    "fall_back": Update(on_trial, starts_and_falls_back, ("old", "new"), "old"),
+    "again": Update(on_trial, again_while_on_trial, ("old", "new", "newest"), "newest"),
+    "rollback": Update(confirmed, back, ("old", "older"), "older"),
+    "damaged": Update(damaged, repair, ("older", "new"), "new"),
+    "first": Update(flat, first_update, ("flat", "new"), "new", both=True, always=True),
+    "keys": Update(confirmed, both_keys, ("old",), "old", keys=True),
+    "clean_up": Update(after_the_first, clean_up, ("new",), "new"),
+}

@@ -125,7 +125,13 @@ def mounted(settings, blocks=96):
     vfs.umount("/")
     flash = formatted(blocks, settings)
     vfs.mount(vfs.VfsLfs2(flash, **settings), "/")
-    sys.path.append("/")  # where a board finds its boot part
+    as_on_a_board()
+    return flash
+
+
+def as_on_a_board():
+    """The boot part is found where a board finds it, and prints nothing."""
+    if "/" not in sys.path:
+        sys.path.append("/")
     boot.print = lambda *_: None  # type: ignore[attr-defined]
     tapauth_slot.print = lambda *_: None  # type: ignore[attr-defined]
-    return flash
