@@ -618,6 +618,62 @@ def test_an_upload_is_told_that_the_flash_is_full():
             assert error.args[0] == 104 and flash.aborted
 
 
+class Sender:
+    """Both streams of who sends `data` and keeps what is said to that."""
+
+    def __init__(self, data):
+        self.data = data
+        self.said = b""
+
+    def get_extra_info(self, name):
+        return ("192.0.2.1", 1)
+
+    async def read(self, count):
+        data, self.data = self.data[:count], self.data[count:]
+        return data
+
+    def write(self, data):
+        self.said += bytes(data)
+
+    async def drain(self):
+        pass
+
+    def close(self):
+        pass
+
+    async def wait_closed(self):
+        pass
+
+
+class Kept(Flash):
+    """A card store that takes a list, after which no memory is left to load the answer's code."""
+
+    version = 7
+
+    def write(self, data):
+        yield
+
+    def commit(self):
+        server.http_parts = no_memory
+        yield
+
+
+def test_an_upload_is_answered_when_there_is_no_memory_for_the_code_of_answers():
+    rig = Rig()
+    token = rig.login().reply["tokenForHttpServer"]
+    settings = {"tls_cert": "", "max_connections": 4, "names": ""}
+    ports, counts = Ports(cards=Kept()), {"server_refused": 0}
+    head = "POST /cards?token=" + token + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600"
+    sender = Sender(head.encode() + b"\r\n\r\n" + bytes(600))
+    code = server.http_parts
+    try:
+        it = Server(settings, ports, rig.auth, rig.clock, rig.log, counts)
+        asyncio.run(it.accept(sender, sender))
+    finally:
+        server.http_parts = code
+    assert sender.said.startswith(b"HTTP/1.0 200 ") and sender.said.endswith(b"\r\n\r\n")
+
+
 class Caller:
     """Both streams of a connection from `address` that never says a word."""
 

@@ -23,6 +23,8 @@ class Pipe:
         self.deadline = deadline
         self.settled = False
         """Whether it is authorized, and so not given up for another."""
+        self.answering = False
+        """Whether something was written: then nothing else may be put in its place."""
         self.address = str(writer.get_extra_info("peername")[0])
         self._reader = reader
         self._writer = self._raw = writer
@@ -89,6 +91,7 @@ class Pipe:
     async def awrite(self, data) -> None:
         """Write all of `data`."""
         async with self._writing:
+            self.answering = True
             self._writer.write(data)
             await self._writer.drain()
 

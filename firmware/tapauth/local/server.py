@@ -25,6 +25,7 @@ _BURST = const(30)  # frames at once, of any kind
 _REFILL_MS = const(50)  # one more frame each; who sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
 _HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
+_STATUS_ONLY = b"HTTP/1.0 %d \r\nContent-Length: 0\r\n\r\n"
 _ENDED = (MemoryError, ValueError)  # made once: see SYSTEM_ERRORS
 
 
@@ -258,7 +259,8 @@ class Server:
         except MemoryError as error:
             self.log.warning("server", "a request was turned away: {}", error)
             self._counts["server_refused"] += 1
-            await pipe.awrite(BUSY)
+            if not pipe.answering:
+                await pipe.awrite(BUSY)
             return None
         finally:
             self._asking -= 1
@@ -267,7 +269,7 @@ class Server:
     async def _load_http(self):
         """The module http, loaded in steps. Only while _asking: it is not forgotten then."""
         module = None
-        for module in _http():
+        for module in http_parts():
             if module not in self._request_code:
                 self._request_code.append(module)
             await sleep_ms(0)
@@ -289,6 +291,11 @@ class Server:
         try:
             http = await self._load_http()
             await http.answer(pipe, status, text)
+        except MemoryError:
+            if pipe.answering:
+                raise
+            # The list may be in force: whoever sent it must not take it for refused, or lost.
+            await pipe.awrite(_STATUS_ONLY % status)
         finally:
             self._asking -= 1
 
@@ -359,7 +366,7 @@ class Server:
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
 
 
-def _http():
+def http_parts():
     """Steps: each loads one module of what reads and answers requests; the last is http."""
     import microdot
 
