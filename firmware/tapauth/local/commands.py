@@ -19,7 +19,8 @@ class Ports:
               restart()
     `cards`:  put(id_token, info) and delete(id_token), generators as those of store.Store;
               find(id_token) -> ValidationResult or None; status() -> dict;
-              load() -> store.load.Load or like it; export() -> (bytes in all, generator)
+              load() -> list_in.Load or like it; export() -> (bytes in all, generator);
+              update(request), a generator -> (status, version); clear_cache()
     `config`: a function that makes a ConfigTrial; `parse(text)`, which raises ValueError
     `tail`:   tail.Tail
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense

@@ -178,6 +178,16 @@ def _remove_card(commands, connection, request: dict, reply: dict):
     reply["card"] = _find(commands, token)
 
 
+def _update_cards(commands, connection, request: dict, reply: dict):
+    status, version = yield from _store(commands).update(request)
+    reply["updateStatus"] = status
+    reply["listVersion"] = version
+
+
+def _clear_cache(commands, connection, request: dict, reply: dict) -> None:
+    _store(commands).clear_cache()
+
+
 def _editor(commands):
     if not commands.ports.config:
         raise Refused("no configuration file")
@@ -237,6 +247,8 @@ COMMANDS = {
     b"addCard": _add_card,
     b"blockCard": _block_card,
     b"removeCard": _remove_card,
+    b"updateCards": _update_cards,
+    b"clearCache": _clear_cache,
     b"getCard": _get_card,
     b"getConfig": _get_config,
     b"setConfig": _set_config,

@@ -35,10 +35,24 @@ class Cards:
         self._vault = vault
         self.put, self.delete = store.put, vault.delete
         self.status, self.load = store.status, store.load
+        self.clear_cache = vault.clear_cache
 
     def find(self, id_token: dict):
         """What the store says of a card: a ValidationResult, or None."""
         return self._vault.look_up(id_token)[0]
+
+    def update(self, request: dict):
+        """Steps: a differential list, whole or not at all. Returns "Accepted" or
+        "VersionMismatch", and the version held. Raises ValueError, StoreError, OSError.
+        """
+        from tapauth.cards import changes_in
+
+        forget(changes_in)
+        members = changes_in.UPDATE_MEMBERS
+        wanted = {name: request[name] for name in members if name in request}
+        version, changes, base = changes_in.read_update(wanted)
+        status = yield from self._vault.update(version, changes, base)
+        return status, self._vault.store.version
 
     def export(self):
         """(bytes in all, generator of pieces) of the list."""
