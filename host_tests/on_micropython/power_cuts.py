@@ -21,7 +21,7 @@ import sys
 import vfs
 from flash_sim import BLOCK, MODES, SETTINGS, Cut, Flash, formatted
 
-DEEP = int(os.getenv("TAPAUTH_CUTS") or 32)
+DEEP = int(os.getenv("TAPAUTH_CUTS", "32"))
 """One in so many operations is cut deep, when starts take long: in all ways, and what the start
 mends after a PLAIN cut is cut too; after any cut, when all operations are cut deep. The last
 operation of each change is cut in all ways, the others in PLAIN ones.

@@ -36,7 +36,7 @@ TABLE = {
     "evse": "core.effects fitting json_in",
     "everest": "core.effects core.evse core.shapes errors fitting json_in os",
     "rpc": "crypto json_in small_file wallclock",
-    "local": "cards.codec config_edit core.shapes crypto json_in local.login local.names"
+    "local": "cards.codec config_edit core.shapes json_in local.login"
     " asyncio microdot os ssl",
     "local.login": "crypto json_in small_file",
     "local.names": "cards config config_edit config_trial local local.login",
@@ -63,8 +63,8 @@ TABLE = {
     "roles": "board_status cards config_trial console core.taps errors everest evse feedback"
     " health json_in link local local.interface log network ntp reader rpc station supervisor"
     " update wallclock board tapauth_slot",
-    "local.interface": "local local.wiring",
-    "local.wiring": "cards config config_trial local local.login rpc board os",
+    "local.interface": "crypto local local.login local.names local.wiring",
+    "local.wiring": "cards config config_trial local local.login rpc os",
 }
 FREE = {"array", "binascii", "collections", "gc", "hashlib", "json", "random", "struct", "sys"}
 """Modules of Python that touch nothing outside: anybody but the core may import them."""

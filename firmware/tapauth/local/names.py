@@ -39,6 +39,9 @@ def _late():
     import tapauth.local.login.accounts
 
     yield
+    import tapauth.cards.changes_in
+
+    yield
     import tapauth.cards.list_out
 
     yield
