@@ -44,7 +44,7 @@ def test_each_variable_for_longer_runs_is_in_the_readme():
     text = (TESTS / "README.md").read_text()
     read = {
         name: default
-        for path in TESTS.rglob("test_*.py")
+        for path in TESTS.rglob("*.py")
         for name, default in re.findall(
             r'(?:environ\.get|getenv)\("(TAPAUTH_\w+)"(?:, |\) or )"(\d+)"', path.read_text()
         )
