@@ -17,7 +17,7 @@ def test_a_board_is_found_under_its_addresses_and_its_own_names_only():
     app = Named("Depot-7.example gate", "Charger7")
     door, interface.Door = interface.Door, lambda *arguments: None
     try:
-        LocalInterface(app, None, None)
+        LocalInterface(app, None, None, None)
     finally:
         interface.Door = door
     names = app.settings["server"]["names"]
