@@ -36,8 +36,7 @@ TABLE = {
     "evse": "core.effects fitting json_in",
     "everest": "core.effects core.evse core.shapes errors fitting json_in os",
     "rpc": "crypto json_in small_file wallclock",
-    "local": "cards.codec config_edit core.shapes json_in local.login"
-    " asyncio microdot os ssl",
+    "local": "cards.codec config_edit core.shapes json_in local.login asyncio microdot os ssl",
     "local.login": "crypto json_in small_file",
     "local.names": "cards config config_edit config_trial local local.login",
     # What the roles are made of beside the edges.
