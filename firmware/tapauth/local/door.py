@@ -1,25 +1,7 @@
-"""The door of the local interface: listens on the network, and to the serial console.
+"""The door of the local interface: listens on the network, and to who types on the console.
 
-How it works
-------------
-The door is all of the local interface that is in memory for good. Behind it is the server with
-what it needs, some 35 KB, and that is there only for somebody:
-
-    shut        nothing is loaded; `_kept` has what connection auth must remember
-    loading     open(): one module a step, then the server; others who come meanwhile wait
-    open        `server` is there; accept() and obey() hand over to it
-    lingering   nobody is inside any more; after 3 s the door forgets all of it and is shut
-
-The door counts who is inside, visitors and lines of the console alike, and shuts for none of
-them. A restart that a command has asked for keeps it open, because the server carries that out.
-
-What must outlive the server: who is logged in, wrong PINs in a row, the PIN until the restart.
-accounts.freeze() puts it by in plain values, so that no module stays for the sake of an object,
-and accounts.thaw() makes a ConnectionAuth of it again.
-
-Where memory ends while it loads, the door forgets what it has loaded, the visitor is turned away
-with 503, and the next one tries again. To forget must need no memory: the places of the modules
-are made at the start, and one for which there was none would stay for ever.
+Everything behind it is in memory only while somebody is there, and some seconds longer. Between,
+there is what connection auth must remember, in plain values.
 """
 
 import asyncio

@@ -1,12 +1,7 @@
 """One TCP connection with bounds: what the server reads from and writes to.
 
-A peer cannot make a line, or a request's head, longer than this side has memory for, and what two
-tasks write does not mix: each piece is written under a lock. Time is not looked at here: the
-server ends a pipe whose `deadline` has passed by cancelling its `task`. A pipe that is not
-`settled` may be given up for another connection.
-
-What has been read and is not used yet is in `_buffer`: after a WebSocket's handshake the first
-frames may be there already, and after an upload's head the first bytes of the list.
+A peer cannot make a line, or a request's head, longer than this side has memory for; and what two
+tasks write does not mix.
 """
 
 import asyncio

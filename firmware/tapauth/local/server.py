@@ -1,34 +1,9 @@
 """The server: keeps its peers within bounds, and hands over what they ask. door.py loads it.
 
-How it works
-------------
-A connection is one task and one Pipe from its first byte to its last. It goes through these
-states, and the server's tick, look_after(), ends whatever stays in one for too long:
-
-    head        accept(): up to 5 s for the TLS handshake and the request's head
-    request     http.py answers the page, the log, a list down; then the connection is over
-    upload      POST /cards: upload.py moves the deadline with each piece that comes
-    stranger    a WebSocket that has not shown who it is: 30 s in all, whatever it sends
-    settled     an authorized WebSocket: `idle_s` from its last whole frame on
-    closing     half a second to hear the Close frame out
-
-Only a settled connection moves its own deadline, so a stranger cannot hold a place by talking.
-Half of `idle_s` before the end the server sends a Ping, and the Pong counts as a sign of life: a
-page that only listens stays. A settled connection that loses its session (somebody else logged
-in, a secret changed, the time is over) is told `authorizationNeeded`, and is a stranger again.
-
-A place is given in this order. There are `max_connections` in all, and one address has one fewer
-at most, so that it cannot keep everybody else out. A newcomer for whom there is no place takes
-that of the oldest connection that is not settled, if that one is older than 2 s; where his own
-address has all that it may have, only from his own. A settled connection is never given up.
-Otherwise the newcomer hears 503.
-
-Whatever a peer does not take is bounded too: eight events wait for it, the others are counted
-and dropped; thirty frames may come at once, then one each 50 ms, and the rest is read later.
-
-Memory runs out first where most is asked at once. The code that reads and answers requests is
-loaded for a request and forgotten a second after the last one; what finds no memory is answered
-by a line that is made beforehand, and only where nothing else was written before.
+All limits are here or in pipe.py and frames.py: connections in all and by address, sizes, rates,
+and time. A connection has a deadline. Before it is authorized nothing moves that but the end of
+its request; afterwards every whole frame does, also the Pong to a Ping that the server sends when
+half of the time has gone, so who only listens stays.
 """
 
 import asyncio

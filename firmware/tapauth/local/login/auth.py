@@ -1,33 +1,11 @@
 """Authorizes the connections of the local interface: the command `auth` and its kin.
 
-How it works
-------------
-There are two roles, admin and user, each with an Account: open, a PIN or a password. Whoever
-proves one gets a Session, and with it two tokens that stand for the proof later: one for the
-WebSocket, which takes the session up again after a reload, and one for HTTP. A session is on a
-connection, or waits for its token, until it expires. Here is what connections and sessions have
-to do with each other; sessions.py has sessions, tokens and the lockout by themselves, kept.py what
-is on flash, login.py and params.py the commands.
+The order of the checks is fixed, so that every situation has one result code and nobody learns
+more than they may. A request is handled by a generator: it yields while a PIN or password is
+being checked, the milliseconds for which the caller may sleep before it goes on.
 
-A request is handled by a generator. It yields while a secret is being derived, the milliseconds
-for which the caller may sleep; a derivation takes a second, in steps of some milliseconds.
-Whatever was checked before a yield may be different after it, so what counts is checked again.
-
-What wins in a conflict:
-
-* One derivation runs at a time, in_turn() gives the turns. Two more may wait; a third is refused,
-  so that guesses do not pile up. A PIN that is renewed at the board itself is patient.
-* A guess is counted, on flash, before it is looked at (login.py). A lock that begins while a
-  guess waits for its turn holds for that guess too.
-* With `single_session` a newcomer ends the session of his role, else up to MOST sessions live
-  side by side and the one that is needed least makes room: no admin for a user, as long as
-  there is a user.
-* A secret that changes ends the sessions that it opened, and ending needs no memory: the new
-  secret is in force by then. A connection that cannot be told is hung up on by the server.
-
-The order of the checks is fixed, so that every situation has one result code, and no code tells
-a stranger more than the one before it did. What a request needs (login.py, params.py, kdf.py) is
-in memory while one runs.
+Here is what is needed all the time; what a request needs (login.py, params.py, kdf.py) is in
+memory while one runs.
 """
 
 from tapauth.compat import SYSTEM_ERRORS, const, forget

@@ -1,24 +1,4 @@
-"""The command auth: the order of its checks, and its result codes.
-
-How it works
-------------
-_evaluate() goes down one road and ends at the first check that fails; the codes are those of the
-document that the command is from. The order is:
-
-1. What is asked: no `type` asks to step down from admin to user (3, 9); an unknown type is 10, an
-   unknown role 9, neither type nor what it takes 11.
-2. `unsecured`: whatever accounts are open; none is 4.
-3. A token: one that is shaped like a token is one, never a secret. A wrong one is 8, and does
-   not count as a guess: nobody guesses 128 bits.
-4. A PIN or password (_prove): is there any, and is it used (4, 2)? Is it locked (6)? Only then,
-   and in its turn, is it compared.
-5. The role: what the proof opens, of that what was wanted (5), and user only where the plan has
-   one (2).
-
-A comparison (_try) looks at every account, also after one that fits. It is counted as a failure,
-on flash, before it begins, and taken back when it was right: a power cut cannot make a guess
-undone. A right user's secret does not end the count that an admin's guesses have made.
-"""
+"""The command auth: the order of its checks, and its result codes."""
 
 from tapauth.compat import const
 from tapauth.crypto.hmac import equal
