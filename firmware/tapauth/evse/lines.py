@@ -1,8 +1,32 @@
 """EVSEs that are reached over the board's own lines: plugged and fault in, enable out.
 
-The same session events and commands as over MQTT. A line EVSE has one connector and knows no
-meter: it charges while its enable line is on, and the line is on only from an authorization on,
-with a car plugged in and no fault. A restart, a fault or an unplug ends the authorization.
+Theory of operation. A LineEvse is a machine without I/O, with the session events and commands
+that an EVSE has over MQTT. A line EVSE has one connector and no meter: it charges while its enable
+line is on. Its states, by `_session`, `_authorized` and `enable`:
+
+    idle         no session, line off
+    plugged      a session began with a plug, and waits for an authorization
+    authorized   a session that waits for whatever is missing: a car, or inputs that are known
+    charging     authorized, plugged in, no fault: the line is on, a transaction runs
+
+A plug or an authorization begins a session, an unplug ends it, and so does the loss of an
+authorization without a car. A transaction ends with a stop, a withdrawal, a fault or an unplug; it
+takes the authorization along, so that only a new one switches on again. How long an authorization
+may wait for a car is for the core to say, which withdraws it.
+
+Inputs are debounced, and unknown until they were quiet for that long: after a start, and after any
+time in which nobody looked. In a conflict off wins:
+
+* `enable` becomes true only where both inputs are known: plugged, and no fault. A fault that is
+  not known yet counts as one.
+* A fault is looked at before the plug, so a car and a fault at once do not charge. An
+  authorization during a fault is given back at once.
+* A command that switches off drives the line at once. One that switches on waits for the next
+  poll, which looks at the inputs first.
+* Driving the line off needs no memory; reporting may. A report that there is no memory for is told
+  again at the next poll, one that is refused or fails is not.
+* When run() ends, for whatever reason, every line is off; five polls in a row without memory end
+  it. When it starts again nothing is authorized.
 """
 
 from tapauth.compat import const, sleep_ms
@@ -14,7 +38,7 @@ _AUTHORIZED = "Authorized"
 
 
 def session_event(name: str) -> dict:
-    """The SessionEvent that LineEvse.events has by this name."""
+    """The SessionEvent, a dict as over MQTT, that LineEvse.events has by this name."""
     if name in (_PLUGGED_IN, _AUTHORIZED):
         return {
             "event": "SessionStarted",
@@ -25,7 +49,9 @@ def session_event(name: str) -> dict:
 
 
 class Debounced:
-    """An input that counts once it was the same for `settle_ms`; `level` is None until then."""
+    """An input that counts once it was the same for `settle_ms` milliseconds; `level` is None
+    until then.
+    """
 
     def __init__(self, settle_ms: int):
         self.level: bool | None = None
@@ -34,11 +60,12 @@ class Debounced:
         self._since = 0
 
     def forget(self) -> None:
-        """The input was not sampled for a while."""
+        """Forget the level: the input was not sampled for a while."""
         self.level = self._seen = None
 
     def feed(self, level: bool, now: int) -> bool:
         """Take a sample. True when `level` changed by it; `now` in milliseconds."""
+        # Any bounce begins the time anew: a contact that chatters counts as it was.
         if level != self._seen:
             self._seen = level
             self._since = now
@@ -51,23 +78,27 @@ class Debounced:
 class LineEvse:
     """The state machine of one EVSE. `enable` is what its enable line must be now.
 
-    What it has to report collects in `events`, by name, for the owner to tell and then take off:
-    a command may come from within the report of another event. Names, as the first of them need
-    no memory: what is not told is lost.
+    Reports collect in `events`, by name, for the owner to tell and then take off: a command may
+    come from within the report of another event. They are names, as an event that is a dict would
+    need memory when it happens, and without that be lost.
     """
 
     def __init__(self, settle_ms: int):
         self.enable = False
         self.events: list[str] = []
-        """Of SessionEvents; of a SessionStarted it is the reason: see session_event()."""
+        """Names of SessionEvents; a SessionStarted has its reason here: see session_event()."""
         self._plugged = Debounced(settle_ms)
         self._fault = Debounced(settle_ms)
+        # Beside the debounced level, which unwatched() forgets: a fault that was told, and no
+        # other, is told to be over.
         self._was_faulty: bool | None = False
         self._authorized = False
         self._session = False
 
     def unwatched(self) -> None:
-        """Nobody has looked at the inputs for a while: what they say now is not known."""
+        """End what was authorized: nobody has looked at the inputs for a while, so their levels
+        are not known.
+        """
         self._plugged.forget()
         self._fault.forget()
         self._end_transaction()
@@ -76,6 +107,7 @@ class LineEvse:
 
     def sense(self, plugged: bool, fault: bool, now: int) -> None:
         """Take a sample of both inputs; `now` in milliseconds."""
+        # Before the plug: a car that comes with a fault must not start anything.
         if self._fault.feed(fault, now):
             self._fault_changed()
         if self._plugged.feed(plugged, now):
@@ -88,12 +120,13 @@ class LineEvse:
         self._try_to_start()
 
     def command(self, command: dict) -> None:
-        """Take a command object."""
+        """Take a command object, a dict as over MQTT."""
         name = command["command"]
         if name == "authorize_response":
             if command["result"]["authorization_status"] == "Accepted":
                 self._authorized = True
                 self._begin_session(_AUTHORIZED)
+                # Given back with an event, so that the core does not wait for a car.
                 if self._fault.level:
                     self._deauthorize()
                 self._try_to_start()
@@ -126,6 +159,7 @@ class LineEvse:
     def _deauthorize(self) -> None:
         self._authorized = False
         self.events.append("Deauthorized")
+        # With a car there the session goes on, for another card.
         if not self._plugged.level:
             self._end_session()
 
@@ -142,6 +176,7 @@ class LineEvse:
 
     def _end_transaction(self) -> None:
         if self.enable:
+            # First the line, which needs no memory; a report that fails must not keep it on.
             self.enable = False
             self._authorized = False
             self.events.append("TransactionFinished")
@@ -149,10 +184,10 @@ class LineEvse:
 
 class LineEvses:
     """All line EVSEs of a board. `lines` holds (plugged, enable, fault) for each EVSE, pins that
-    are called with a level or for one; `config` is the checked section "lines".
+    are called with a level (0 or 1) or for one; `config` is the checked section "lines".
 
-    `on_event(evse_id, event)` gets what the EVSEs report and returns why it is refused, or None.
-    `refused` counts refused events.
+    `on_event(evse_id, event)` gets the reports of the EVSEs, numbered from 1, and returns why one
+    is refused, or None. `refused` counts refused events.
     """
 
     subscriptions = ()
@@ -168,21 +203,23 @@ class LineEvses:
         self._log = log
         self._on_event = on_event
         self._evses = [LineEvse(config["debounce_ms"]) for _ in lines]
+        # Before anything else can fail: a pin may come up on.
         self.off()
 
     def link_up(self) -> None:
-        """Nothing to say."""
+        """Say nothing: these EVSEs are not told of the link."""
 
     def tick(self, now: int) -> None:
-        """run() does what is due, more often."""
+        """Do nothing: run() does what is due, more often."""
 
     def message(self, topic: str, payload: bytes) -> bool:
-        """No MQTT message is for these EVSEs."""
+        """Take no MQTT message: none is for these EVSEs."""
         return False
 
     def command(self, evse_id: int, command: dict) -> None:
-        """Carry out a command object: at once where it switches off, else at the next poll, which
-        looks at the inputs first, and reports what it brings."""
+        """Carry out a command object: at once where the command switches off, else at the next
+        poll, which looks at the inputs first. The poll reports what came of it.
+        """
         if evse_id <= len(self._evses):
             evse = self._evses[evse_id - 1]
             evse.command(command)
@@ -198,19 +235,21 @@ class LineEvses:
         self._lines[i][1](1 if self._evses[i].enable != self._enable_low else 0)
 
     def poll(self, now: int) -> None:
-        """Sample the inputs, drive the outputs, report; `now` in milliseconds. What switches off
-        needs no memory."""
+        """Sample the inputs, drive the outputs, report; `now` in milliseconds. Switching off
+        needs no memory. Raises MemoryError, and whatever on_event() raises.
+        """
         for i in range(len(self._evses)):
             evse = self._evses[i]
             plugged, _, fault = self._lines[i]
             evse.sense(plugged() != self._plugged_low, fault() != self._fault_low, now)
-            self._drive(i)
+            self._drive(i)  # before the reports, which may raise
             while evse.events and self._tell(i + 1, evse.events):
                 pass
 
     def _tell(self, evse_id: int, events: list) -> bool:
-        """Report the first event, which is off the list then. False: there was no memory for it,
-        and it is to be told again."""
+        """Report the first event, which is off the list then. False: there was no memory for the
+        event, which is to be told again.
+        """
         try:
             refusal = self._on_event(evse_id, session_event(events[0]))
         except MemoryError:
@@ -225,7 +264,10 @@ class LineEvses:
         return True
 
     async def run(self, beat) -> None:
-        """Poll for ever; however it ends, the enable lines are off."""
+        """Poll for ever; however that ends, the enable lines are off. Raises MemoryError, and
+        whatever on_event() raises.
+        """
+        # The supervisor starts this task again after a failure: nothing was sampled meanwhile.
         for evse in self._evses:
             evse.unwatched()
         missed = 0
@@ -235,6 +277,7 @@ class LineEvses:
                     self.poll(self._clock.now())
                     missed = 0
                 except MemoryError:
+                    # A poll without memory may not have looked at all EVSEs: not for long.
                     missed += 1
                     if missed == _MOST_MISSED:
                         raise

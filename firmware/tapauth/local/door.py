@@ -1,7 +1,28 @@
-"""The door of the local interface: listens on the network, and to who types on the console.
+"""The door of the local interface: listens on the network, and to the serial console.
 
-Everything behind it is in memory only while somebody is there, and some seconds longer. Between,
-there is what connection auth must remember, in plain values.
+Theory of operation. The code behind the door takes more memory than a small board can spare for
+good, so it is in memory only while somebody is there. The door is in one of these states:
+
+    shut     `server` is None; `_kept` has what connection auth must remember, in plain values
+             that keep no code alive. Before the first opening it is None
+    opening  `_loading`: one task loads the modules, a step at a time; others wait for it
+    open     `server` is there, and `_inside` counts the connections and console lines at work
+    empty    `server` is there, `_inside` is 0 since `_empty_since`; 3 s later the door is shut
+
+Shutting turns ConnectionAuth into `_kept` first, which is all of it that needs memory: when that
+fails, the door stays open until the next tick. The rest is done without a break, so nobody
+comes in between. Then every module that the opening has loaded is forgotten; a module that was
+there before is another room's and stays. An opening that fails leaves the door shut and `_kept`
+as it was.
+
+In a conflict:
+
+* The charger wins over visitors. A visitor is let in only where the heap has room for one more
+  and for all that taps need; to others the door says 503, counts them, and hangs up.
+* Before there is a server to judge, no more than `max_connections` may wait for the opening; the
+  server has its own rules for them (server.py).
+* A restart that was asked for wins over shutting: the server has to carry it out.
+* A line of the console needs memory like a visitor, but no place among the connections.
 """
 
 import asyncio
@@ -10,16 +31,16 @@ import sys
 from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, sleep_ms
 
 _TICK_MS = const(100)
-_LINGER_MS = const(3000)  # who reloads a page, or guesses, shall not make it load each time
-_CONNECTION = const(640)  # words of heap that one holds
+_LINGER_MS = const(3000)  # a page that is reloaded, or a guess, shall not load all each time
+_CONNECTION = const(640)  # words of heap that a connection holds
 BUSY = b"HTTP/1.0 503 busy\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
 _MOST_PARTS = const(12)
 
 
 class Door:
     """`settings` is the checked "server" object of the configuration. `parts()` is a generator
-    that loads the modules behind the door and yields each, `make(kept, counts)` one of the
-    server.Server; `kept` is what accounts.freeze() put by, None at the start.
+    that loads the modules behind the door and yields each, `make(kept, counts)` a generator that
+    returns the server.Server; `kept` is what accounts.freeze() put by, None at the start.
     """
 
     def __init__(self, settings: dict, parts, make, clock, log):
@@ -50,7 +71,7 @@ class Door:
                 beat()
                 try:
                     self._look_after()
-                except MemoryError as error:  # there will be some in the next turn
+                except MemoryError as error:  # there may be memory in the next turn
                     self._log.warning("server", "later: {}", error)
                 await sleep_ms(_TICK_MS)
         finally:
@@ -58,18 +79,20 @@ class Door:
             if self.server:
                 self.server.close()
 
-    # What is behind it.
+    # Opening and shutting.
 
     async def open(self) -> None:
         """Load the server, unless it is there. Raises MemoryError, OSError."""
         while self._loading:
             await sleep_ms(_TICK_MS)
+        # Also when the server is there already: one more connection may be one too many.
         if is_scarce(_CONNECTION):
             raise MemoryError
         if self.server:
             return
         self._loading = True
         try:
+            # Modules that others loaded are not this door's to forget.
             known = list(sys.modules.values())
             at = 0
             # A step at a time, so that the loop goes on between them.
@@ -82,6 +105,7 @@ class Door:
                         raise MemoryError
             self._empty_since = self._clock.now()
             self.server = await finish(self._make(self._kept, self.counts))
+            # The server's auth is the truth from here on; a copy would give old tries back.
             self._kept = None
         finally:
             self._loading = False
@@ -99,6 +123,7 @@ class Door:
             from tapauth.local.login import accounts
 
             forget(accounts)
+            # First what may fail. No await follows, so nobody enters a server that is closed.
             self._kept = accounts.freeze(server.auth)
             server.close()
             self.server = None
@@ -110,9 +135,10 @@ class Door:
             if module:
                 forget(module)
 
-    # Who comes.
+    # Visitors.
 
     async def _accept(self, reader, writer) -> None:
+        # Counted before anything is awaited: the door must not shut on a visitor in it.
         self._inside += 1
         try:
             if not self.server and self._inside > self._settings["max_connections"]:
@@ -127,7 +153,7 @@ class Door:
             self._inside -= 1
 
     async def obey(self, line: str) -> None:
-        """Carry out a line of the serial console. Raises whatever keeps it from that."""
+        """Carry out a line of the serial console. Raises MemoryError, OSError."""
         self._inside += 1
         try:
             await self.open()
@@ -140,18 +166,20 @@ class Door:
 
 
 async def finish(steps):
-    """Run a generator to its end; its steps say how many milliseconds they can wait."""
+    """Run a generator of steps to its end, with other tasks between them, and return its value.
+    A step gives the milliseconds that it can wait, or None for 0.
+    """
     try:
         while True:
             await sleep_ms(next(steps) or 0)
     except StopIteration as end:
         return end.value
     finally:
-        steps.close()
+        steps.close()  # a task that is cancelled in the middle leaves no turn taken
 
 
 async def turn_away(writer) -> None:
-    """There is no room for a connection."""
+    """Say 503 to a connection that there is no room for, and close it."""
     try:
         try:
             writer.write(BUSY)

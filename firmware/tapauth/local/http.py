@@ -1,7 +1,29 @@
 """HTTP: the request that a connection begins with, the page, the log, the card list down.
 
-In memory only while a request is being read or answered. A connection is good for one request,
-so nothing that follows a request is ever taken for another one.
+Theory of operation. microdot parses requests and writes responses; this module feeds it and
+decides. It is in memory only while a request is being read or answered. begin() takes a request
+through these steps, and the first that says no answers:
+
+    head     _Head passes each line on to microdot, and raises ValueError where HTTP/1.x (RFC 9112)
+             is broken or can be read in two ways: 400
+    origin   _refusal(): the name that the browser looked up, and the page that asks: 400, 421, 403
+    route    path and method: 404
+    token    the role that a path needs, by the HTTP token of a session: 403
+    body     the length of an upload: 411, 413
+    answer   a text, JSON, or a file in pieces; or begin() returns how to go on without this
+             module: as a WebSocket, or an upload, whose code (server.py, upload.py) reads the rest
+
+A connection is good for one request, so nothing that follows a request is ever taken for another
+one: no pipelining, no request smuggled in a body. In a conflict:
+
+* Where two readings are possible none wins: a header of _ONCE that comes twice, or both a length
+  and a coding, are refused.
+* Host and Origin win over the token: a page of somebody else's learns nothing even with a token.
+* The response wins over a quick end: bytes that a client still sends are read for half a second,
+  as a connection closed with bytes unread takes the response with it.
+
+Time: the server gives a head 5 s; the page has 30 s in all, as anybody may ask for it, and the
+card list 10 s for each piece, as only an admin may.
 """
 
 import os
@@ -15,7 +37,7 @@ from tapauth.local.login.sessions import ADMIN, USER
 _MAX_UPLOAD = const(2_097_152)
 _MAX_LENGTH = const(20)  # characters of Content-Length
 _CHUNK = const(512)
-_REST_MS = const(500)  # for which what nobody wants is read
+_REST_MS = const(500)  # for which bytes that nobody wants are read
 _CHUNK_MS = const(10_000)  # for the next piece of an upload or a download
 
 _HEADERS = {
@@ -31,7 +53,7 @@ _HTML = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:",
 }
-# Of two of these, who stands between might believe the one and this board the other.
+# Of two of these, a proxy on the way might believe the one and this board the other.
 _LENGTH = "content-length"
 _CODING = "transfer-encoding"
 _ONCE = ("host", "origin", _LENGTH, _CODING, "authorization")
@@ -42,8 +64,8 @@ _PAGE = __file__.rpartition("/")[0] + "/console.gz"
 
 
 class _Head:
-    """What microdot reads a request from: the lines of a pipe. It takes more than HTTP allows, so
-    each is looked at as it passes.
+    """The lines of a pipe, for microdot to read a request from. microdot takes more than HTTP
+    allows, so each line is looked at as it passes.
     """
 
     def __init__(self, pipe):
@@ -65,26 +87,27 @@ class _Head:
         elif text:
             name, colon, value = text.partition(":")
             name, value = name.lower(), value.strip()
+            # A blank before the colon, or a folded line, is a name to some and none to others.
             if not colon or not name or name != name.strip() or name in names:
                 raise ValueError
             # int() alone takes more than digits, and how long it takes must have a bound.
             if name == _LENGTH and (value.strip(_DIGITS + "-") or len(value) > _MAX_LENGTH):
                 raise ValueError
             if name in _ONCE:
-                names.append(name)
+                names.append(name)  # only those: other headers may come twice
         elif _LENGTH in names and _CODING in names:
             raise ValueError
         return line
 
     @staticmethod
     def abort(status: int):
-        """What microdot calls when a request is none for a WebSocket."""
+        """Raise ValueError: microdot calls this when a request is none for a WebSocket."""
         raise ValueError(status)
 
 
 async def begin(server, pipe):
-    """Answer a request. What is to go on with: ("/api" or "/rpc", None) for a WebSocket,
-    ("/cards", (bytes to come, token)), or None when all is said.
+    """Answer a request. Returns how to go on: ("/api" or "/rpc", None) for a WebSocket,
+    ("/cards", (bytes to come, token)), or None when all is said. Raises OSError, MemoryError.
     """
     Request.max_body_length = float("-inf")  # bodies are not read with the head
     more = request = None
@@ -99,15 +122,16 @@ async def begin(server, pipe):
     else:
         more = await _route(server, pipe, request)  # type: ignore
     if more is None and (request is None or request.content_length > 0):
-        # A connection that is closed with bytes unread takes the response with it.
+        # Bytes left unread at the close would make a reset of it, which overtakes the response.
         pipe.deadline = server.clock.now() + _REST_MS
         await pipe.exhaust()
     return more
 
 
-# Who may ask at all. A browser lends itself to every page that its user visits: it says in Origin
-# which page that is, and in Host under which name the page's address was looked up, which may be
-# any name by now (DNS rebinding). What is no browser says what it likes, and needs a token.
+# The right to ask at all. A browser lends itself to every page that its user visits: the browser
+# says in Origin which page that is, and in Host under which name the page's address was looked up,
+# which may be any name by now (DNS rebinding). Other programs say whatever they like, and need a
+# token.
 
 
 def _refusal(server, request):
@@ -119,6 +143,7 @@ def _refusal(server, request):
     if not is_own(host, server.settings["names"]):
         return 421, "not a name of this board: use its IP address, or add it to server.names"
     origin = request.headers.get("origin")
+    # Only browsers send one; without it there is no page to suspect.
     if origin is not None:
         port = ":443" if secure else ":80"
         own = ("https://" if secure else "http://") + _without(port, host)
@@ -132,8 +157,8 @@ def _without(end: str, text: str) -> str:
 
 
 def is_own(host: str, names: str) -> bool:
-    """Whether a Host header in lower case is an IP address, "localhost" or one of `names`, with
-    or without a port. An address cannot be another's name.
+    """Whether a Host header in lower case is an IP address, "localhost" or one of `names` (with
+    blanks between), with or without a port. An address cannot be another's name.
     """
     if host.startswith("["):
         name, bracket, port = host[1:].partition("]")
@@ -152,7 +177,7 @@ def _is_port(text: str) -> bool:
     return not text.strip(_DIGITS)
 
 
-# What is asked for.
+# The routes.
 
 
 async def _route(server, pipe, request):
@@ -183,6 +208,7 @@ async def _upgrade(server, pipe, request, path: str):
     except ValueError:
         await answer(pipe, 400, "bad request")
         return None
+    # The 101 is out: nothing else may be answered as HTTP from here on.
     return path, None
 
 
@@ -204,12 +230,15 @@ async def _get_page(server, pipe, request):
     except OSError:
         await answer(pipe, 404, "not found")
         return
+    # Once for all of it, not for each piece: a stranger must not stretch it.
     pipe.deadline = server.clock.now() + 3 * _CHUNK_MS
     await answer(pipe, 200, _pieces(file, size), _HTML, size)
 
 
 def _pieces(file, left: int):
-    """The first `left` bytes of a file in pieces: in a slot, others come behind them."""
+    """Steps: each gives a piece of the first `left` bytes of a file. In a slot, where files are
+    packed, the bytes of others come behind those.
+    """
     with file:
         while left > 0:
             piece = file.read(min(left, _CHUNK))
@@ -233,7 +262,7 @@ async def _get_log(server, pipe, request):
 
 
 async def _download(server, pipe, request):
-    # It has the groups in clear: see commands._get_status.
+    # The list has the groups in clear: see commands._get_status.
     if not _allow(server, request, ADMIN):
         await answer(pipe, 403, "token of an admin needed")
         return
@@ -251,7 +280,8 @@ async def _download(server, pipe, request):
 
 
 def _with_deadline(server, pipe, pieces):
-    pipe.settled = True
+    """Steps: those of `pieces`, each with its own time to be taken."""
+    pipe.settled = True  # an admin asked, so no newcomer takes the place
     try:
         for piece in pieces:
             pipe.deadline = server.clock.now() + _CHUNK_MS
@@ -275,7 +305,9 @@ async def _upload(server, pipe, request):
 
 
 async def answer(pipe, status: int, body, headers=None, size: int = 0) -> None:
-    """Send a response. `body` is text, a dict for JSON, or a generator of `size` bytes in all."""
+    """Send a response. `body` is text, a dict for JSON, or a generator of `size` bytes in all.
+    Raises OSError, MemoryError.
+    """
     response = Response(body, status, _HEADERS, "")
     if headers:
         response.headers.update(headers)
@@ -284,7 +316,7 @@ async def answer(pipe, status: int, body, headers=None, size: int = 0) -> None:
     try:
         await response.write(pipe)
     finally:
-        # However it ends: a card list that is being read is locked meanwhile.
+        # However that ends: a card list that is being read is locked meanwhile.
         if size:
             body.close()
 

@@ -1,9 +1,35 @@
 """The server: keeps its peers within bounds, and hands over what they ask. door.py loads it.
 
-All limits are here or in pipe.py and frames.py: connections in all and by address, sizes, rates,
-and time. A connection has a deadline. Before it is authorized nothing moves that but the end of
-its request; afterwards every whole frame does, also the Pong to a Ping that the server sends when
-half of the time has gone, so who only listens stays.
+Theory of operation. A connection is a Pipe and the task that serves it; the task of the door
+looks at the deadlines of all pipes ten times a second and cancels the tasks that are late. A
+connection that speaks as a WebSocket is a LocalPeer too. The deadline of each goes through these:
+
+    head        5 s for TLS, a request's head and the answer; http.py gives long answers more
+    transfer    10 s for each piece of a card list, 60 s to put a list in force (upload.py)
+    stranger    30 s for a WebSocket to become authorized; no frame moves this deadline
+    authorized  `idle_s` from each whole frame; a Ping asks for one when half of it has gone, and
+                the Pong counts, so a peer that only listens stays
+    closing     0.5 s after a Close frame, for the peer to read why
+
+A peer that loses its authorization is a stranger again. `settled` is true of a transfer and of an
+authorized peer. The other limits: connections in all and by address (_room_for), frames by their
+rate (_heard), events that wait (push), bytes of a head (pipe.py) and of a message (websocket.py).
+
+Two tasks write to a peer: its own, which sends a reply before it reads the next request, and one
+that drains the events in its queue. A slow peer so holds up itself only. In a conflict:
+
+* A settled connection wins over a newcomer, and a newcomer over a stranger that had 2 s. An
+  address that has all it may have gets a place only from itself.
+* The loss of an authorization wins over the events that wait: these are dropped, so that the news
+  of it always finds a place. A peer that there is no memory to tell is hung up on.
+* A Close frame wins over events: a peer is `gone` before that frame is sent.
+* A peer that sends too fast is read later, and a full queue drops the newest event: neither ends
+  a connection.
+* Want of memory ends the request, not the server: the answer is 503, or for an upload its status
+  without a text, unless a part of another answer is out already.
+
+The code that reads requests (http.py and microdot) comes in steps with a request, stays a second
+for the next one, and is never forgotten while a request is being read or answered.
 """
 
 import asyncio
@@ -22,15 +48,17 @@ _STRANGER_MS = const(30_000)  # for a WebSocket to become authorized
 _GRACE_MS = const(2000)  # a connection this young is not given up for another
 _QUEUE = const(8)  # events that wait for a slow peer
 _BURST = const(30)  # frames at once, of any kind
-_REFILL_MS = const(50)  # one more frame each; who sends faster is read later
+_REFILL_MS = const(50)  # one more frame each; a peer that sends faster is read later
 _CLOSE_MS = const(500)  # for which a peer may go on sending after the Close frame
-_HTTP_MS = const(1000)  # for which what reads requests stays, for the next one
+_HTTP_MS = const(1000)  # for which the code that reads requests stays, for the next one
 _STATUS_ONLY = b"HTTP/1.0 %d \r\nContent-Length: 0\r\n\r\n"
 _ENDED = (MemoryError, ValueError)  # made once: see SYSTEM_ERRORS
 
 
 class LocalPeer:
-    """One WebSocket. `idle_ms` is for how long it may be silent once it is authorized."""
+    """One WebSocket: a connection of ConnectionAuth. `socket` is its WebSocket over `pipe`; the
+    peer may be silent for `idle_ms` milliseconds once it is authorized.
+    """
 
     def __init__(self, pipe: Pipe, socket, clock, idle_ms: int):
         self.session = None
@@ -50,12 +78,13 @@ class LocalPeer:
         await self._socket.send(text)
 
     def push(self, text: str) -> bool:
-        """Send a message when the peer takes it; an empty one is a Ping. False: too many wait."""
+        """Send `text` when the peer takes it; an empty text is a Ping. False: too many wait."""
         if self.gone or len(self._queue) >= _QUEUE:
             return False
         self._queue.append(text)
         if not self._sending:
             asyncio.create_task(self._drain())
+            # Only now: without memory for the task the next event must try again.
             self._sending = True
         return True
 
@@ -71,17 +100,17 @@ class LocalPeer:
                 text = self._queue.pop(0)
                 await (self._socket.send(text) if text else self._socket.ping())
         except SYSTEM_ERRORS:
-            pass  # its own task finds out too; one event may be lost, but not all from now on
+            pass  # the peer's own task finds out too; one event may be lost, but not all to come
         self._sending = False
 
     def settle(self, authorized: bool) -> None:
-        """Whether it has shown who it is; only then does what it sends move its deadline."""
+        """Note whether the peer has shown who it is: only then its frames move its deadline."""
         self.pipe.settled = authorized
         if authorized:
             self.pipe.deadline = self._clock.now() + self._idle_ms
 
     def unsettle(self) -> None:
-        """It has to show who it is, again or for the first time, and has a while for that."""
+        """Give the peer a while to show who it is, again or for the first time."""
         self.settle(False)
         self.pipe.deadline = self._clock.now() + _STRANGER_MS
 
@@ -92,7 +121,9 @@ class LocalPeer:
             self._pinged = self.push("")
 
     async def receive(self) -> str:
-        """The next message, not before the rate of frames allows it."""
+        """The next message, not before the rate of frames allows one. Raises WebSocketError,
+        OSError, MemoryError.
+        """
         return await self._socket.receive(self._heard)
 
     async def _heard(self) -> None:
@@ -100,6 +131,8 @@ class LocalPeer:
         self._pinged = False
         if self.pipe.settled:
             self.pipe.deadline = now + self._idle_ms
+        # A bucket of milliseconds: time fills it, a frame of any kind costs _REFILL_MS, and a
+        # peer that has overdrawn is not read until time has paid. TCP then slows that peer.
         self._budget = min(self._budget + now - self._last, _BURST * _REFILL_MS) - _REFILL_MS
         self._last = now
         if self._budget < 0:
@@ -108,8 +141,9 @@ class LocalPeer:
 
 class Server:
     """`settings` is the checked "server" object of the configuration, `ports` a commands.Ports,
-    `auth` a ConnectionAuth that tells this server from now on who lost his authorization, `counts`
-    takes what was turned away.
+    `auth` a ConnectionAuth that tells this server from now on which connection lost its
+    authorization; `counts` is the door's dict of what was turned away, given up and dropped.
+    Raises OSError, ValueError for a certificate that is of no use.
     """
 
     def __init__(self, settings: dict, ports, auth, clock, log, counts: dict):
@@ -140,9 +174,12 @@ class Server:
         self._forget_http()
 
     def look_after(self, now: int) -> None:
-        """End what takes too long, and do what is due. To be called now and then."""
+        """End what takes too long, and do what is due; `now` in milliseconds. The door calls this
+        every tick.
+        """
         for pipe in self._pipes:
             if now >= pipe.deadline:
+                # A task that waits for something else is cancelled again then, but not each tick.
                 pipe.deadline = now + _HEAD_MS
                 self._counts["server_dropped"] += 1
                 pipe.task.cancel()
@@ -159,8 +196,10 @@ class Server:
     # Connections.
 
     def _room_for(self, pipe: Pipe) -> bool:
+        """Find a place for a newcomer, if need be a stranger's. False: there is none."""
         most = self.settings["max_connections"]
         rivals = [one for one in self._pipes if one.address == pipe.address]
+        # One place is kept for other addresses: a single machine cannot shut all others out.
         if len(rivals) < max(most - 1, 1):
             if len(self._pipes) < most:
                 return True
@@ -171,15 +210,15 @@ class Server:
             if not one.settled and (oldest is None or one.began < oldest.began):
                 oldest = one
         if oldest and self.clock.now() - oldest.began > _GRACE_MS:
-            # Who shows nothing for his presence makes room.
             self._counts["server_dropped"] += 1
+            # Off the list at once: its task ends later, and the place is given only once.
             self._pipes.remove(oldest)
             oldest.task.cancel()
             return True
         return False
 
     async def accept(self, reader, writer) -> None:
-        """Serve a connection to its end."""
+        """Serve a connection to its end, whatever that is: nothing is raised but to the log."""
         now = self.clock.now()
         try:
             pipe = Pipe(reader, writer, asyncio.current_task(), now, now + _HEAD_MS)
@@ -215,6 +254,7 @@ class Server:
             role = peer.session.role if peer.session else 0
             if not role:
                 continue
+            # One text for each role, not for each peer: memory for it is had once.
             if role not in texts:
                 message = {"method": "event", "event": event}
                 message.update(members)
@@ -231,13 +271,13 @@ class Server:
             self._counts["server_events_dropped"] += 1
 
     def _lost(self, peer: LocalPeer, cause: int) -> None:
-        """A connection lost its authorization. Who cannot be told, for lack of memory, is hung
-        up on: nobody shall wait for events that do not come.
+        """Tell a connection that its authorization is lost. For lack of memory it is hung up on
+        instead: nobody shall wait for events that do not come.
         """
         peer.settle(False)
-        # What still waits was for somebody who may read it; and this must not find the queue full.
+        # The events that wait were for a peer that may read them; and the news must find room.
         dropped = peer.forget()
-        peer.pipe.deadline = 0
+        peer.pipe.deadline = 0  # unless the rest succeeds
         try:
             self._counts["server_events_dropped"] += dropped
             self._tell(peer, "authorizationNeeded", {"cause": cause})
@@ -248,6 +288,7 @@ class Server:
     # Requests.
 
     async def _begin(self, pipe: Pipe):
+        # Browsers open connections ahead of need: code is loaded for those that say something.
         if not await pipe.begins():
             return None
         self._asking += 1
@@ -259,6 +300,7 @@ class Server:
         except MemoryError as error:
             self.log.warning("server", "a request was turned away: {}", error)
             self._counts["server_refused"] += 1
+            # Behind a part of an answer, a second status line would be taken for its body.
             if not pipe.answering:
                 await pipe.awrite(BUSY)
             return None
@@ -267,7 +309,9 @@ class Server:
             self._asked = self.clock.now()
 
     async def _load_http(self):
-        """The module http, loaded in steps. Only while _asking: it is not forgotten then."""
+        """The module http, loaded in steps. Only while `_asking` is not 0: none is forgotten then.
+        Raises MemoryError.
+        """
         module = None
         for module in http_parts():
             if module not in self._request_code:
@@ -276,7 +320,7 @@ class Server:
         return module
 
     def _forget_http(self) -> None:
-        """Forget what only requests need; it comes back with the next one."""
+        """Forget the code that only requests need; the next request loads that code again."""
         while self._request_code:
             forget(self._request_code.pop())
 
@@ -284,6 +328,7 @@ class Server:
         from tapauth.local import upload
 
         forget(upload)
+        # A list takes long, and memory of its own: the code for requests makes room meanwhile.
         if not self._asking:
             self._forget_http()
         status, text = await upload.take(self, pipe, size, token)
@@ -294,7 +339,7 @@ class Server:
         except MemoryError:
             if pipe.answering:
                 raise
-            # The list may be in force: whoever sent it must not take it for refused, or lost.
+            # The list may be in force: its sender must not take the list for refused, or lost.
             await pipe.awrite(_STATUS_ONLY % status)
         finally:
             self._asking -= 1
@@ -318,6 +363,8 @@ class Server:
             pipe.deadline = self.clock.now() + _CLOSE_MS
             code, answers = error.args
             await socket.close(code)
+            # Bytes left unread would make the kernel reset the connection, and the Close frame
+            # would be lost with it. After the peer's own Close frame none follow.
             if not answers:
                 await pipe.exhaust()
 
@@ -343,13 +390,14 @@ class Server:
             self._leave(peer)
 
     def _leave(self, peer: LocalPeer) -> None:
-        """Nothing is pushed to a peer any more: no message may follow a Close frame."""
+        """Push nothing more to a peer: no message may follow a Close frame."""
         peer.gone = True
         self._peers.remove(peer)
 
     async def _converse(self, peer: LocalPeer) -> None:
         while True:
             reply = await self._answer(peer, await peer.receive())
+            # Before the reply goes out: a peer that takes it slowly is no stranger any more.
             peer.settle(peer.session is not None)
             await peer.send(reply)
 
@@ -363,11 +411,12 @@ class Server:
         try:
             return json.dumps(await finish(self.commands.handle(peer, request)))
         except MemoryError:
+            # A constant needs no memory; the request may have been carried out.
             return '{"method":"","requestId":"","result":false,"error":"out of memory"}'
 
 
 def http_parts():
-    """Steps: each loads one module of what reads and answers requests; the last is http."""
+    """Steps: each loads and gives one module of what reads and answers requests, http last."""
     import microdot
 
     yield microdot

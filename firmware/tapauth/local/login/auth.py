@@ -1,11 +1,36 @@
 """Authorizes the connections of the local interface: the command `auth` and its kin.
 
-The order of the checks is fixed, so that every situation has one result code and nobody learns
-more than they may. A request is handled by a generator: it yields while a PIN or password is
-being checked, the milliseconds for which the caller may sleep before it goes on.
+Theory of operation. A connection has a session or none; the session has a role and an end, and
+tokens stand for it. A session is in one of these states:
 
-Here is what is needed all the time; what a request needs (login.py, params.py, kdf.py) is in
-memory while one runs.
+    made   session(): it does not count yet, none of its tokens opens anything
+    held   seat(): it is in `sessions.all`, and a connection has it
+    loose  closed(): its connection is gone; its tokens hold, and any connection may show one
+    ended  end(): it is off `sessions.all`, all its tokens are void, its connection is told why
+
+A request is a generator of steps: it yields the milliseconds for which the caller may sleep, so
+taps are served while a PIN or password is derived from, which takes half a second. Other requests
+run between its steps, so all that was checked before a step is checked again after it.
+
+Order of the checks, so that every situation has one answer and nobody learns more than they may:
+first expire(), then the form of the request, then a token, then the lock, then a PIN or password,
+and the role at last. login.py has them one by one.
+
+The lock (sessions.Lockout) counts wrong tries for the whole board. A try is kept on flash as a
+wrong one before it is looked at. in_turn() lets one request derive at a time; two may wait, more
+are refused, so that a flood of guesses costs neither memory nor the answer to the first.
+
+In a conflict:
+
+* A lock wins over a right PIN or password; a token wins over the lock, and so does somebody at
+  the board itself, whom no queue keeps out.
+* The newest login wins: with single_session it ends all others of its role; else, of MOST
+  sessions, one makes room (seat). A refused request leaves the connection as it was.
+* Flash wins over memory: a change counts when it is kept. All that may fail is done before that
+  (promise); the rest (seat, end) goes on also when telling or logging fails.
+* A new secret wins over all who came in with the old one, except the connection that set it.
+
+Here is what every request needs; login.py, params.py and kdf.py are in memory while one runs.
 """
 
 from tapauth.compat import SYSTEM_ERRORS, const, forget
@@ -42,7 +67,8 @@ _WAIT_MS = const(50)
 def reply_to(request: dict) -> dict:
     """The beginning of every reply: the method and the request's id, as text.
 
-    Nothing else of a stranger's is given back: its nesting alone could be too deep to write down.
+    Nothing else that a stranger sends is given back: its nesting alone could be too deep to write
+    down. Both are cut, as a reply needs memory.
     """
     method = request.get("method")
     number = request.get("requestId", "")
@@ -55,15 +81,16 @@ def reply_to(request: dict) -> dict:
 
 
 def nobody_is_told(connection, cause: int) -> None:
-    """What `on_lost` is as long as there are no connections."""
+    """Tell nobody: this is `on_lost` as long as there are no connections."""
 
 
 class ConnectionAuth:
-    """`keeper` is a Keeper, `clock.now()` gives milliseconds, `measure()` is a generator of the
-    number of iterations that suits the board. `on_lost(connection, cause)`, which whoever has the
-    connections sets, tells one that it has to authorize itself again.
+    """`settings` is the checked "server" object of the configuration, `keeper` a kept.Keeper,
+    `clock.now()` gives milliseconds, `measure()` is a generator that returns the number of
+    iterations that suits the board, None for kdf.calibrate. The owner of the connections sets
+    `on_lost(connection, cause)`, which tells a connection to authorize itself again.
 
-    A connection is any object with an attribute `session`, None at first; closed() ends it.
+    A connection is any object with an attribute `session`, None at first; closed() parts the two.
     """
 
     def __init__(self, settings: dict, keeper, clock, log, measure=None):
@@ -86,11 +113,11 @@ class ConnectionAuth:
         """Seconds since the start."""
         return self._clock.now() // 1000
 
-    # What the server asks.
+    # For the server.
 
     def role(self, connection) -> int:
         """ADMIN, USER, or 0 for a connection without authorization."""
-        self.expire()
+        self.expire()  # not only at the next tick: an expired session opens nothing
         return connection.session.role if connection.session else 0
 
     def http_role(self, token) -> int:
@@ -100,13 +127,13 @@ class ConnectionAuth:
         return found.role if found else 0
 
     def closed(self, connection) -> None:
-        """A connection is gone; its token can take its session up again."""
+        """Part a connection and its session; a token can take the session up again."""
         if connection.session:
             connection.session.connection = None
             connection.session = None
 
     def expire(self) -> None:
-        """End what has expired. To be called now and then."""
+        """End the sessions that have expired. To be called now and then."""
         now = self.now()
         for session in list(self.sessions.all):
             if now >= session.expiry:
@@ -116,12 +143,15 @@ class ConnectionAuth:
         """Seconds until a PIN or password is looked at again; 0, or FOREVER."""
         return self.keeper.lockout.wait(self.now())
 
-    # What someone at the board itself may do.
+    # For someone at the board itself.
 
     def set_boot_pin(self, pin: str) -> bool:
-        """A PIN that opens the role admin until the reboot, and ends a lock. False: unsuitable."""
+        """Let a PIN open the role admin until the reboot, and end a lock. False: the PIN is
+        unsuitable. Raises OSError.
+        """
         if not _MIN_BOOT_PIN <= len(pin) <= MAX_SECRET or is_token_shaped(pin):
             return False
+        # Only a digest, under the key of this start: a look at the memory opens no other board.
         self.boot_pin = self.sessions.digest(pin.upper().encode())
         self.unlock()
         return True
@@ -140,7 +170,7 @@ class ConnectionAuth:
     # Requests.
 
     def handle(self, connection, request: dict):
-        """Steps: carry out a request. Returns the reply, None for another's method."""
+        """Steps: carry out a request. Returns the reply, None for a method that is not here."""
         method = request.get("method")
         if method not in _METHODS:
             return None
@@ -161,6 +191,7 @@ class ConnectionAuth:
         except Exception as error:
             self.log.error("conn", "{}: {}", method, error)
             self.log.trace(error)
+            # A new reply: the old one may have a token or a PIN in it already.
             reply = reply_to(request)
             reply["result"] = False
             if method == "auth":
@@ -174,6 +205,7 @@ class ConnectionAuth:
         for module in modules:
             if module not in self._late:
                 self._late.append(module)
+        # A count, as another request may need the same modules when this one ends.
         self._running += 1
         try:
             yield from steps
@@ -189,6 +221,7 @@ class ConnectionAuth:
         """
         if self._deriving and self._waiting >= _QUEUE and not patient:
             raise Refused("busy")
+        # Both `finally` matter: a connection that goes closes its generator at any step.
         self._waiting += 1
         try:
             while self._deriving:
@@ -222,11 +255,14 @@ class ConnectionAuth:
 
     def seat(self, connection, session: Session) -> None:
         """Make a session that of a connection, instead of its own and in another's place."""
+        # The connection's former session ends if it has the same role, or if a place is needed.
+        # Else it is left loose, so that its token can lead back to it.
         full = not self.single and len(self.sessions.all) >= MOST
         old = connection.session
         ended = old if old and (full or old.role == session.role) else None
         if full and not ended:
             ended = self._least_needed(session.role)
+        # Before anything ends: a session that its connection leaves by itself was not lost.
         self.closed(connection)
         if self.single:
             self.end_all(session.role, TAKEN)
@@ -238,14 +274,16 @@ class ConnectionAuth:
         self.note("a connection is {}", role_name(session.role))
 
     def note(self, text: str, *arguments) -> None:
-        """Log what is done; that there is no memory for the log does not undo it."""
+        """Log a thing that is done; want of memory for the log does not undo the thing."""
         try:
             self.log.info("conn", text, *arguments)
         except SYSTEM_ERRORS:
             pass
 
     def _least_needed(self, role: int) -> Session:
-        """Who makes room for a newcomer: no admin for a user, as long as there is a user."""
+        """The session that makes room for a newcomer: the oldest loose one, else the oldest; none
+        of an admin for a user, as long as there is a user's.
+        """
         rivals = [one for one in self.sessions.all if one.role <= role] or self.sessions.all
         for session in rivals:
             if not session.connection:
@@ -263,19 +301,20 @@ class ConnectionAuth:
             try:
                 self.on_lost(connection, cause)
             except SYSTEM_ERRORS:
-                pass  # whoever could not be told finds out at the next request
+                pass  # a connection that could not be told finds out at the next request
 
     def end_all(self, role: int, cause: int) -> None:
         """End all sessions of a role."""
         every = self.sessions.all
         at = len(every)
+        # From the end, as each goes off the list; and no copy of it, which might not be had.
         while at:
             at -= 1
             if every[at].role == role:
                 self.end(every[at], cause)
 
     def require(self, connection, role: int) -> None:
-        """Raises Refused unless the connection has at least this role."""
+        """Refuse a connection that has not at least this role. Raises Refused."""
         if not connection.session:
             raise Refused("not authorized")
         if connection.session.role < role:

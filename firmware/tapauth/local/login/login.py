@@ -1,4 +1,28 @@
-"""The command auth: the order of its checks, and its result codes."""
+"""The command auth: the order of its checks, and its result codes.
+
+Theory of operation. _evaluate() is a row of checks; the first that fails gives the result code,
+and only the last step, _grant(), changes the connection. The codes are those of the document that
+`auth` is from (docs/local-server.md has them in words). The row:
+
+    no `type`       11, unless a `role` stands alone: the status change to user, with 9, 3, 2
+    `type`          10 for an unknown one
+    `role`          9 for an unknown one; it may be left out: the highest that is opened counts
+    "unsecured"     4 when no role is open; credentials are not looked at
+    credentials     12 missing, 7 empty, 8 no text or too long
+    a token         8 when it is not valid; nothing is counted, and a lock does not matter
+    PIN, password   4 when admin is open, 2 without the plan: neither while there is a boot PIN
+    the lock        6, before and after the wait for a turn, and when too many wait
+    the try         counted and kept on flash; 8 when nothing is opened by it
+    the grant       5 when the wanted role is not among the opened, 2 for user without the plan
+
+Cheap checks come first, and none before the lock depends on a PIN or password: a stranger learns
+only how the board is set up. A try is compared with both roles whatever role is wanted, so the
+time of a try does not tell which role it fits, and code 5 is for a proof that is right. Code 1
+comes from auth.py, for any failure inside.
+
+While a try has the turn other requests run, but none that changes an account: those need the turn
+too. From the turn's end to the grant nothing else runs, so no new secret can overtake a proof.
+"""
 
 from tapauth.compat import const
 from tapauth.crypto.hmac import equal
@@ -31,12 +55,13 @@ _NO_CREDENTIALS = const(12)
 
 
 def handle(auth, connection, request: dict, reply: dict):
-    """Steps: carry a request out for a ConnectionAuth."""
+    """Steps: carry the request out for a ConnectionAuth. Raises OSError, MemoryError."""
     code = yield from _evaluate(auth, connection, request, reply)
     reply["result"] = code == _OK
     reply["resultCode"] = code
     if code == _LOCKED:
         wait = auth.wait()
+        # 0 when the queue was full: a second is a fair guess.
         if wait != FOREVER:
             reply["retryAfter"] = max(wait, 1)
     if code:
@@ -52,6 +77,7 @@ def _evaluate(auth, connection, request: dict, reply: dict):
     kind = request["type"]
     if kind not in ("secured", "unsecured"):
         return _BAD_TYPE
+    # The form of the request first: it costs nothing and says nothing about the board.
     wanted = None
     if "role" in request:
         wanted = request["role"]
@@ -73,6 +99,7 @@ def _evaluate(auth, connection, request: dict, reply: dict):
         return _EMPTY
     if not isinstance(secret, str) or not fits(secret):
         return _WRONG
+    # No password may look like a token, so a wrong token is never tried, or counted, as one.
     if is_token_shaped(secret):
         old = auth.sessions.find(API, secret, auth.now())
         if not old:
@@ -82,7 +109,8 @@ def _evaluate(auth, connection, request: dict, reply: dict):
 
 
 def _prove(auth, connection, wanted, secret: str, reply: dict):
-    """Steps: a PIN or password is given; the rest of `_evaluate`."""
+    """Steps: the rest of _evaluate() for a PIN or password. Returns a result code."""
+    # A boot PIN was typed at the board itself, and opens admin whatever else is set.
     if not auth.boot_pin:
         if not auth.keeper.accounts[ADMIN].kind:
             return _WRONG_SECURITY
@@ -105,9 +133,10 @@ def _try(auth, secret: str, opened: dict):
     if auth.wait():
         return _LOCKED
     keeper = auth.keeper
-    # It counts, on flash too, before it is looked at: no power cut makes it undone.
+    # The try counts, on flash too, before it is looked at: no power cut makes a try undone.
     keeper.lockout.begin(auth.now())
     keeper.keep(keeper.accounts)
+    # Both, also when the first one fits: the time must not tell which role it was right for.
     for role, account in keeper.accounts.items():
         if account.kind and auth.pro and (yield from matches(account, secret)):
             opened[role] = auth.session(role, True, False)
@@ -118,14 +147,16 @@ def _try(auth, secret: str, opened: dict):
     if not opened:
         auth.log.warning("conn", "wrong PIN or password, {} in a row", keeper.lockout.failures)
         return _WRONG
+    # A user's login takes back its own count only: see Lockout.passed().
     auth.unlock(ADMIN in opened)
     yield from _strengthen(auth, opened, secret)
     return _OK
 
 
 def _strengthen(auth, opened: dict, secret: str):
-    """Steps: derive a password anew that was made for a slower board."""
+    """Steps: derive a password anew that was made for a slower board; now its text is known."""
     for role, account in list(auth.keeper.accounts.items()):
+        # The boot PIN opens admin too, and is not admin's password.
         if account.kind != PASSWORD or role not in opened or opened[role].boot:
             continue
         best = yield from best_iterations(auth)
@@ -152,6 +183,7 @@ def _grant(auth, connection, wanted, opened: dict, reply: dict, old=None) -> int
         return _NOT_PRO
     session = opened[role]
     if old:
+        # With the rest of the old session's time, however often a token is shown.
         session = auth.sessions.new(role, old.secured, old.boot, old.expiry)
         if auth.single or old.connection is connection:
             # The session goes on, so that its tokens hold; a holder loses the HTTP tokens.
@@ -162,7 +194,7 @@ def _grant(auth, connection, wanted, opened: dict, reply: dict, old=None) -> int
 
 
 def _become_user(auth, connection, role, reply: dict) -> int:
-    """The status change from administrator to user."""
+    """Turn an administrator's connection into a user's. Returns a result code."""
     if role != "user":
         return _BAD_ROLE
     old = connection.session
@@ -172,6 +204,7 @@ def _become_user(auth, connection, role, reply: dict) -> int:
         return _NOT_PRO
     session = auth.sessions.new(USER, old.secured, old.boot, old.expiry)
     auth.enter(connection, session, reply)
+    # The admin's token must not lead back; seat() has ended its session only if it needed a place.
     if old in auth.sessions.all:
         auth.end(old, TAKEN)
     return _OK
