@@ -1,4 +1,4 @@
-"""What counts as a tap: newness by absence, refused UIDs, two cards, the guard after a start.
+"""The rules of a tap: newness by absence, refused UIDs, two cards, the guard after a start.
 
 Pure rules; the time comes in as milliseconds that never run backwards.
 """
@@ -19,7 +19,7 @@ _TABLE = const(6)
 
 
 def read_targets(answer) -> list:
-    """UIDs in the data of an answer to InListPassiveTarget (from NbTg on), as bytes.
+    """UIDs in the data of a PN532's answer to InListPassiveTarget (from NbTg on), as bytes.
 
     None stands for a UID whose length byte does not fit the data. Raises ValueError for an
     answer that is none.
@@ -55,10 +55,11 @@ def refusal(uid) -> str | None:
 
 
 class Taps:
-    """Turns what is in the field into taps.
+    """Turns the cards in the field into taps.
 
-    A card is new again when it was seen to be absent for `removal_ms` without a break; time in
-    which the reader saw nothing (`blind`) does not count.
+    A card is new again when it was seen to be absent for `removal_ms` milliseconds without a
+    break; time in which the reader failed (blind()) does not count. The token that started a
+    charge is not taken again for `restart_guard_ms` milliseconds.
     """
 
     def __init__(self, removal_ms: int = 2000, restart_guard_ms: int = 3000, uppercase=False):
@@ -72,7 +73,7 @@ class Taps:
         self.known: list[list] = []
         self.taps = 0
         self.refused: dict[str, int] = {}
-        """Times that a card was not taken, by what was said; all wrong lengths are one."""
+        """Times that a card was not taken, by event or reason; all wrong lengths are one."""
 
     def value(self, uid: bytes) -> str:
         """The token's text: two hex digits a byte."""
@@ -111,11 +112,13 @@ class Taps:
         return event, reason
 
     def _update(self, keys: list, since: int, now: int) -> list:
-        """Note who is here and who is not; returns those of `keys` that are new."""
+        """Note which cards are here and which are not; returns those of `keys` that are new."""
         new = list(keys)
         kept = []
         for entry in self.known:
             here = entry[0] in keys
+            # Absent from the begin of the first search that missed the card, and new again once
+            # a search ends `removal_ms` later, also when that one finds the card.
             if entry[1] is None and not here:
                 entry[1] = since
             if entry[1] is not None and now - entry[1] >= self._removal_ms:
@@ -132,11 +135,11 @@ class Taps:
         return new
 
     def blind(self) -> None:
-        """The reader failed: whoever was absent must be seen to be absent anew."""
+        """Begin all absences anew: the reader failed, so no card was seen to be absent."""
         for entry in self.known:
             entry[1] = None
 
     def started(self, token_value: str, now: int) -> None:
-        """A charge was started by this token; it is not taken again for `restart_guard_ms`."""
+        """Guard the token that has just started a charge: see Taps."""
         self._guarded = token_value.lower()
         self._guarded_until = now + self._guard_ms

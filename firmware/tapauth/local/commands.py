@@ -1,7 +1,7 @@
 """The commands of the local interface, beside those of connection auth.
 
 A command is a method of the request, as in the auth document: a user reads, an admin changes.
-What stands behind them comes as ports, objects with the methods named here.
+The rest of the firmware stands behind the commands as ports: objects with the methods of Ports.
 """
 
 from tapauth.compat import forget
@@ -11,7 +11,7 @@ from tapauth.local.login.sessions import ADMIN, Refused
 
 
 class Ports:
-    """What a board offers to the commands; None for what it has not.
+    """The things that a board offers to the commands; None stands for a thing that is not there.
 
     `board`:  status() -> dict, evses() -> list of dicts, withdraw(request) -> result text,
               set_master_pass_group_id(text) -> bool, set_connection_timeout(seconds) -> bool,
@@ -78,7 +78,7 @@ class Commands:
         return reply
 
     def _find(self, method, role: int):
-        """What carries out a method for this role. Raises Refused."""
+        """The function that carries out a method for this role. Raises Refused."""
         if not isinstance(method, str):
             raise Refused("no such method")
         name = method.encode()
@@ -86,7 +86,7 @@ class Commands:
             return _READING[name]
         from tapauth.local import commands_admin
 
-        # What it needs of the module lives as long as it runs.
+        # A command keeps what it needs of the module for as long as the command runs.
         forget(commands_admin)
         found = commands_admin.COMMANDS.get(name)
         if not found:
@@ -100,7 +100,9 @@ class Commands:
         return self._auth.role(connection) == ADMIN
 
     def tap(self, token: dict) -> bool:
-        """A card was tapped. True: it is being learned, so it is not to be decided on."""
+        """Take a tap. True: the card is being learned, so the tap is not to be decided on. Raises
+        MemoryError.
+        """
         return self.learning_connection() is not None and self.learner.tap(token)
 
     def learning_connection(self):

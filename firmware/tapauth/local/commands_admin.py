@@ -40,7 +40,9 @@ def id_token(request: dict) -> dict:
 
 
 def _blank(group: str) -> str | None:
-    """Why a checked group is none that anybody means: it equals no other, and looks as if."""
+    """The fault of a checked group that nobody means: such a group equals no other, and looks as
+    if it did.
+    """
     return "begins or ends with a blank" if group != group.strip() else None
 
 
@@ -72,8 +74,8 @@ _TERMS = (
 
 
 def _info(request: dict, present: dict) -> dict:
-    """The ValidationResult that a request gives a card. What it does not name stays as it is in
-    `present`; null or an empty value takes it away.
+    """The ValidationResult that a request gives a card. A term that the request does not name
+    stays as `present` has it; null or an empty value takes the term away. Raises Refused.
     """
     status = request.get("authorizationStatus", "Accepted")
     if status not in STATUSES:
@@ -89,12 +91,12 @@ def _info(request: dict, present: dict) -> dict:
 
 
 def _find(commands, token: dict):
-    """What a tap of this card gets: its UID comes as the reader makes it, however it was typed."""
+    """The answer to a tap of this card: the UID is as a reader makes one, however it was typed."""
     return _store(commands).find({"value": normal(token), "type": token["type"]})
 
 
 def _enter(commands, token: dict, request: dict, reply: dict):
-    """Put a card on the list; the reply tells what the store now says of it."""
+    """Steps: put a card on the list; the reply tells what the store now says of the card."""
     store = _store(commands)
     # Nothing comes in between: put() has the store to itself from its first step on.
     present = _find(commands, token) or store.find(token) or {}

@@ -1,6 +1,6 @@
 """Joins the local interface to the rest of the firmware; loaded only where it is configured.
 
-Here is what stays in memory; local/wiring.py is there while somebody is connected.
+This module stays in memory; local/wiring.py is there while somebody is connected.
 """
 
 from tapauth.compat import forget, sleep_ms
@@ -39,9 +39,9 @@ def _parts():
 
 
 class LocalInterface:
-    """The local interface of an App. `commands` is what obeys beside it: `evses`, `withdraw`,
-    `set_master_pass_group_id`, `set_connection_timeout` and `in_force` of the board's role; `rpc`
-    the cloud auth service, or None; `board` the board's module (boards/README.md).
+    """The local interface of an App. `commands` has `evses`, `withdraw`, `in_force`,
+    `set_master_pass_group_id` and `set_connection_timeout` of the board's role; `rpc` is the cloud
+    auth service, or None; `board` the board's module (boards/README.md).
     """
 
     def __init__(self, app, commands, rpc, board):
@@ -75,10 +75,10 @@ class LocalInterface:
         del names
         await self.door.run(beat)
 
-    # What happens, for those who watch.
+    # News, for those who watch.
 
     def _tell(self, make, what=None, status: str = "") -> None:
-        """Send an event that `make` gives. Whatever fails at it must not harm a tap."""
+        """Send an event that `make` gives. No failure of that may harm a tap."""
         if self.door.server:
             try:
                 event, members, for_admins = make(self, what, status)
@@ -87,19 +87,19 @@ class LocalInterface:
                 self.door.counts["server_events_dropped"] += 1
 
     def token_status(self, token: dict, status: str) -> None:
-        """A token's status changed."""
+        """Tell that a token's status changed."""
         self._tell(_token_status, token, status)
 
     def evses_changed(self) -> None:
-        """An EVSE reported something, or was told something."""
+        """Tell that an EVSE reported something, or was told something."""
         self._tell(_evses_changed)
 
     def errors_changed(self, errors: list) -> None:
-        """An error was raised or cleared."""
+        """Tell that an error was raised or cleared."""
         self._tell(_errors_changed, errors)
 
     def tap(self, token: dict) -> bool:
-        """A card was tapped. True: it is being learned, and not to be decided on."""
+        """Take a tap. True: the card is being learned, and the tap not to be decided on."""
         try:
             return self.door.server is not None and self.door.server.commands.tap(token)
         except MemoryError:

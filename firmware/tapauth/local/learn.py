@@ -10,7 +10,8 @@ _TAPPED = const(2)
 class Learner:
     """`clock.now()` gives milliseconds; `tell(connection, event, members)` reaches one connection.
 
-    One connection at a time may learn.
+    One connection at a time may learn. The states: idle; waiting for a tap, from start() on;
+    tapped, which waits for a yes. stop() and the end of the window lead back to idle.
     """
 
     def __init__(self, clock, tell):
@@ -29,14 +30,14 @@ class Learner:
         self._until = self._clock.now() + seconds * 1000
 
     def tap(self, token: dict) -> bool:
-        """A card was tapped. True: it is being learned, so it is not to be decided on. Raises
-        MemoryError when it cannot be told; then it is not learned either.
+        """Take a tap. True: the card is being learned, so the tap is not to be decided on. Raises
+        MemoryError when the tap cannot be told; then the card is not learned either.
         """
         self.poll()
         if self._state != _WAITING:
             return False
         until = self._clock.now() + self._seconds * 1000
-        # First what may fail: such a tap is decided on, so it must not be confirmed as well.
+        # First the part that may fail: then the tap is decided on, and must not be confirmed too.
         self._tell(self.connection, "cardTapped", {"idToken": token["id_token"]})
         self._state = _TAPPED
         self._id_token = token["id_token"]
@@ -44,22 +45,22 @@ class Learner:
         return True
 
     def owns(self, connection) -> bool:
-        """Whether it is this connection that learns."""
+        """Whether this connection learns."""
         return self._state != _IDLE and self.connection is connection
 
     def tapped(self, connection):
-        """The id token to be confirmed, None: there is none. stop() when that is done."""
+        """The id token to be confirmed, or None. Call stop() when that is done."""
         self.poll()
         return self._id_token if self._state == _TAPPED and self.owns(connection) else None
 
     def stop(self, connection) -> None:
-        """The connection does not want to, or may not, any more."""
+        """End the learning of a connection that does not want to, or may not, go on."""
         if self.owns(connection):
             self._state = _IDLE
             self.connection = None
 
     def poll(self) -> None:
-        """Give up what took too long. To be called now and then."""
+        """Give up learning that took too long. To be called now and then."""
         if self._state != _IDLE and self._clock.now() >= self._until:
             connection = self.connection
             self.stop(connection)

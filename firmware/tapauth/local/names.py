@@ -1,8 +1,8 @@
 """Meets at the start the names that visits bring.
 
-MicroPython keeps every name of the code that it loads for ever, in a table that it doubles when it
-is full, with a block of 7 to 16 KB in one piece. In a heap that visits have broken up there may be
-no such piece: whatever brings the next name would fail from then on.
+MicroPython keeps every name of loaded code for ever, in a table. A full table is doubled, with a
+block of 7 to 16 KB in one piece. In a heap that visits have broken up there may be no such piece:
+all code that brings a new name would fail from then on.
 """
 
 import sys
@@ -11,7 +11,7 @@ from tapauth.compat import forget
 
 
 def _late():
-    """Steps: each loads one module that is loaded late, and what that needs."""
+    """Steps: each loads one module that is loaded late, and the modules that one needs."""
     import tapauth.local.http
 
     yield
@@ -57,9 +57,9 @@ def _late():
 
 
 def meet():
-    """Steps: load and forget what is loaded late, one module a step.
+    """Steps: load and forget the modules that are loaded late, one module a step.
 
-    Where something does not fit the rest is left out: whoever asks for it later is told.
+    Where a module does not fit the rest is left out: a visitor who asks for one later is told.
     """
     known = list(sys.modules)
     late = _late()

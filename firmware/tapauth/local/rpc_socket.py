@@ -4,12 +4,16 @@ from tapauth.local.websocket import WebSocketError
 
 
 async def converse(server, connection):
-    """Pass frames to and fro on a RpcPeer, until one of the two ends it."""
+    """Pass frames to and fro on a RpcPeer, until one of the two ends that. `server` is the
+    server.Server, `connection` a LocalPeer. Raises WebSocketError at the end, OSError,
+    MemoryError.
+    """
     service, new_peer = server.ports.rpc
     peer = new_peer()
 
     def check():
-        # Its place is for who has shown who he is. Who lost that may send no more than Pongs.
+        # The place of a connection is for a peer that is trusted. Without trust, Pongs alone must
+        # not hold the place any more.
         if connection.pipe.settled and not service.trusts(peer):
             connection.unsettle()
 

@@ -1,4 +1,4 @@
-"""What someone who stands at the board can type on its serial console.
+"""The lines that a person at the board can type on its serial console.
 
 pin SECRET      opens the role admin with this PIN until the restart, and ends a lockout
 newpin          gives admin a new PIN, and ends a lockout; `newpin user` the same for user
@@ -10,7 +10,7 @@ from tapauth.local.login.sessions import ROLES, Refused
 def obey(auth, line: str, write=print):
     """Steps: carry out a line for a ConnectionAuth.
 
-    `write` answers; it must reach nothing but the console. Raises OSError.
+    `write(text)` answers, and must reach nothing but the console. Raises OSError.
     """
     verb, _, rest = line.strip().partition(" ")
     if verb == "pin":

@@ -1,4 +1,4 @@
-"""The last lines of the log, for who comes after the fact."""
+"""The last lines of the log, for somebody who comes after the fact."""
 
 
 class Tail:
@@ -22,7 +22,7 @@ class Tail:
         self._at = (self._at + len(data)) % size
 
     def lines(self) -> list:
-        """The lines that are whole, the oldest first."""
+        """The lines that are whole, as text, the oldest first."""
         data = bytes(self._ring[: self._at])
         if self._full:
             data = bytes(self._ring[self._at :]) + data

@@ -1,4 +1,4 @@
-"""Taking a card list over HTTP: in memory only meanwhile, when what reads requests is not."""
+"""Taking a card list over HTTP: in memory only meanwhile, while the code of requests is not."""
 
 import json
 
@@ -13,8 +13,8 @@ _NEED = const(2600)  # words of heap that are in use meanwhile
 
 
 async def take(server, pipe, left: int, token: str) -> tuple:
-    """Take the `left` bytes that come, for who has this HTTP token, also when the last has come.
-    Returns (HTTP status, text). Raises OSError.
+    """Take the `left` bytes that come; the HTTP token must be an admin's also when the last has
+    come. Returns (HTTP status, text). Raises OSError.
     """
     pipe.settled = True
     if is_scarce(_NEED):
@@ -47,6 +47,6 @@ async def _piece(server, pipe, left: int) -> bytes:
 
 
 async def _skip(server, pipe, left: int) -> None:
-    """Read what is not wanted: left unread, it would take the response with it."""
+    """Read bytes that are not wanted: left unread, they would take the response with them."""
     while left:
         left -= len(await _piece(server, pipe, left))

@@ -2,10 +2,10 @@
 
 How it works: receive() reads frames until a message is whole. A message may come in several
 frames, the first with its opcode and the others as continuations, and control frames (Close,
-Ping, Pong) may stand between those. A Ping is answered on the way. Whatever breaks the protocol
+Ping, Pong) may stand between those. A Ping is answered on the way. A breach of the protocol
 raises WebSocketError with the code that tells the peer so in a Close frame; a Close of the peer
-raises it too, with the code to answer. After that the stream is of no more use: close() says the
-code, and the connection ends.
+raises WebSocketError too, with the code to answer. After that the stream is of no more use:
+close() says the code, and the connection ends.
 
 microdot, which makes the handshake, has a reader of frames too, but one that takes no message in
 several frames, tells no peer why it ends, answers no Close, and takes what RFC 6455 forbids.
@@ -32,19 +32,19 @@ _PIECE = const(256)  # bytes unmasked in one step; a multiple of the mask's four
 
 
 class WebSocketError(Exception):
-    """The connection ends. Arguments: the code for the Close frame, 0 for one without; and whether
-    it answers the peer's own, after which nothing comes.
+    """The connection ends. Arguments: the code for the Close frame, 0 for a frame without; and
+    whether that frame answers the peer's own, after which nothing comes.
     """
 
 
 class WebSocket:
-    """The server's side of one; see above."""
+    """The server's side of a WebSocket; `pipe` is a pipe.Pipe behind the handshake."""
 
     def __init__(self, pipe):
         self._pipe = pipe
 
     async def receive(self, heard) -> str:
-        """The next message; `heard()` is awaited for each frame that has come, whatever it is.
+        """The next message; `heard()` is awaited for each frame that has come, of any kind.
 
         Raises WebSocketError, OSError, MemoryError.
         """
@@ -62,7 +62,9 @@ class WebSocket:
                 return text_of(bytes(message))
 
     async def _frame(self, taken: int) -> tuple:
-        """(whether it is the last of its message, opcode, data); `taken` bytes came before it."""
+        """The next frame: (whether that ends its message, opcode, data); `taken` bytes of the
+        message came before.
+        """
         read = self._pipe.readexactly
         first, second = await read(2)
         final, opcode, length = first >> 7, first & 15, second & 127

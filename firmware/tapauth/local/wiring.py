@@ -10,7 +10,7 @@ from tapauth.local.server import Server
 
 
 def _parse(text: str) -> dict:
-    """Check a configuration; its tables are in memory only meanwhile. Raises ValueError."""
+    """Check a configuration; the tables are in memory only meanwhile. Raises ValueError."""
     from tapauth import config
 
     try:
@@ -20,7 +20,7 @@ def _parse(text: str) -> dict:
 
 
 def _trial():
-    """The trial of a new configuration: all of it is in files."""
+    """The trial of a new configuration: all that a trial remembers is in files."""
     from tapauth import config_trial
 
     forget(config_trial)
@@ -38,7 +38,7 @@ class Cards:
         self.clear_cache = vault.clear_cache
 
     def find(self, id_token: dict):
-        """What the store says of a card: a ValidationResult, or None."""
+        """The store's word on a card: a ValidationResult, or None."""
         return self._vault.look_up(id_token)[0]
 
     def update(self, request: dict):
@@ -58,7 +58,7 @@ class Cards:
         """(bytes in all, generator of pieces) of the list."""
         from tapauth.cards import list_out
 
-        forget(list_out)  # what is under way lives as long as it runs
+        forget(list_out)  # an export under way lives as long as it runs
         return list_out.export(self._vault.store)
 
 
@@ -75,12 +75,12 @@ class Board:
         self.in_force = commands.in_force
 
     def restart(self) -> None:
-        """Restart the board; a setting of this moment is on flash then."""
+        """Save the settings of this moment to flash, and restart the board."""
         self._local.app.vault.save()
         self._local.board.reset()
 
     def status(self) -> dict:
-        """What getStatus tells of the board."""
+        """The part of getStatus that tells of the board."""
         app = self._local.app
         status = app.health.report()
         status["link"] = "up" if app.link.connected else "down"
@@ -89,7 +89,7 @@ class Board:
 
 
 def _auth(local, kept):
-    """The ConnectionAuth: as it was put by, or of this start. A generator. Raises OSError."""
+    """Steps: make the ConnectionAuth, as one was put by, or of this start. Raises OSError."""
     from tapauth.local.login import accounts
 
     forget(accounts)
@@ -121,7 +121,7 @@ def _auth(local, kept):
 
 
 def make(local, kept, counts: dict):
-    """The Server of a LocalInterface, as door.Door wants it. A generator. Raises OSError."""
+    """Steps: make the Server of a LocalInterface, as door.Door wants one. Raises OSError."""
     app = local.app
     auth = yield from _auth(local, kept)
     ports = Ports(

@@ -1,3 +1,3 @@
-"""Roles, PINs, passwords, tokens and the lockout of the local interface. All of it is without I/O,
-but for one file, which kept.StateFile reads and replaces.
+"""Roles, PINs, passwords, tokens and the lockout of the local interface. All of this is without
+I/O, but for one file, which kept.StateFile reads and replaces.
 """

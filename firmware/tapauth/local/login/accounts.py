@@ -1,6 +1,7 @@
-"""The start of connection auth: reads what was kept, and makes PINs for a board that has none.
+"""The start of connection auth: reads the kept file, and makes PINs for a board that has none.
 
-And what it remembers while it is not loaded: plain values, so that no code stays.
+freeze() and thaw() put a ConnectionAuth by while the door is shut, as plain values, so that no
+code stays.
 """
 
 import binascii
@@ -14,7 +15,9 @@ from tapauth.local.login.sessions import ADMIN, FREE, USER, Lockout, Session
 
 
 def _read(kept: dict) -> tuple:
-    """(seed, accounts, failures) of the file's object. Raises whatever that cannot be read."""
+    """(seed, accounts, failures) of the file's object. Raises ValueError, LookupError, TypeError
+    or AttributeError where the object is not as Keeper.keep() makes one.
+    """
     accounts = {}
     for role, name in ((ADMIN, "admin"), (USER, "user")):
         kind, record, pin = kept[name]
@@ -25,10 +28,10 @@ def _read(kept: dict) -> tuple:
 
 
 def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, now: int):
-    """The Keeper of this start; see there. A generator. Raises OSError.
+    """Steps: read the file, or make PINs. Returns the Keeper of this start. Raises OSError.
 
-    `source(n)` gives random bytes, `unique` is the board's own id, `now` is in seconds; a board
-    that was locked is locked anew from now.
+    `file` is a StateFile, `source(n)` gives random bytes, `unique` is the board's own id, `now` is
+    in seconds; a board that was locked is locked anew from now. See Keeper for the others.
     """
     seed, accounts, failures = b"", {}, 0
     data = file.load()
@@ -37,7 +40,7 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
             seed, accounts, failures = _read(load(data))
         except (ValueError, LookupError, TypeError, AttributeError):
             log.error("conn", "the kept PINs and passwords are damaged: there are new PINs")
-            # Whoever can damage the file must not get more tries by it.
+            # To damage the file must not bring more tries.
             failures = FREE
     mac = Hmac(seed)
     fresh = source(32)
@@ -67,7 +70,9 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
 
 
 def freeze(auth) -> tuple:
-    """All that a ConnectionAuth without connections knows. It must not be used afterwards."""
+    """All that a ConnectionAuth without connections knows, as plain values for thaw(). `auth` must
+    not be used afterwards. Raises MemoryError.
+    """
     keeper = auth.keeper
     accounts = [(role, one.kind, one.record, one.pin) for role, one in keeper.accounts.items()]
     sessions = [

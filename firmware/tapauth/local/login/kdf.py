@@ -1,7 +1,8 @@
 """Secrets: PBKDF2-HMAC-SHA256 in small steps, so that taps are served while one is checked.
 
-Kept of a secret is `pbkdf2-sha256$iterations$salt$key` in hex. A PIN's letters count without case.
-Everything here that takes long is a generator: a step is a few milliseconds on a board.
+A secret is kept as `pbkdf2-sha256$iterations$salt$key`, salt and key in hex. A PIN's letters count
+without case. Everything here that takes long is a generator: a step is a few milliseconds on a
+board.
 """
 
 import binascii
@@ -21,7 +22,7 @@ _SYMBOLS = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
 def derive(secret: bytes, salt: bytes, count: int):
-    """One block of PBKDF2 (RFC 8018) with `count` iterations. Returns 32 bytes."""
+    """Steps: one block of PBKDF2 (RFC 8018) with `count` iterations. Returns 32 bytes."""
     mac = Hmac(secret)
     block = mac(salt, b"\x00\x00\x00\x01")
     total = int.from_bytes(block, "big")
@@ -34,7 +35,7 @@ def derive(secret: bytes, salt: bytes, count: int):
 
 
 def calibrate(time_us=ticks_us):
-    """How many iterations take this board half a second, LEAST to MOST.
+    """Steps: measure this board. Returns the iterations that take half a second, LEAST to MOST.
 
     `time_us` reads a counter of microseconds as compat.ticks_us does.
     """
@@ -58,7 +59,10 @@ def _bytes(kind: int, secret: str) -> bytes:
 
 
 def protect(kind: int, secret: str, random, count: int = LEAST):
-    """An Account with this PIN or password. A generator: `count` iterations."""
+    """Steps: derive from a PIN or password with `count` iterations. Returns its Account.
+
+    `random(n)` gives n random bytes.
+    """
     salt = random(16)
     key = yield from derive(_bytes(kind, secret), salt, count)
     texts = [binascii.hexlify(part).decode() for part in (salt, key)]
@@ -67,14 +71,14 @@ def protect(kind: int, secret: str, random, count: int = LEAST):
 
 
 def matches(account: Account, secret: str):
-    """Whether `secret` is the account's PIN or password. A generator."""
+    """Steps: derive again. Returns whether `secret` is the account's PIN or password."""
     _, count, salt, key = account.record.split("$")
     found = yield from derive(_bytes(account.kind, secret), binascii.unhexlify(salt), int(count))
     return equal(found, binascii.unhexlify(key))
 
 
 def best_iterations(auth):
-    """The iterations that suit the board, measured once. A generator."""
+    """Steps: measure, once for a ConnectionAuth. Returns the iterations that suit the board."""
     if not auth.iterations:
         auth.iterations = yield from (auth.measure or calibrate)()
     return auth.iterations

@@ -1,5 +1,5 @@
-"""What the board keeps about who may use its local interface: both accounts, the failures in a
-row, and a seed for the next start's random numbers. opening.py makes a Keeper at the start.
+"""The file about the users of the local interface: both accounts, the failures in a row, and a
+seed for the next start's random numbers. accounts.py makes a Keeper at the start.
 """
 
 import binascii
@@ -18,8 +18,8 @@ KINDS = ("unsecured", "pin", "password")
 
 
 class Account:
-    """The protection of one role. `record` is what kdf.protect() made of its secret, `pin` its
-    PIN in clear as long as that is known, or "".
+    """The protection of one role. `kind` is UNSECURED, PIN or PASSWORD, `record` what
+    kdf.protect() made of the secret, `pin` the PIN in clear as long as that is known, or "".
     """
 
     def __init__(self, kind: int = UNSECURED, record: str = "", pin: str = ""):
@@ -28,7 +28,7 @@ class Account:
         self.pin = pin
 
     def iterations(self) -> int:
-        """Iterations that its secret was derived with."""
+        """Iterations that the secret was derived with. Raises ValueError, IndexError."""
         return int(self.record.split("$")[1])
 
 
@@ -66,7 +66,7 @@ class Keeper:
         self._show = show
 
     def show_pin(self, role: int) -> None:
-        """Tell who is at the board the PIN of a role."""
+        """Show the PIN of a role to the person at the board."""
         self._show(f"{'admin' if role == ADMIN else 'user'} PIN: {self.accounts[role].pin}")
 
     def keep(self, accounts: dict) -> None:
@@ -82,8 +82,8 @@ class Keeper:
 
 
 class StateFile:
-    """What outlives a reboot: JSON with a checksum behind it, in the file `path`. `fs` is the port
-    to flash.
+    """The bytes that outlive a reboot, with a checksum behind them, in the file `path`. `fs` is
+    the port to flash.
     """
 
     def __init__(self, path: str, fs=Flash):
@@ -91,7 +91,7 @@ class StateFile:
         self._fs = fs
 
     def load(self) -> bytes | None:
-        """What was saved last; None for nothing yet, b"" when it is damaged."""
+        """The bytes that were saved last; None for nothing yet, b"" for a damaged file."""
         return read(self._fs, self._path, _unsealed, b"")
 
     def save(self, data: bytes) -> None:

@@ -41,8 +41,8 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
     if role is None or kind not in KINDS:
         raise Refused("userType or authType is invalid")
     kind = KINDS.index(kind)
-    # A user may give the role user another secret, but neither open it to everybody nor close
-    # what is open: who has come in without a proof would shut out all others.
+    # A user may give the role user another secret, but neither open the role to everybody nor
+    # close an open one: somebody who has come in without a proof would shut out all others.
     if role == ADMIN or kind == UNSECURED or auth.keeper.accounts[USER].kind == UNSECURED:
         auth.require(connection, ADMIN)
     if kind and not auth.pro:
@@ -68,8 +68,10 @@ def _set_auth_params(auth, connection, request: dict, reply: dict):
 
 
 def _protect(auth, connection, role: int, kind: int, secret: str, asking: int, reply: dict):
-    """Steps: derive from the new secret, and put it in force for who was, and is, `asking`."""
-    # How admin is protected may have changed while this one waited for its turn.
+    """Steps: derive from the new secret, and put it in force if the connection still has the role
+    `asking`. Raises Refused, OSError.
+    """
+    # Admin's protection may have changed while this request waited for its turn.
     if kind and role == USER and not auth.keeper.accounts[ADMIN].kind:
         raise Refused(_ADMIN_FIRST)
     account = Account()
@@ -97,7 +99,7 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
         del reply["previleges"]  # spelt so in the document that `auth` is from
     if is_scarce():
         raise MemoryError
-    # What may fail is above: a secret that is in force and that nobody was told shuts all out.
+    # Nothing below may fail: a secret that is in force and that nobody was told shuts all out.
     auth.keeper.keep(accounts)
     if session:
         auth.closed(connection)
@@ -130,7 +132,7 @@ def _clear_tokens(auth, connection, request: dict, reply: dict):
     auth.require(connection, ADMIN)
     every = auth.sessions.all
     at = len(every)
-    # First what needs no memory.
+    # First the part that needs no memory.
     while at:
         at -= 1
         if not every[at].connection:
@@ -146,7 +148,7 @@ def _set_version(auth, connection, request: dict, reply: dict):
 
 def renew_pin(auth, role: int):
     """Steps: give a role a new PIN, show it, and end a lock. Raises OSError, Refused."""
-    # Whoever is at the board itself waits, however many do: they must not keep him out.
+    # Patient: the person at the board waits, however many others do. No flood may shut them out.
     yield from auth.in_turn(_renew(auth, role), patient=True)
 
 

@@ -8,8 +8,8 @@ Text is looked at whole or as bytes: MicroPython keeps every character that an i
 takes out of a string, for ever, and a stranger could show a token of ever other ones.
 
 Wrong PINs and passwords in a row are counted once for the whole board: a count for each address
-is as easy to dodge as an address is to change. A try counts, and makes the others wait, before it
-is looked at: who cuts the power or goes away meanwhile gains nothing.
+is as easy to dodge as an address is to change. A try counts, and makes the others wait, before
+the try is looked at: to cut the power or to go away meanwhile gains nothing.
 """
 
 import binascii
@@ -62,7 +62,7 @@ def role_name(role: int) -> str:
 
 
 def is_token_shaped(text: str) -> bool:
-    """Whether `text` looks like a token, right or wrong: no password may."""
+    """Whether `text` looks like a token, right or wrong: no password may look so."""
     parts = text.split("*")
     if len(parts) != 4:
         return False
@@ -93,11 +93,12 @@ def _only(text: str, characters: str) -> bool:
 
 
 class Session:
-    """One authorization: a role until `expiry`, and the connection that has it now, or None.
+    """One authorization: a role until `expiry`, in seconds since the start, and `connection`,
+    which has the authorization now, or None.
 
-    `secured` is False for one that needed no proof, `boot` True for one that the boot PIN opened:
-    it lasts until the restart. `sid` is what its tokens are signed with, so that a new one voids
-    them. Whoever has a token of the session can take it up again.
+    `secured` is False for a session that needed no proof, `boot` True for a session that the boot
+    PIN opened: that lasts until the restart. `sid` goes into the MAC of the session's tokens, so
+    that a new `sid` voids the tokens. Each holder of a token can take the session up again.
     """
 
     def __init__(self, role: int, secured: bool, boot: bool, expiry: int, sid: bytes):
@@ -132,11 +133,13 @@ class Sessions:
         return self._mac(which.encode(), session.sid)
 
     def digest(self, secret: bytes) -> bytes:
-        """What is remembered of the boot PIN. No token is signed like this: none has a space."""
+        """The memory of the boot PIN. No token is signed like this: none has a space."""
         return self._mac(b"boot ", secret)
 
     def token(self, kind: str, session: Session, now: int) -> str:
-        """A new token of `kind`. It ends with its session, an HTTP token after five minutes."""
+        """A new token of `kind`. A token ends with its session, an HTTP token after five minutes
+        at the latest; `now` in seconds.
+        """
         drawn = bytearray()
         while len(drawn) < _NONCE:
             for byte in self._random(_NONCE):
@@ -149,7 +152,7 @@ class Sessions:
         return f"{kind}*{nonce}*{expiry}*{mac}"
 
     def find(self, kind: str, token: str, now: int) -> Session | None:
-        """The session of a valid token of this kind."""
+        """The session of a valid token of this kind, or None; `now` in seconds."""
         if not is_token_shaped(token):
             return None
         own, nonce, expiry, text = token.split("*")
@@ -164,8 +167,9 @@ class Sessions:
 
 
 class Lockout:
-    """After FREE wrong tries in a row all must wait, longer each time. `failures` counts them;
-    a board that starts with FREE or more starts locked, `until` a time.
+    """After FREE wrong tries in a row all must wait, longer each time. `failures` counts the
+    tries, `until` is the end of the wait; a board that starts with FREE or more starts locked.
+    Times are in seconds since the start.
     """
 
     def __init__(self, failures: int, now: int):
@@ -185,15 +189,18 @@ class Lockout:
         return max(0, self.until - now)
 
     def begin(self, now: int) -> None:
-        """A PIN or password is tried: wrong until it has turned out right. To be kept now."""
+        """Count a try: a PIN or password is wrong until it has turned out right. The count is to
+        be kept now.
+        """
         self.failures += 1
         self._lock(now)
 
     def passed(self, forget: bool) -> bool:
-        """It was right. Returns whether that must be kept.
+        """Take back the try that was right. Returns whether the new count must be kept.
 
-        `forget` the failures before it: it was admin's, or someone acts at the board itself. With
-        another role's secret one could guess at admin's for ever, a few times between two logins.
+        `forget` the failures before that try too: the secret was admin's, or someone acts at the
+        board itself. Otherwise the holder of user's secret could guess at admin's for ever, a few
+        times between two logins.
         """
         before = self.failures
         self.failures = 0 if forget else max(0, before - 1)
