@@ -2,11 +2,12 @@
 
 import json
 
-from store_kit import again, status_of, token
+from store_kit import Short, again, status_of, token
 from update_kit import UID, ask, card, new_door, update
 from vault_kit import ACCEPTED, BLOCKED, learn, run, turns
 
 from tapauth.cards import card_updates, changes_in
+from tapauth.cards import vault as vault_module
 from tapauth.cards.store import MAX_UPDATE, finish
 
 ALL = [
@@ -162,6 +163,39 @@ def test_what_waits_to_be_learned_does_not_bring_back_a_card_that_is_removed():
     run(vault, lambda: vault.store.cached == 1, turns(50))
     assert status_of(vault.store, token(3)) is None
     assert status_of(vault.store, token(4)) == "Accepted"
+
+
+def test_an_update_that_is_on_flash_has_not_failed_for_want_of_memory():
+    door, vault, broker = new_door("answers_memory")
+    learn(vault, 3)
+
+    def no_memory(key, id_token):
+        raise MemoryError
+
+    own, vault_module.digest = vault_module.digest, no_memory
+    try:
+        reply = ask(door, vault, broker, update(7, ALL))
+    finally:
+        vault_module.digest = own
+    assert reply == {"status": "Accepted", "listVersion": 7}
+    run(vault, turns(50))
+    assert status_of(vault.store, token(3)) is None and vault.skipped == 1
+
+
+def test_an_update_without_its_witness_is_told_as_there_when_it_has_one():
+    door, vault, broker = new_door("unwitnessed")
+    finish(vault.store.put(token(3), ACCEPTED))
+    learn(vault, 3, BLOCKED)
+    own, vault.store.fs = vault.store.fs, Short(".witness wb", OSError(28))
+    for _ in range(2):  # it is there, and a damaged directory could go back unseen
+        reply = ask(door, vault, broker, update(7, ALL[2:]))
+        assert (reply["status"], reply["listVersion"]) == ("Failed", 7), reply
+    vault.store.fs = own
+    reply = ask(door, vault, broker, update(7, ALL[2:]))
+    assert reply == {"status": "VersionMismatch", "listVersion": 7}
+    assert not vault.store.owes_witness
+    run(vault, turns(50))
+    assert status_of(again(vault.store), token(3)) is None
 
 
 def test_what_was_learned_and_what_waits_to_be_is_forgotten_by_a_word():

@@ -136,15 +136,17 @@ class Vault:
         """Steps: Store.update, and answers for its cards that still wait go with it.
 
         Returns "Accepted" or "VersionMismatch". Raises ValueError, StoreError (Busy while another
-        change is under way), OSError, MemoryError: then nothing has changed.
+        change is under way), OSError, MemoryError: then nothing has changed, or the update is
+        there without its witness: the version tells.
         """
         store = self.store
         if not store:
             raise Damaged(self._problem)
-        status = yield from store.update(version, changes, base)
-        if status == "Accepted":
-            self._drop_answers(changes)
-        return status
+        try:
+            return (yield from store.update(version, changes, base))
+        finally:
+            if store.version == version:
+                self._drop_answers(changes)
 
     def clear_cache(self) -> None:
         """Forget everything learned, and the answers that wait to be. At once: it writes two small
@@ -158,8 +160,12 @@ class Vault:
     def _drop_answers(self, changes) -> None:
         """Answers that wait were given before these changes: what is deleted stays so."""
         assert self.store
-        names = [digest(self.store.key, id_token) for id_token, _ in changes]
-        self._jobs = [job for job in self._jobs if job[0] not in names]
+        try:
+            names = [digest(self.store.key, id_token) for id_token, _ in changes]
+            self._jobs = [job for job in self._jobs if job[0] not in names]
+        except MemoryError:  # the changes are made: that must not look as if they were not
+            self.skipped += len(self._jobs)
+            self._jobs.clear()
 
     def later(self, work, *arguments) -> bool:
         """Let the task make the steps of `work(*arguments)`, when no other change is under way.
