@@ -17,6 +17,8 @@ from tools.charger import HEAP
 from tools.paths import BOARDS, ROOT, micropython
 
 RESET_EXIT = 3
+CTRL_C = b"\x03"
+BUSY_S = 2.0  # a board that computes for so long gets its Ctrl-C where it stands
 
 
 class Watchdog:
@@ -105,9 +107,38 @@ class PtyBoard:
                 else:
                     self._count(len(data))
                 if self.cable_pulled_after is None or self.cable_pulled_after >= 0:
-                    os.write(target, data)
+                    if target == self._master and CTRL_C in data:
+                        self._interrupt(data)
+                    else:
+                        os.write(target, data)
         except OSError:
             pass  # the line was closed
+
+    def _interrupt(self, data: bytes) -> None:
+        """Pass on data with Ctrl-C, each when the board waits for something.
+
+        A chip raises KeyboardInterrupt between two bytecodes. The Unix port jumps out of its
+        signal handler from wherever it stands: out of an allocation, whose lock stays taken for
+        ever, or out of a littlefs that is half way through a write.
+        """
+        first, *others = data.split(CTRL_C)
+        os.write(self._master, first)
+        for text in others:
+            deadline = time.monotonic() + BUSY_S
+            while self._is_computing() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            os.write(self._master, CTRL_C + text)
+
+    def _is_computing(self) -> bool:
+        if not termios.tcgetattr(self._slave)[3] & termios.ISIG:
+            return False  # at its prompt, where Ctrl-C is a byte as others
+        if self._process is None:
+            return True
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            return True  # it ended, and the next one starts soon
+        return stat.rpartition(") ")[2][0] != "S"
 
     def _count(self, sent: int) -> None:
         self.received += sent
