@@ -10,68 +10,81 @@ import sys
 from tapauth.compat import forget
 
 
+class _PassedOver:
+    """Lets a `with` end where there is no memory for what stands in it."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        return kind is MemoryError
+
+
 def _late():
-    """Steps: each loads one module that is loaded late, and the modules that one needs."""
-    import tapauth.local.http
-
+    """Steps: each loads one module that is loaded late, and the modules that one needs. One that
+    does not fit is passed over.
+    """
+    scarce = _PassedOver()
+    with scarce:
+        import tapauth.local.http
     yield
-    import tapauth.local.upload
-
+    with scarce:
+        import tapauth.local.upload
     yield
-    import tapauth.local.commands_admin
-
+    with scarce:
+        import tapauth.local.commands_admin
     yield
-    import tapauth.config_edit
-
+    with scarce:
+        import tapauth.config_edit
     yield
-    import tapauth.local.serial_console
-
+    with scarce:
+        import tapauth.local.serial_console
     yield
-    import tapauth.local.rpc_socket
-
+    with scarce:
+        import tapauth.local.rpc_socket
     yield
-    import tapauth.local.login.login
-
+    with scarce:
+        import tapauth.local.login.login
     yield
-    import tapauth.local.login.params
-
+    with scarce:
+        import tapauth.local.login.params
     yield
-    import tapauth.local.login.accounts
-
+    with scarce:
+        import tapauth.local.login.accounts
     yield
-    import tapauth.cards.changes_in
-
+    with scarce:
+        import tapauth.cards.changes_in
     yield
-    import tapauth.cards.list_out
-
+    with scarce:
+        import tapauth.cards.list_out
     yield
-    import tapauth.cards.list_in
-
+    with scarce:
+        import tapauth.cards.list_in
     yield
-    import tapauth.config_trial
-
+    with scarce:
+        import tapauth.config_trial
     yield
-    import tapauth.config  # noqa: F401
-
+    with scarce:
+        import tapauth.config  # noqa: F401
     yield
 
 
 def meet():
     """Steps: load and forget the modules that are loaded late, one module a step.
 
-    Where a module does not fit the rest is left out: a visitor who asks for one later is told.
+    A module that does not fit keeps none behind it from its turn: a smaller one may fit. A visitor
+    who asks for it later is told.
     """
-    known = list(sys.modules)
     late = _late()
-    try:
-        while True:
+    while True:
+        # Anew for each step: what other tasks have loaded meanwhile is not for us to forget.
+        known = list(sys.modules)
+        try:
             next(late)
-            _forget_all_but(known)
-            yield
-    except StopIteration:
-        pass
-    except MemoryError:
+        except StopIteration:
+            return
         _forget_all_but(known)
+        yield
 
 
 def _forget_all_but(known: list) -> None:
