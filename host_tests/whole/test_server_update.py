@@ -70,6 +70,8 @@ def test_an_update_is_taken_whole_or_not_at_all(board):
             {"listVersion": 5, "cards": [good, entry(OTHER, expiry="2030-01-01T00:00:00Z")]},
             {"listVersion": 5, "cards": [good, entry("04:A1:B2:C3:D4:E5:F6", "Blocked")]},
             {"listVersion": 5, "fromVersion": -1, "cards": [good]},
+            # Taken for a list of any version, it would be put upon the wrong one.
+            {"listVersion": 5, "fromversion": 4, "cards": [good]},
         ):
             reply = client.ask("updateCards", **bad)
             assert reply["result"] is False and reply["error"], bad

@@ -13,7 +13,7 @@ from tapauth.core.timestamps import parse_rfc3339
 REMOVED = "Removed"
 """What stands in the place of a status for a card that goes."""
 _MOST_TIME = const(40)  # characters
-UPDATE_MEMBERS = ("listVersion", "fromVersion", "cards")
+_UPDATE = ("listVersion", "fromVersion", "cards")
 _CARD = ("idToken", "authorizationStatus", "parentId", "evseIds", "expiryTime")
 
 
@@ -94,7 +94,7 @@ def read_update(request) -> tuple:
     `request`: {"listVersion", "cards"} and, where wanted, "fromVersion"; it is taken apart on the
     way. Raises ValueError: the text says what is wrong, by the card's place, without its value.
     """
-    _check_members(request, UPDATE_MEMBERS)
+    _check_members(request, _UPDATE)
     version = _version(request, "listVersion", 1)
     base = _version(request, "fromVersion", 0) if "fromVersion" in request else None
     cards = request.get("cards")

@@ -20,7 +20,7 @@ class Ports:
     `cards`:  put(id_token, info) and delete(id_token), generators as those of store.Store;
               find(id_token) -> ValidationResult or None; status() -> dict;
               load() -> list_in.Load or like it; export() -> (bytes in all, generator);
-              update(request), a generator -> (status, version); clear_cache()
+              update(differential list), a generator -> (status, version); clear_cache()
     `config`: a function that makes a ConfigTrial; `parse(text)`, which raises ValueError
     `tail`:   tail.Tail
     `bench`:  a function of a line such as "plug 1"; raises OSError when it makes no sense

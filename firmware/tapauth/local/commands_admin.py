@@ -181,7 +181,9 @@ def _remove_card(commands, connection, request: dict, reply: dict):
 
 
 def _update_cards(commands, connection, request: dict, reply: dict):
-    status, version = yield from _store(commands).update(request)
+    # All else is the list's: a member with a slip in its name is refused there.
+    update = {name: request[name] for name in request if name not in ("method", "requestId")}
+    status, version = yield from _store(commands).update(update)
     reply["updateStatus"] = status
     reply["listVersion"] = version
 

@@ -48,9 +48,7 @@ class Cards:
         from tapauth.cards import changes_in
 
         forget(changes_in)
-        members = changes_in.UPDATE_MEMBERS
-        wanted = {name: request[name] for name in members if name in request}
-        version, changes, base = changes_in.read_update(wanted)
+        version, changes, base = changes_in.read_update(request)
         status = yield from self._vault.update(version, changes, base)
         return status, self._vault.store.version
 
