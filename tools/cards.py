@@ -320,6 +320,12 @@ def update(arguments) -> None:
         raise SystemExit("a list version is 1 to 2147483647")
     changes = read_changes(Path(arguments.table))
     status, held = _target(arguments).update(version, changes, base)
+    if status != "Accepted" and held == version:
+        # Such as after an attempt whose answer was lost; the board does not keep what it was sent.
+        raise SystemExit(
+            f"nothing is changed: the board has list version {held} already. If this table was "
+            f"sent before, it is in place; else give one above {held}"
+        )
     if status != "Accepted":
         wanted = f"above {held}" if base in (None, held) else f"made from {held}, not from {base}"
         raise SystemExit(f"not updated: the board has list version {held}, so one {wanted}")

@@ -317,7 +317,7 @@ def update_list(table, where, said):
     assert said("find", "04000000000006") == "unknown\n"
     assert "evse_ids: [2]" in said("find", "9c3a5504")
     assert "version: 5" in said("status") and "list: 300" in said("status")
-    with pytest.raises(SystemExit, match="has list version 5"):
+    with pytest.raises(SystemExit, match="has list version 5 already"):
         said(*update, "5")
     # As the walk goes on from 300 cards.
     rows = [{"uid": "9c3a5504", "status": "Removed"}, {"uid": "04000000000006", "parent_id": "P0"}]
