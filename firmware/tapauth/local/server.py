@@ -12,7 +12,7 @@ connection that speaks as a WebSocket is a LocalPeer too. The deadline of each g
     closing     0.5 s after a Close frame, for the peer to read why
 
 A peer that loses its authorization is a stranger again. `settled` is true of a transfer and of an
-authorized peer. The other limits: connections in all and by address (_room_for), frames by their
+authorized peer. The other limits: connections in all and by address (_make_room), frames by their
 rate (_heard), events that wait (push), bytes of a head (pipe.py) and of a message (websocket.py).
 
 Two tasks write to a peer: its own, which sends a reply before it reads the next request, and one
@@ -195,8 +195,8 @@ class Server:
 
     # Connections.
 
-    def _room_for(self, pipe: Pipe) -> bool:
-        """Find a place for a newcomer, if need be a stranger's. False: there is none."""
+    def _make_room(self, pipe: Pipe) -> bool:
+        """Have a place for a newcomer, if need be a stranger's. False: there is none."""
         most = self.settings["max_connections"]
         rivals = [one for one in self._pipes if one.address == pipe.address]
         # One place is kept for other addresses: a single machine cannot shut all others out.
@@ -224,7 +224,7 @@ class Server:
             pipe = Pipe(reader, writer, asyncio.current_task(), now, now + _HEAD_MS)
         except (OSError, TypeError):  # gone already
             return
-        if not self._room_for(pipe):
+        if not self._make_room(pipe):
             self._counts["server_refused"] += 1
             await turn_away(writer)
             return
