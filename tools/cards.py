@@ -27,7 +27,6 @@ from tapauth.cards.cards_check import open_cards, read_plate, verify_cards
 from tapauth.cards.cards_file import CardsFile
 from tapauth.cards.codec import (
     BODY,
-    DAY,
     HASH,
     STATUSES,
     StoreError,
@@ -38,7 +37,7 @@ from tapauth.cards.codec import (
     terms_of,
 )
 from tapauth.cards.store import MAX_UPDATE, finish
-from tapauth.core.timestamps import format_rfc3339
+from tapauth.core.timestamps import DAY, format_rfc3339
 from tools.cardlist.card_image import Builder
 from tools.cardlist.card_rows import COLUMNS, BadCard, card, change, read_rows
 from tools.cardlist.store_target import BoardTarget, ImageTarget

@@ -32,7 +32,8 @@ NEW = ".new"
 """Behind the name of a file that is being written."""
 CRC = const(4)
 """Bytes that sealed() puts behind a content."""
-_ENOENT = const(2)
+ENOENT = const(2)
+"""The number of the OSError for a file that is not there."""
 
 
 class Flash:
@@ -60,7 +61,7 @@ def read(fs, path: str, parse, damaged):
         with fs.open(path, "rb") as file:
             return parse(file)
     except OSError as error:
-        return None if error.args[0] == _ENOENT else damaged
+        return None if error.args[0] == ENOENT else damaged
 
 
 def is_there(fs, path: str) -> bool:

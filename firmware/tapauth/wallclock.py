@@ -15,7 +15,7 @@ makes expired cards good again; one that is set ahead for ever makes all cards e
 
 from tapauth import BUILT
 from tapauth.compat import const, forget
-from tapauth.core.timestamps import format_rfc3339, parse_rfc3339
+from tapauth.core.timestamps import DAY, format_rfc3339, parse_rfc3339
 
 EARLIEST = parse_rfc3339(BUILT) or 0
 """Unix seconds of the firmware's build, before which no board ran it. A clock that says an earlier
@@ -25,7 +25,6 @@ _LATEST = const(4_102_444_800)  # 2100-01-01
 _HELD_MS = const(3_600_000)
 _SLACK = const(300)
 _DRIFT = const(10_000_000)  # a second in so many ms: 100 ppm, what quartzes are wrong at most
-_DAY = const(86_400)
 _MONTH = const(31)
 FILE = "/day"
 
@@ -62,8 +61,8 @@ class WallClock:
         self._kept_day = kept_day
         # Offsets are Unix seconds minus the clock's, so they stand still while time passes.
         self._floor = EARLIEST
-        if self._floor < kept_day * _DAY < _LATEST:
-            self._floor = kept_day * _DAY
+        if self._floor < kept_day * DAY < _LATEST:
+            self._floor = kept_day * DAY
         self._offset: int | None = None
         self._reference = 0  # what _offset was when it last jumped
         # When that was, ms; None while there is no time, or only one that may be old.
@@ -127,7 +126,7 @@ class WallClock:
         if self._offset is None or not self.is_held():
             return 0
         ran = now // 1000
-        day = min((ran + self._offset) // _DAY, (ran + self._floor) // _DAY + _MONTH)
+        day = min((ran + self._offset) // DAY, (ran + self._floor) // DAY + _MONTH)
         return day if day > self._kept_day else 0
 
     def is_kept(self, day: int) -> None:

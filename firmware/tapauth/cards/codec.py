@@ -30,7 +30,7 @@ from hashlib import sha256
 from tapauth.compat import const
 from tapauth.core.shapes import ID_TYPES, UID_TYPES, check_id_token, normal
 from tapauth.core.shapes import STATUSES as STATUSES
-from tapauth.core.timestamps import parse_rfc3339
+from tapauth.core.timestamps import DAY, parse_rfc3339
 
 FORMAT = const(1)
 PAGE = const(256)
@@ -69,7 +69,6 @@ _UID_DIGITS = {"ISO14443": (8, 14, 20), "ISO15693": (16,)}
 _EPOCH = const(1704067200)  # 2024-01-01
 _MAX_MINUTES = const(0xFFFFFF)  # 2055-11-24
 _SIX_HOURS = const(21600)
-DAY = const(86400)
 CACHE_DAYS = const(240)  # the longest that an unused cache entry can be kept
 DAYS_AHEAD = const(15)
 NO_DAY = const(1)

@@ -33,7 +33,6 @@ from tapauth.cards.codec import (
     ACCEPTED,
     BODY,
     CACHE,
-    DAY,
     DELETED,
     DELTA_FENCES,
     DELTA_PAGES,
@@ -59,6 +58,7 @@ from tapauth.cards.codec import (
     status_of,
 )
 from tapauth.compat import const, forget
+from tapauth.core.timestamps import DAY
 
 forget(cards_check)  # as this module itself is forgotten
 STEP = const(21)  # records between two steps of a merge: less than half a flash block

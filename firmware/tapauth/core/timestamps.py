@@ -1,5 +1,9 @@
 """RFC 3339 date-times, as `expiry_time` carries them."""
 
+from tapauth.compat import const
+
+DAY = const(86_400)
+"""Seconds."""
 _DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 
 
@@ -72,7 +76,7 @@ def parse_rfc3339(text) -> int | None:
 
 def format_rfc3339(seconds: int) -> str:
     """Seconds since 1970-01-01 UTC, until 9999, as an RFC 3339 date-time in UTC."""
-    days, second = divmod(seconds, 86_400)
+    days, second = divmod(seconds, DAY)
     # Years counted from March, so that the leap day ends them (H. Hinnant's civil_from_days).
     days += 719_468
     era, day = divmod(days, 146_097)

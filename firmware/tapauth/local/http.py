@@ -33,12 +33,11 @@ from microdot.websocket import WebSocket
 
 from tapauth.compat import const
 from tapauth.local.login.sessions import ADMIN, USER
+from tapauth.local.pipe import CHUNK, CHUNK_MS
 
 _MAX_UPLOAD = const(2_097_152)
 _MAX_LENGTH = const(20)  # characters of Content-Length
-_CHUNK = const(512)
 _REST_MS = const(500)  # for which bytes that nobody wants are read
-_CHUNK_MS = const(10_000)  # for the next piece of an upload or a download
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -231,7 +230,7 @@ async def _get_page(server, pipe, request):
         await answer(pipe, 404, "not found")
         return
     # Once for all of it, not for each piece: a stranger must not stretch it.
-    pipe.deadline = server.clock.now() + 3 * _CHUNK_MS
+    pipe.deadline = server.clock.now() + 3 * CHUNK_MS
     await answer(pipe, 200, _pieces(file, size), _HTML, size)
 
 
@@ -241,7 +240,7 @@ def _pieces(file, left: int):
     """
     with file:
         while left > 0:
-            piece = file.read(min(left, _CHUNK))
+            piece = file.read(min(left, CHUNK))
             if not piece:
                 break
             left -= len(piece)
@@ -284,7 +283,7 @@ def _with_deadline(server, pipe, pieces):
     pipe.settled = True  # an admin asked, so no newcomer takes the place
     try:
         for piece in pieces:
-            pipe.deadline = server.clock.now() + _CHUNK_MS
+            pipe.deadline = server.clock.now() + CHUNK_MS
             yield piece
     finally:
         pieces.close()

@@ -19,6 +19,8 @@ import asyncio
 from tapauth.compat import const, secured
 
 _MAX_HEAD = const(2048)  # most bytes of a request line and headers together
+CHUNK = const(512)  # bytes of a long transfer that are held at once
+CHUNK_MS = const(10_000)  # for the next of them
 _PIECE = const(256)
 
 

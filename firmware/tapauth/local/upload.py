@@ -5,9 +5,8 @@ import json
 from tapauth.compat import const, is_scarce
 from tapauth.local.door import finish
 from tapauth.local.login.sessions import ADMIN
+from tapauth.local.pipe import CHUNK, CHUNK_MS
 
-_CHUNK = const(512)
-_CHUNK_MS = const(10_000)  # for the next piece
 _COMMIT_MS = const(60_000)
 _NEED = const(2600)  # words of heap that are in use meanwhile
 
@@ -42,8 +41,8 @@ async def take(server, pipe, left: int, token: str) -> tuple:
 
 
 async def _piece(server, pipe, left: int) -> bytes:
-    pipe.deadline = server.clock.now() + _CHUNK_MS
-    return await pipe.readexactly(min(left, _CHUNK))
+    pipe.deadline = server.clock.now() + CHUNK_MS
+    return await pipe.readexactly(min(left, CHUNK))
 
 
 async def _skip(server, pipe, left: int) -> None:

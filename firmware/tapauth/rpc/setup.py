@@ -1,12 +1,12 @@
 """Puts the service together from the configuration and what is on flash; then unload it."""
 
-from tapauth.compat import const, forget
+from tapauth.compat import forget
 from tapauth.crypto.hmac import Hmac
 from tapauth.rpc import addresses, app_tokens, credentials, records
 from tapauth.rpc.rules import RuleError, Rules
 from tapauth.rpc.service import Service
+from tapauth.small_file import ENOENT
 
-_ENOENT = const(2)
 _LOST = {
     "key": "rpc_key is lost: add every device and generate every token again",
     "devices": "rpc_devices is damaged: add every device again, generate their tokens again",
@@ -51,7 +51,7 @@ def load_rules(rules: Rules, fs, path: str, log) -> None:
         with fs.open(path, "rb") as file:
             text = file.read(rule_file.MAX_FILE + 1)
     except OSError as error:
-        if error.args[0] != _ENOENT:
+        if error.args[0] != ENOENT:
             log.error("rpc", "{} cannot be read ({})", path, error)
         elif rules.need_a_file():
             rules.lose()

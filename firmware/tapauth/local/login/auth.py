@@ -39,6 +39,7 @@ from tapauth.local.login.sessions import (
     EXPIRED,
     HTTP,
     MAX_SECRET,
+    MONTH_S,
     MOST,
     NEVER,
     TAKEN,
@@ -58,7 +59,6 @@ _METHODS = (
     "clearTokens",
     "setUsedApiVersion",
 )
-_MONTH_S = const(2_592_000)
 _MIN_BOOT_PIN = const(6)
 _QUEUE = const(2)
 _WAIT_MS = const(50)
@@ -236,7 +236,7 @@ class ConnectionAuth:
 
     # Sessions.
 
-    def session(self, role: int, secured: bool, boot: bool, lifetime: int = _MONTH_S) -> Session:
+    def session(self, role: int, secured: bool, boot: bool, lifetime: int = MONTH_S) -> Session:
         """A session for `lifetime` seconds, or until the restart; it does not count yet."""
         expiry = NEVER if boot else self.now() + lifetime
         return self.sessions.new(role, secured, boot, expiry)

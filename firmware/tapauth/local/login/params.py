@@ -8,6 +8,7 @@ from tapauth.local.login.sessions import (
     ADMIN_CHANGED,
     ADMIN_OPENED,
     HTTP,
+    MONTH_S,
     ROLES,
     USER,
     USER_CHANGED_BY_ADMIN,
@@ -18,7 +19,6 @@ from tapauth.local.login.sessions import (
     role_name,
 )
 
-_MONTH_S = const(2_592_000)
 _DAY_S = const(86_400)
 _MIN_PASSWORD = const(8)
 _ADMIN_FIRST = "protect admin first"
@@ -93,7 +93,7 @@ def _put(auth, connection, role: int, account: Account, reply: dict) -> None:
     own = connection.session.role == role
     session = None
     if own:
-        lifetime = _DAY_S if account.kind == PIN else _MONTH_S
+        lifetime = _DAY_S if account.kind == PIN else MONTH_S
         session = auth.session(role, account.kind != UNSECURED, False, lifetime)
         auth.promise(session, reply)
         del reply["previleges"]  # spelt so in the document that `auth` is from

@@ -40,6 +40,8 @@ MAX_SECRET = const(128)
 """Most bytes of a PIN, password or token: the work for a longer one would not be bounded."""
 MOST = const(8)
 """Sessions at a time, when a role may have several."""
+MONTH_S = const(2_592_000)
+"""The life of a session, if nothing ends it."""
 _NONCE = const(16)
 _ALPHANUMERIC = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
