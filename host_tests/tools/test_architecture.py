@@ -62,7 +62,7 @@ TABLE = {
     "roles": "board_status cards config_trial console core.taps errors everest evse feedback"
     " health json_in link local local.interface log network ntp reader rpc station supervisor"
     " update wallclock board tapauth_slot",
-    "local.interface": "crypto local local.login local.names local.wiring",
+    "local.interface": "crypto local local.login local.names local.wiring small_file",
     "local.wiring": "cards config config_trial local local.login rpc os",
 }
 FREE = {"array", "binascii", "collections", "gc", "hashlib", "json", "random", "struct", "sys"}
@@ -256,6 +256,36 @@ def test_no_import_goes_round():
 @pytest.mark.parametrize("closing", sorted(AROUND), ids=lambda pair: pair[1])
 def test_what_may_close_a_circle_does(closing):
     assert circles(_graph(AROUND - {closing})) != circles(_graph(AROUND))
+
+
+def _loaded_with(*modules: str) -> set[str]:
+    """These modules, and all that come into memory with them: not what functions import."""
+    found: set[str] = set()
+    to_see = set(modules)
+    while to_see:
+        found |= to_see
+        tops = [
+            ast.Module([node for node in TREES[one].body if not hasattr(node, "body")], [])
+            for one in to_see
+        ]
+        to_see = {one for top in tops for one in _imports(top) if one in PATHS} - found
+    return found
+
+
+@pytest.mark.parametrize("role", ["standalone", "attached"])
+def test_a_shut_door_leaves_no_code_of_what_is_behind_it(role):
+    interface = "tapauth.local.interface"
+    stay = _loaded_with("tapauth.app", "tapauth.start", "tapauth.roles." + role, interface)
+    parts = next(
+        node
+        for node in TREES[interface].body
+        if isinstance(node, ast.FunctionDef) and node.name == "_parts"
+    )
+    forgotten = set(_imports(ast.Module(parts.body, [])))
+    wiring = _loaded_with("tapauth.local.wiring") - {"tapauth.local.wiring"}  # it forgets itself
+    behind = (_loaded_with(*forgotten) | wiring) - stay
+    packages = {one for one in behind if PATHS[one].name == "__init__.py"}
+    assert behind - packages == forgotten
 
 
 def _twins(named: list[tuple[str, str]]) -> list[str]:

@@ -18,6 +18,9 @@ def _parts():
     from tapauth.local.login import auth
 
     yield auth
+    from tapauth import small_file
+
+    yield small_file
     from tapauth.local.login import kept
 
     yield kept
