@@ -238,6 +238,22 @@ def test_guessing_over_many_connections_is_one_guessing():
     assert [finish(one)["resultCode"] for one in tries] == [6] * 3
 
 
+def test_a_new_pin_at_the_board_takes_no_place_of_those_who_wait():
+    rig = Rig()
+    request = {"method": "auth", "type": "secured", "credentials": "bad"}
+    first = rig.auth.handle(Connection(), request)
+    next(first)
+    at_the_board = rig.auth.renew_pin(1)
+    next(at_the_board)
+    two = [rig.auth.handle(Connection(), request) for _ in range(2)]
+    for one in two:
+        next(one)
+    assert finish(rig.auth.handle(Connection(), request))["resultCode"] == 6
+    for steps in (first, at_the_board):
+        finish(steps)
+    assert [finish(one)["resultCode"] for one in two] == [8, 8]
+
+
 def test_a_connection_that_goes_while_deriving_leaves_no_lock():
     rig = Rig()
     request = {"method": "auth", "type": "secured", "credentials": "bad"}

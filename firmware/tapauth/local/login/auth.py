@@ -217,17 +217,18 @@ class ConnectionAuth:
     def in_turn(self, steps, patient: bool = False):
         """Steps: those of a generator that derives, once no other one does; returns its value.
 
-        Raises Refused when too many wait already, unless it is `patient`.
+        Raises Refused when too many wait already, unless it is `patient`: it waits beside them.
         """
         if self._deriving and self._waiting >= _QUEUE and not patient:
             raise Refused("busy")
+        place = 0 if patient else 1
         # Both `finally` matter: a connection that goes closes its generator at any step.
-        self._waiting += 1
+        self._waiting += place
         try:
             while self._deriving:
                 yield _WAIT_MS
         finally:
-            self._waiting -= 1
+            self._waiting -= place
         self._deriving = True
         try:
             return (yield from steps)
