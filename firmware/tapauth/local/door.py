@@ -13,7 +13,8 @@ Shutting turns ConnectionAuth into `_kept` first, which is all of it that needs 
 fails, the door stays open until the next tick. The rest is done without a break, so nobody
 comes in between. Then every module that the opening has loaded is forgotten; a module that was
 there before is another room's and stays. An opening that fails leaves the door shut and `_kept`
-as it was.
+as it was. run() that fails leaves the door as it is: the supervisor starts it again soon, and
+it goes on with the server that is there.
 
 In a conflict:
 
