@@ -182,10 +182,11 @@ class Service:
             elif number in seen:
                 status, value = 400, "id used twice"
             else:
+                if number is not None:
+                    seen.add(number)  # before it is done: without memory for this, nothing is
                 status, value = self._outcome(frame, source, name, element)
             if number is None:
                 continue  # those without an id are all different commands, and not answered
-            seen.add(number)
             text = _entry(frame.version, number, status, value, room)
             if text:
                 room -= len(text.encode()) + 1  # and a comma
