@@ -202,8 +202,9 @@ class Station:
         elif kind == effects.STOP_TRANSACTION:
             self._owed[effect[1]] |= _STOP
         elif kind == effects.AUTHORIZE_RESPONSE:
-            if effect[3]["authorization_status"] == "Accepted":
-                self._core.command_lost(effect[1], self._clock.now())
+            _, evse_id, _, result = effect
+            if result["authorization_status"] == "Accepted":
+                self._core.command_lost(evse_id, self._clock.now())
         elif kind == effects.VALIDATE:
             self._core.validator_unreached(effect[1], self._clock.now())
         try:
@@ -222,9 +223,10 @@ class Station:
             self._validators[validator](request_id, token)
         elif kind == effects.SAVE:
             # In force though it may not be saved yet.
-            self._in_force[effect[1]] = effect[2]
-            self._unsaved[effect[1]] = True
-            self._save(effect[1])
+            _, key, value = effect
+            self._in_force[key] = value
+            self._unsaved[key] = True
+            self._save(key)
         else:
             self._command(kind, effect)
 
@@ -262,16 +264,16 @@ class Station:
             self._owed[evse.id] = 0
 
     def _command(self, kind: str, effect: tuple) -> None:
-        self._pay_to(self._core.evses[effect[1] - 1])
+        evse_id = effect[1]
+        self._pay_to(self._core.evses[evse_id - 1])
         command = {"command": kind}
         if kind == effects.AUTHORIZE_RESPONSE:
-            command["token"] = effect[2]
-            command["result"] = effect[3]
+            _, _, command["token"], command["result"] = effect
         elif kind == effects.STOP_TRANSACTION:
-            command["reason"] = effect[2]
-            if effect[3] is not None:
-                command["id_tag"] = effect[3]
-        self._on_command(effect[1], command)
+            _, _, command["reason"], token = effect
+            if token is not None:
+                command["id_tag"] = token
+        self._on_command(evse_id, command)
 
     def wake(self) -> None:
         """Say what is owed and what an input left when it found no memory, and do what is due."""

@@ -38,6 +38,11 @@ BODY = const(252)  # a page's bytes before its CRC
 RECORD = const(12)
 PER_PAGE = const(21)
 HASH = const(7)
+# The places of the other bytes of a record, as the table above has them.
+_STATUS = const(7)  # with CACHE, and the lowest bits of the number of the terms
+_TERMS = const(8)
+_TIME = const(9)
+_USED = const(11)
 TERM = const(48)
 MAX_TERMS = const(2047)  # 11 bits; 0 means no terms
 MAX_CARDS = const(65535)
@@ -188,30 +193,30 @@ def hiding(record) -> bytes:
 
 def status_of(record) -> int:
     """The index into STATUSES, or DELETED."""
-    return record[7] & 15
+    return record[_STATUS] & 15
 
 
 def is_cache(record) -> int:
     """Not 0 for an entry learned from a validator."""
-    return record[7] & CACHE
+    return record[_STATUS] & CACHE
 
 
 def terms_of(record) -> int:
     """The number of the record's terms, 0 for none."""
-    return record[7] >> 5 | record[8] << 3
+    return record[_STATUS] >> 5 | record[_TERMS] << 3
 
 
 def with_terms(record: bytes, terms: int) -> bytes:
     """The same record under other terms."""
-    return record[:7] + struct.pack("<H", record[7] & 31 | terms << 5) + record[9:]
+    return record[:_STATUS] + struct.pack("<H", record[_STATUS] & 31 | terms << 5) + record[_TIME:]
 
 
 def expiry_of(record) -> int | None:
     """When the record stops being valid, in seconds since 1970; None for never."""
-    if record[7] & CACHE:
-        time = record[9] | record[10] << 8
+    if is_cache(record):
+        time = record[_TIME] | record[_TIME + 1] << 8
         return _EPOCH + time * _SIX_HOURS if time else None
-    time = record[9] | record[10] << 8 | record[11] << 16
+    time = record[_TIME] | record[_TIME + 1] << 8 | record[_TIME + 2] << 16
     return _EPOCH + time * 60 if time else None
 
 
@@ -236,7 +241,7 @@ def expiry_of(record) -> int | None:
 def day_of(record, written: int) -> int:
     """The day of last use of an entry of the cache, in a cards file with `written` in its head."""
     first = written - CACHE_DAYS
-    return first + (record[11] - first & 0xFF)
+    return first + (record[_USED] - first & 0xFF)
 
 
 def later(today: int, now: int | None) -> int:
@@ -251,7 +256,7 @@ def pack_mark(today: int) -> bytes:
 
 def day_marked(record) -> int:
     """The day that a record keeps; 0 if it is not a mark."""
-    return record[9] | record[10] << 8 if record[:8] == _MARK else 0
+    return record[_TIME] | record[_TIME + 1] << 8 if record[: len(_MARK)] == _MARK else 0
 
 
 def pack_terms(number: int, parent: dict | None, evse_ids: list | None) -> bytes:

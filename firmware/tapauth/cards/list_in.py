@@ -142,7 +142,7 @@ class Load:
     def _take_head(self):
         """Steps: take the head, and refuse the list here if it cannot be taken."""
         page, store = self._page, self._store
-        if page[:8] != MAGIC or page[8] != FORMAT:
+        if page[: len(MAGIC)] != MAGIC or page[len(MAGIC)] != FORMAT:
             raise StoreError(f"not a list of format {FORMAT}")
         head = rewrite.cards_check.read_plate(page)
         self._seed, self._count, self._run_terms = head.seed, head.listed, head.run_terms

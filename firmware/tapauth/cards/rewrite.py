@@ -32,7 +32,6 @@ from tapauth.cards import cards_check
 from tapauth.cards.codec import (
     ACCEPTED,
     BODY,
-    CACHE,
     DELETED,
     DELTA_FENCES,
     DELTA_PAGES,
@@ -180,10 +179,10 @@ class Writer:
         self.count += 1
         if self.count > (MAX_CARDS if self._is_run else DELTA_PAGES * PER_PAGE):
             raise Full("too many cards")
-        info = record[7]  # one that only hides is no card, and counts as neither
-        if info & CACHE:
+        # A record that only hides is no card, and counts as neither.
+        if is_cache(record):
             self.cached += 1
-        elif info & 15 != DELETED:
+        elif status_of(record) != DELETED:
             self.listed += 1
         if self._fill == BODY:
             self._seal()

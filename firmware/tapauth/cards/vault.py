@@ -18,6 +18,9 @@ _TICK_MS = const(200)
 _TIDY = const(300)  # ticks of quiet
 _RETRY = const(50)  # ticks until a setting is tried again
 _NEARLY_FULL = const(90)
+# The fields of an answer that is to be learned.
+_NAME = const(0)
+_RESULT = const(2)
 NOT_MADE = (StoreError, OSError, ValueError, MemoryError)
 """What a change that was not made may raise. Made once: see SYSTEM_ERRORS."""
 UNKNOWN = {"authorization_status": "Unknown", "tariff_messages": []}
@@ -42,7 +45,7 @@ class Vault:
         self._errors = errors
         self._log = log
         self._problem = "no site key"
-        self._jobs: list = []  # of [digest, id token, result], to be learned
+        self._jobs: list = []  # of [_NAME: digest, id token, _RESULT], to be learned
         self._orders: list = []  # of (function that makes steps, its arguments)
         self._unkept: dict = {}  # settings that are not on flash yet
         self._pause = 0  # ticks until they are tried again
@@ -116,8 +119,8 @@ class Vault:
         id_token = token["id_token"]
         name = digest(self.store.key, id_token)
         for job in self._jobs:
-            if job[0] == name:
-                job[2] = result
+            if job[_NAME] == name:
+                job[_RESULT] = result
                 return
         if len(self._jobs) >= _QUEUE:
             self.skipped += 1
@@ -162,7 +165,7 @@ class Vault:
         assert self.store
         try:
             names = [digest(self.store.key, id_token) for id_token, _ in changes]
-            self._jobs = [job for job in self._jobs if job[0] not in names]
+            self._jobs = [job for job in self._jobs if job[_NAME] not in names]
         except MemoryError:  # the changes are made: that must not look as if they were not
             self.skipped += len(self._jobs)
             self._jobs.clear()

@@ -13,6 +13,9 @@ KIND = "auth_token_validator"
 _REPLY = "reply/"
 _MOST = const(32)
 _LOOKUPS = const(4)  # of the store in one go
+# The fields of a request that is open.
+_TOKEN = const(2)
+_SIZE = const(3)
 ACCEPTED = {"authorization_status": "Accepted", "tariff_messages": []}
 
 
@@ -72,15 +75,17 @@ class AuthTokenValidator(ApiModule):
         Waiting is no harm: that the link is busy must not decide about a driver.
         """
         entry = self.pending[name]
-        if not self._link.make_room(entry[3]):
+        if not self._link.make_room(entry[_SIZE]):
             return
         topic = self.topic("validate_token")
         reply_to = self.topic(_REPLY + name, "m2e")
         try:
-            request = json.dumps({"headers": {"replyTo": reply_to}, "payload": entry[2]}).encode()
-            entry[3] = len(topic) + len(request)
-            if self._link.make_room(entry[3]) and self._link.publish(topic, request):
-                entry[3] = 0
+            request = json.dumps(
+                {"headers": {"replyTo": reply_to}, "payload": entry[_TOKEN]}
+            ).encode()
+            entry[_SIZE] = len(topic) + len(request)
+            if self._link.make_room(entry[_SIZE]) and self._link.publish(topic, request):
+                entry[_SIZE] = 0
         except MemoryError:  # a long certificate; there may be room for it soon
             return
 
