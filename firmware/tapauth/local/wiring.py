@@ -13,10 +13,8 @@ def _parse(text: str) -> dict:
     """Check a configuration; the tables are in memory only meanwhile. Raises ValueError."""
     from tapauth import config
 
-    try:
-        return config.parse(text)
-    finally:
-        forget(config)
+    forget(config)
+    return config.parse(text)
 
 
 def _trial():

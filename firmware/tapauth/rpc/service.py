@@ -52,14 +52,12 @@ class CommandRefused(Exception):
     """A command gets an error status. Arguments: the status, and a text that quotes nothing."""
 
 
-def _from_definitions(name: str) -> dict:
-    """What a function of definitions.py returns; the module is in memory only meanwhile."""
+def _definitions():
+    """The module of the commands' tables, forgotten at once."""
     from tapauth.rpc import definitions
 
-    try:
-        return getattr(definitions, name)()
-    finally:
-        forget(definitions)
+    forget(definitions)
+    return definitions
 
 
 def _entry(version: int, number, status: int, value, room: int) -> str:
@@ -123,7 +121,7 @@ class Service:
         self._log = log
         self._callers = Throttle()
         self.asked_for = Throttle()
-        self._checks = _from_definitions("checks")
+        self._checks = _definitions().checks()
         self.handlers = {
             "/v1/Auth.GenerateToken": self._generate_token,
             "/v1/Auth.GetToken": self._get_token,
@@ -312,7 +310,7 @@ class Service:
     # The commands: handler(source ID, checked args, frame version) returns the result.
 
     def _list_services(self, source, args, version):
-        return _from_definitions("services")
+        return _definitions().services()
 
     def _generate_token(self, source, args, version):
         host = addresses.parse_host(args["host"])
