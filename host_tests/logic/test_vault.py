@@ -3,6 +3,7 @@
 from store_kit import NOW, again, token
 from vault_kit import ACCEPTED, BLOCKED, learn, new_vault, run, status, turns
 
+from tapauth.cards.codec import NO_DAY
 from tapauth.cards.store import finish
 
 
@@ -199,12 +200,12 @@ def test_a_setting_that_no_file_can_hold_ends_nothing():
 
 def test_the_newest_day_outlives_a_restart():
     vault, parts = new_vault("day")
-    assert vault.newest_day == 0
+    assert vault.store.today == NO_DAY
     parts.now = None
     run(vault, turns(1000))
-    assert vault.newest_day == 0
+    assert vault.store.today == NO_DAY
     parts.now = NOW
     run(vault, lambda: vault.store.noted == NOW // 86_400)
-    assert vault.newest_day == NOW // 86_400
+    assert vault.store.today == NOW // 86_400
     vault.store = again(vault.store)
-    assert vault.newest_day == NOW // 86_400
+    assert vault.store.today == NOW // 86_400

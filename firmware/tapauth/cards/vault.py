@@ -7,7 +7,7 @@ of its own, so that reader and link go on meanwhile.
 import tapauth_slot
 
 from tapauth.cards import files
-from tapauth.cards.codec import NO_DAY, Damaged, StoreError, digest
+from tapauth.cards.codec import Damaged, StoreError, digest
 from tapauth.cards.store import Store
 from tapauth.compat import SYSTEM_ERRORS, const, forget, sleep_ms
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
@@ -179,13 +179,6 @@ class Vault:
             return False
         self._orders.append((work,) + arguments)
         return True
-
-    @property
-    def newest_day(self) -> int:
-        """The newest day that the store has seen, also before the last restart: days since 1970,
-        0 for none. The time cannot be earlier; it may be much later."""
-        store = self.store
-        return store.today if store and store.today > NO_DAY else 0
 
     # Settings that outlive a restart.
 

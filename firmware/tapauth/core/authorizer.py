@@ -219,7 +219,7 @@ class Authorizer:
                     return None
         if not self._is_worth_validating(evses):
             self._refuse_early(token)
-        elif len(self._tokens) >= self.settings.max_tokens_in_process:
+        elif self.tokens_in_process() >= self.settings.max_tokens_in_process:
             self.counters["over_limit"] += 1
             self._refuse_early(token)
         else:
