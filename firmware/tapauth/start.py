@@ -293,7 +293,9 @@ def _take_card_updates(app) -> None:
     from tapauth.everest.module import reply_topic
 
     base = app.settings["base_topic"]
-    app.apis.append(CardUpdates(base, app.link, app.vault, reply_topic, app.log))
+    app.apis.append(
+        CardUpdates(base, link=app.link, vault=app.vault, reply_topic=reply_topic, log=app.log)
+    )
 
 
 def _start_clock(app, source: str) -> None:

@@ -15,7 +15,7 @@ class Named:
 
 def test_a_board_is_found_under_its_addresses_and_its_own_names_only():
     app = Named("Depot-7.example gate", "Charger7")
-    door, interface.Door = interface.Door, lambda *arguments: None
+    door, interface.Door = interface.Door, lambda *arguments, **named: None
     try:
         LocalInterface(app, None, None, None)
     finally:

@@ -92,7 +92,7 @@ class Journal:
         at = (start - self.after) * RECORD
         end = (self.seq - self.after) * RECORD
         data = bytes(self.records[at:end]) + records
-        data = pack_segment(seed, start + 1, version, counts, data)
+        data = pack_segment(seed, start + 1, version=version, counts=counts, records=data)
         self.unsure = slot
         write_file(self.fs, self.path(slot), data)
         self.unsure = None
@@ -111,10 +111,13 @@ class Journal:
         """
         if self.unsure is None:
             return
-        data = pack_segment(0, 0, 0, (0, 0), b"")  # of no cards file: it holds nothing
+        # Of no cards file: it holds nothing.
+        data = pack_segment(seed=0, first=0, version=0, counts=(0, 0), records=b"")
         if self.used and self.unsure == self.slot:
             held = self.records[(self.start - self.after) * RECORD : len(self) * RECORD]
-            data = pack_segment(seed, self.start + 1, version, counts, bytes(held))
+            data = pack_segment(
+                seed, self.start + 1, version=version, counts=counts, records=bytes(held)
+            )
         write_file(self.fs, self.path(self.unsure), data)
         self.unsure = None
 

@@ -282,7 +282,11 @@ def _put_empty(journal, slot: int) -> None:
     """
     path = journal.path(slot)
     # As no seed is 0, it is of no cards file.
-    write_file(journal.fs, path + ".new", pack_segment(0, 0, 0, (0, 0), b""))
+    write_file(
+        journal.fs,
+        path + ".new",
+        pack_segment(seed=0, first=0, version=0, counts=(0, 0), records=b""),
+    )
     journal.fs.rename(path + ".new", path)
 
 

@@ -481,10 +481,10 @@ class Store:
         expiry = info.get("expiry_time")
         return pack_record(
             digest(self.key, id_token)[:HASH],
-            STATUSES.index(info["authorization_status"]),
-            number,
-            parse_time(expiry) if expiry else None,
-            used,
+            status=STATUSES.index(info["authorization_status"]),
+            terms=number,
+            expiry=parse_time(expiry) if expiry else None,
+            used=used,
         )
 
     def _terms_number(self, wanted: bytes):
@@ -540,7 +540,9 @@ class Store:
             count = len(records)
             if count or version is not None:  # a version alone is a change too
                 ordered = [records[name] for name in sorted(records)]
-                yield from self._write(ordered, new_terms, version, listed, cached)
+                yield from self._write(
+                    ordered, new_terms, version=version, listed=listed, cached=cached
+                )
             if self.owes_witness:
                 self.witness()
             return count
@@ -573,7 +575,7 @@ class Store:
         with _Turn(self):
             new_terms: list = []
             today = self.day(now)
-            record = yield from self._pack(id_token, result, {}, new_terms, today)
+            record = yield from self._pack(id_token, result, {}, new_terms, used=today)
             old = self.find(record[:HASH])
             repeated = True
             if old:
@@ -590,7 +592,9 @@ class Store:
             cached = 0 if self.find(record[:HASH]) else 1
             # The first of a day says which day it is, and that must not be lost either.
             harmless = repeated and today <= self.noted
-            yield from self._write([record], new_terms, None, 0, cached, harmless)
+            yield from self._write(
+                [record], new_terms, version=None, listed=0, cached=cached, harmless=harmless
+            )
             self.noted = today
             if self.owes_witness:
                 self.witness()
@@ -622,7 +626,7 @@ class Store:
                     record = touched[:-1] + bytes((today & 0xFF,))
                 elif today <= self.noted:
                     return
-                yield from self._write([record], (), None, 0, 0)
+                yield from self._write([record], (), version=None, listed=0, cached=0)
                 self.noted = today
                 self.witness()
             # The next change would wait for this one.
@@ -648,7 +652,7 @@ class Store:
     def _flush(self):
         """Steps: sort the journal into the delta, or into a new cards file."""
         counts = (self.listed, self.cached)
-        yield from _rewriting().flush(self, (), (), self.version, counts)
+        yield from _rewriting().flush(self, (), (), version=self.version, counts=counts)
 
     def _write(self, records, new_terms, version: int | None, listed, cached, harmless=False):
         """Steps: make sorted records durable, all in one; `listed`, `cached`: by how many more.
@@ -663,7 +667,7 @@ class Store:
             version = self.version
         counts = (self.listed + listed, self.cached + cached)
         if new_terms or len(records) > SEGMENT_RECORDS:
-            yield from _rewriting().flush(self, records, new_terms, version, counts)
+            yield from _rewriting().flush(self, records, new_terms, version=version, counts=counts)
             return
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
         self.version = version

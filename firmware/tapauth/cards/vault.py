@@ -54,9 +54,9 @@ class Vault:
                 files,
                 FOLDER,
                 self._key(),
-                settings["capacity"],
-                settings["cache_days"],
-                without_clock,
+                capacity=settings["capacity"],
+                cache_days=settings["cache_days"],
+                accept_expiry_without_clock=without_clock,
             )
         except (OSError, ValueError) as error:
             self._problem = str(error)
@@ -219,7 +219,9 @@ class Vault:
         if error or not self._unkept:
             text = f"a setting would be lost by a restart ({error}): it is tried again"
             failed = error is not None
-            self._errors.set(failed, VENDOR_WARNING, "Setting not kept", "cards", text)
+            self._errors.set(
+                failed, VENDOR_WARNING, "Setting not kept", origin="cards", message=text
+            )
 
     def counters(self) -> dict:
         """The store's fill, and what was not learned."""
@@ -287,6 +289,10 @@ class Vault:
             full = self.store.status()["fill"] > _NEARLY_FULL
         what = "install a full list" if self.store else "provision the board again"
         text = f"the card store cannot be relied on ({damage}): {what}"
-        self._errors.set(bool(damage), VENDOR_ERROR, "Card store unusable", "cards", text)
+        self._errors.set(
+            bool(damage), VENDOR_ERROR, "Card store unusable", origin="cards", message=text
+        )
         text = f"the card store is over {_NEARLY_FULL} % full"
-        self._errors.set(full, VENDOR_WARNING, "Card store nearly full", "cards", text)
+        self._errors.set(
+            full, VENDOR_WARNING, "Card store nearly full", origin="cards", message=text
+        )

@@ -148,7 +148,9 @@ def _learn_card(commands, connection, request: dict, reply: dict) -> None:
     commands.learner.poll()
     if commands.learning_connection() not in (None, connection):
         raise Refused("another connection is learning")
-    window = _number(request, "window", _LEAST_WINDOW_S, _MOST_WINDOW_S, _WINDOW_S)
+    window = _number(
+        request, "window", low=_LEAST_WINDOW_S, high=_MOST_WINDOW_S, default=_WINDOW_S
+    )
     commands.learner.start(connection, window)
     reply["window"] = window
 

@@ -231,7 +231,7 @@ async def _get_page(server, pipe, request):
         return
     # Once for all of it, not for each piece: a stranger must not stretch it.
     pipe.deadline = server.clock.now() + 3 * CHUNK_MS
-    await answer(pipe, 200, _pieces(file, size), _HTML, size)
+    await answer(pipe, 200, _pieces(file, size), headers=_HTML, size=size)
 
 
 def _pieces(file, left: int):
@@ -275,7 +275,7 @@ async def _download(server, pipe, request):
         return
     size, pieces = cards.export()
     headers = {_TYPE: "application/octet-stream"}
-    await answer(pipe, 200, _with_deadline(server, pipe, pieces), headers, size)
+    await answer(pipe, 200, _with_deadline(server, pipe, pieces), headers=headers, size=size)
 
 
 def _with_deadline(server, pipe, pieces):

@@ -153,7 +153,7 @@ class Server:
         self.log = log
         self.auth = auth
         auth.on_lost = self._lost
-        self.commands = Commands(auth, ports, clock, log, self._tell)
+        self.commands = Commands(auth, ports=ports, clock=clock, log=log, tell=self._tell)
         self._counts = counts
         self._context = None
         if settings["tls_cert"]:
@@ -221,7 +221,9 @@ class Server:
         """Serve a connection to its end, whatever that is: nothing is raised but to the log."""
         now = self.clock.now()
         try:
-            pipe = Pipe(reader, writer, asyncio.current_task(), now, now + _HEAD_MS)
+            pipe = Pipe(
+                reader, writer, task=asyncio.current_task(), began=now, deadline=now + _HEAD_MS
+            )
         except (OSError, TypeError):  # gone already
             return
         if not self._make_room(pipe):

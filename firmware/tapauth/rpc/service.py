@@ -185,7 +185,7 @@ class Service:
                 status, value = self._outcome(frame, source, name, element)
             if number is None:
                 continue  # those without an id are all different commands, and not answered
-            text = _entry(frame.version, number, status, value, room)
+            text = _entry(frame.version, number, status, value=value, room=room)
             if text:
                 room -= len(text.encode()) + 1  # and a comma
                 entries.append(text)

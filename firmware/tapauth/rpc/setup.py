@@ -95,12 +95,12 @@ def open_service(settings: dict, fs, clock, unix_time, random, log, folder: str 
     known = credentials.Credentials(devices, mac, backend, settings["backend_key"])
     service = Service(
         settings,
-        known,
-        app_tokens.Tokens(apps, mac, random),
-        rules,
-        clock,
-        unix_time,
-        log,
+        credentials=known,
+        tokens=app_tokens.Tokens(apps, mac, random),
+        rules=rules,
+        clock=clock,
+        unix_time=unix_time,
+        log=log,
     )
     service.problem = "; ".join([problem for problem in problems if problem])
     return service

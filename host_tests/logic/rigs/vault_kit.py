@@ -24,7 +24,7 @@ class Parts:
     def unix(self):
         return self.now
 
-    def set(self, active, kind, sub_type, origin, text):
+    def set(self, active, kind, sub_type, origin, message):
         if active:
             self.active.add(sub_type)
         else:

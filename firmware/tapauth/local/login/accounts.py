@@ -47,13 +47,13 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
     random = Random(mac(b"random", fresh, unique), source)
     keeper = Keeper(
         file,
-        mac(b"key", fresh, unique),
-        mac(b"seed", fresh, unique),
-        random,
-        accounts,
-        Lockout(failures, now),
-        pin_recoverable,
-        show,
+        key=mac(b"key", fresh, unique),
+        seed=mac(b"seed", fresh, unique),
+        random=random,
+        accounts=accounts,
+        lockout=Lockout(failures, now),
+        pin_recoverable=pin_recoverable,
+        show=show,
     )
     if accounts:
         keeper.keep(accounts)
@@ -92,17 +92,17 @@ def thaw(kept: tuple, file, source, pin_recoverable: bool, show, settings, clock
     lockout.until = until
     keeper = Keeper(
         file,
-        key,
-        seed,
-        Random(random_key, source),
-        {role: Account(kind, record, pin) for role, kind, record, pin in accounts},
-        lockout,
-        pin_recoverable,
-        show,
+        key=key,
+        seed=seed,
+        random=Random(random_key, source),
+        accounts={role: Account(kind, record, pin) for role, kind, record, pin in accounts},
+        lockout=lockout,
+        pin_recoverable=pin_recoverable,
+        show=show,
     )
     auth = ConnectionAuth(settings, keeper, clock, log)
     for role, secured, boot, expiry, sid, http in sessions:
-        session = Session(role, secured, boot, expiry, sid)
+        session = Session(role, secured=secured, boot=boot, expiry=expiry, sid=sid)
         session.http = http
         auth.sessions.all.append(session)
     auth.boot_pin = boot_pin

@@ -91,7 +91,7 @@ def _evaluate(auth, connection, request: dict, reply: dict):
                 opened[role] = auth.session(role, False, False)
         if not opened:
             return _WRONG_SECURITY
-        return _grant(auth, connection, wanted, opened, reply)
+        return _grant(auth, connection, wanted, opened=opened, reply=reply)
     secret = request.get("credentials")
     if secret is None:
         return _NO_CREDENTIALS
@@ -104,8 +104,8 @@ def _evaluate(auth, connection, request: dict, reply: dict):
         old = auth.sessions.find(API, secret, auth.now())
         if not old:
             return _WRONG
-        return _grant(auth, connection, wanted, {old.role: old}, reply, old)
-    return (yield from _prove(auth, connection, wanted, secret, reply))
+        return _grant(auth, connection, wanted, opened={old.role: old}, reply=reply, old=old)
+    return (yield from _prove(auth, connection, wanted, secret=secret, reply=reply))
 
 
 def _prove(auth, connection, wanted, secret: str, reply: dict):
@@ -123,7 +123,7 @@ def _prove(auth, connection, wanted, secret: str, reply: dict):
         code = yield from auth.in_turn(_try(auth, secret, opened))
     except Refused:  # too many wait
         return _LOCKED
-    return code or _grant(auth, connection, wanted, opened, reply)
+    return code or _grant(auth, connection, wanted, opened=opened, reply=reply)
 
 
 def _try(auth, secret: str, opened: dict):

@@ -81,7 +81,7 @@ def _protect(auth, connection, role: int, kind: int, secret: str, asking: int, r
     auth.require(connection, asking)
     if kind == PIN:
         reply["newPin"] = secret
-    _put(auth, connection, role, account, reply)
+    _put(auth, connection, role, account=account, reply=reply)
 
 
 def _put(auth, connection, role: int, account: Account, reply: dict) -> None:

@@ -124,7 +124,7 @@ class Sessions:
 
     def new(self, role: int, secured: bool, boot: bool, expiry: int) -> Session:
         """A session that is not among all of them yet."""
-        return Session(role, secured, boot, expiry, self._random(8))
+        return Session(role, secured=secured, boot=boot, expiry=expiry, sid=self._random(8))
 
     def renew(self, session: Session) -> None:
         """Void all tokens of a session, which itself goes on."""
