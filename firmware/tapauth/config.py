@@ -31,7 +31,7 @@ _ITEM = const(4)
 
 _SCHEMA = {
     "board_id": (_TEXT, _REQUIRED, 1, 32),
-    "base_topic": (_TEXT, "", 0, 64),
+    "base_topic": (_TEXT, "", 0, 64),  # without one: tapauth/ and the board_id
     "log_level": (_CHOICE, "info", ("debug", "info", "warning", "error")),
     "role": (_CHOICE, "standalone", ("standalone", "attached")),
     "evses": (_INT_LIST, (1,), 1, 8, (_INT, 1, 1, 4)),
@@ -58,7 +58,7 @@ _SCHEMA = {
     },
     "mqtt": {
         "host": (_TEXT, _REQUIRED, 1, 253),
-        "port": (_INT, 0, 1, 65535),
+        "port": (_INT, 0, 1, 65535),  # 0 is no port but "not given": it goes by TLS then
         "client_id": (_TEXT, "", 0, 64),
         "user": (_TEXT, "", 0, 64),
         "password": (_TEXT, "", 0, 128),
@@ -144,7 +144,7 @@ _SCHEMA = {
         "pin_recoverable": (_BOOL, False),
     },
     "health_interval_s": (_INT, 30, 1, 3600),
-    "watchdog_ms": (_INT, 8000, 1000, 8388),
+    "watchdog_ms": (_INT, 8000, 1000, 8388),  # the RP2040's longest
 }
 
 
@@ -159,6 +159,7 @@ def _bounds(value: int, rule: tuple, key: str, unit: str = "") -> None:
 
 
 def _is_int(value) -> bool:
+    # True is an int to Python, and a slip in a configuration.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -193,6 +194,7 @@ def _object(given, schema: dict, path: str) -> dict:
     if not isinstance(given, dict):
         raise ConfigError(f"{path or 'the configuration'}: must be an object")
     prefix = path + "." if path else ""
+    # A slip in a name would leave the default in force, and its owner would believe otherwise.
     for name in given:
         if name not in schema:
             raise ConfigError(f"{prefix}{name}: unknown key")
@@ -233,6 +235,7 @@ def _check_mqtt(mqtt: dict) -> None:
         raise ConfigError(_NAME_SERVER)
     if tls["enabled"] and not tls["ca_file"]:
         raise ConfigError("mqtt.tls.ca_file: is required when TLS is enabled")
+    # Files without TLS: somebody believes the connection to be encrypted.
     if not tls["enabled"] and any(tls.values()):
         raise ConfigError("mqtt.tls.enabled: must be true when other keys of mqtt.tls are set")
     if bool(tls["cert_file"]) != bool(tls["key_file"]):
@@ -272,6 +275,7 @@ def parse(text: str, is_new: bool = True) -> dict:
     except ValueError:
         raise ConfigError("the configuration is not valid JSON")
     result = _object(given, _SCHEMA, "")
+    # All of these become parts of topics, where "+" and "#" have a meaning.
     parts = [(key, result[key]) for key in ("base_topic", "board_id")]
     parts += [("everest." + key, text) for key, text in result["everest"].items()]
     for key, text in parts:
@@ -282,6 +286,7 @@ def parse(text: str, is_new: bool = True) -> dict:
     _check_mqtt(result["mqtt"])
     if is_new:
         _check_new(result)
+    # The backend is never made to wait after a wrong key, so its key must not be one to guess.
     if 0 < len(result["rpc"]["backend_key"]) < 16:
         raise ConfigError("rpc.backend_key: must have at least 16 characters")
     if not result["base_topic"]:
@@ -300,4 +305,5 @@ def load(path: str = "/config.json") -> dict:
         raise ConfigError(f"{path} cannot be read ({error})")
     except UnicodeError:
         raise ConfigError(f"{path} is not UTF-8 text")
+    # Not as a new one: a board in the field goes on with what its firmware took before.
     return parse(text, False)

@@ -320,6 +320,7 @@ def _load_journal(journal, seed: int, after: int, may_miss):
                 segments.append((first, slot, version, counts, records))
         except Damaged:
             damaged = True
+    # Segments are used in turn, so the order of their files is not that of their changes.
     segments.sort(key=lambda item: item[:2])
     newest = None
     for first, slot, version, counts, records in segments:
@@ -351,6 +352,7 @@ def _check_journal(journal, seed: int):
         data = _read_file(journal.fs, journal.path(slot))
         found, first, _, _, records = _unpack_segment(data or b"")
         at = (first - journal.after - 1) * RECORD
+        # A segment of before the last flush holds nothing any more, whatever is in it.
         if found == seed and at >= 0:
             if journal.records[at : at + len(records)] != records:
                 raise Damaged("journal")

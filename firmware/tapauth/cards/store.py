@@ -402,7 +402,7 @@ class Store:
         if len(group) > 36:
             raise ValueError("a group id has at most 36 characters")
         seed, cleared, timeout, _ = self.settings
-        self.save(seed, cleared, timeout, group)
+        self.save(seed, cleared, timeout, group)  # one file holds all, so the others go along
 
     @property
     def connection_timeout(self) -> int | None:
@@ -423,6 +423,7 @@ class Store:
             raise Busy("another change is under way")
         self.settle()
         _, _, timeout, group = self.settings
+        # No record is touched: those of changes up to now do not count any more (cleared()).
         self.save(self.opened().seed, self.journal.seq, timeout, group)
 
     # Changes
@@ -582,9 +583,11 @@ class Store:
                 if not is_cache(old):
                     return False
                 repeated = old[: HASH + 4] == record[: HASH + 4]
+                # As at lookups: the day of use is not written at each tap.
                 if repeated and self.age(old, today) <= self.cache_days // 4:
                     return False
             elif self.listed >= self.capacity:
+                # A list that fills the store leaves no room for what is learned.
                 return False
             yield from self._renew()
             yield from self._room(1, new_terms)
@@ -670,6 +673,7 @@ class Store:
             yield from _rewriting().flush(self, records, new_terms, version=version, counts=counts)
             return
         self.journal.append(self.cards.seed, version, counts, b"".join(records))
+        # It is on flash, and only from here on true.
         self.version = version
         self.listed, self.cached = counts
         yield

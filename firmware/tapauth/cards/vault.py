@@ -1,7 +1,24 @@
 """The card store as a part of the running firmware: answers taps, and writes in quiet moments.
 
-Lookups are immediate. Whatever writes to flash waits and is done a flash block at a time by a task
-of its own, so that reader and link go on meanwhile.
+Theory of operation. A tap must not wait for flash to be written, and a change must not get lost.
+So lookups are immediate, in the turn of the loop that asks, and all writing is done by one task,
+run(), which takes a step, lets others go on, and takes the next. Three things wait for the task:
+
+    settings   by name, of each the newest value. They hold at once, and go to flash before
+               anything else, also between two steps of other work; what fails is tried again
+    orders     one at a time: work of somebody who tells its outcome by himself (card_updates.py)
+    answers    of validators, up to 8, to be learned; of two for one card the newer
+
+With nothing to do for a minute the task tidies the store. The local interface makes the steps of
+its own changes: while the store is busy with them the task begins nothing but settings.
+
+The winner of a conflict: a change of the list over an answer that waits. The answer was given
+before, so delete(), update() and clear_cache() drop it; else a card that was just deleted would be
+learned anew. No change that fails ends the task: it is logged, a lost answer is counted, and an
+error tells of a setting that is not kept until it is.
+
+Nothing here makes a card valid. Without a site key, and with a damaged store, no card is known
+(store.py); the error "Card store unusable" says what to do.
 """
 
 import tapauth_slot
@@ -118,6 +135,7 @@ class Vault:
             return
         id_token = token["id_token"]
         name = digest(self.store.key, id_token)
+        # A second tap before the first answer is on flash: one write will do for both.
         for job in self._jobs:
             if job[_NAME] == name:
                 job[_RESULT] = result
@@ -148,6 +166,7 @@ class Vault:
         try:
             return (yield from store.update(version, changes, base))
         finally:
+            # Also after an error, when the update is there and only its witness is missing.
             if store.version == version:
                 self._drop_answers(changes)
 
@@ -216,6 +235,7 @@ class Vault:
         except ValueError:  # such as half a character: what cannot be written is not tried again
             del self._unkept[key]
             self._log.error("cards", "{} cannot be kept: not suitable", key)
+        # The error goes only when all that waited is kept.
         if error or not self._unkept:
             text = f"a setting would be lost by a restart ({error}): it is tried again"
             failed = error is not None

@@ -1,6 +1,24 @@
 """The frame codec: version 1 (`cmds`, `resp`) and version 2 (`method`, `result`) in one model.
 
-A frame is Frame, a command of it is what `command()` gives, whatever the version.
+Theory of operation. A frame is JSON. parse() makes a Frame of it, command() takes one element of
+`Frame.commands`, and entry() and reply() make the answer in the version of the frame; nothing else
+of the service has to know that there are two.
+
+                    version 1                       version 2
+    commands        `cmds`, any number              `method`, one
+    arguments       `args`                          `params`, or `args`
+    id              1 to 2**53 - 1                  the same, or 1 to 64 characters
+    no answer       without `id`                    without `id`, or with `nr`: true
+    source          must be there                   may be the connection's
+    answer          `resp`, an entry each           `result` or `error`, and the `tag` as it came
+    a response      is not looked at                is not looked at: nobody here asks
+
+The version is what `v` says, else the connection's, else what the members look like. A connection
+stays with its first one: another version ends the connection (1002).
+
+The strict reading wins: a frame that could be read in two ways, as one of version 2 that is a
+request and a response at once, is Invalid and gets no answer, because nobody knows what its sender
+would make of one. The texts of Invalid quote nothing: a frame may hold keys.
 """
 
 import json
@@ -52,6 +70,7 @@ def parse(data, version: int = 0) -> Frame:
     Raises Invalid.
     """
     # Nothing is raised from inside an except: MicroPython prints a warning for each `from`.
+    # The text of the error is left behind: it may quote the frame.
     message = None
     try:
         message = load(data)
@@ -63,6 +82,7 @@ def parse(data, version: int = 0) -> Frame:
         given = message["v"]
         if type(given) is not int or given not in (1, 2):
             raise Invalid("unknown version")
+        # Answers in another version would be none that the peer looks for.
         if version and given != version:
             raise Invalid("version of another connection", 1002)
     elif version:
@@ -105,6 +125,7 @@ def _commands_v2(message: dict) -> list:
     for name in ("id", "timeout", "deadline"):
         if name in message:
             command[name] = message[name]
+    # `args` is the name in version 1, `params` that of JSON-RPC; a client may send either.
     for name in ("params", "args"):
         if name in message:
             command["args"] = message[name]

@@ -158,7 +158,7 @@ class Service:
         if not self._is_mine(frame.dst):
             raise Invalid("for somebody else", 1008)
         if not frame.commands:
-            return None
+            return None  # a response: to answer one could go on for ever
         peer.reply_to = source
         refusal = self._refusal(frame, source, peer)
         entries: list[str] = []
@@ -269,6 +269,7 @@ class Service:
                     self._callers.failed(source, now, self._is_known(source))
                 return CommandRefused(401, "not authenticated")
             self._callers.passed(source)
+            # Kept together: trusts() compares them at each frame and each change of credentials.
             peer.name = source
             peer.proof = self.credentials.current(source)
         if self.rebooting:
