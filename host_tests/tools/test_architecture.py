@@ -2,7 +2,8 @@
 And names: a module's and a class's exists once.
 
 TABLE is the whole of the imports. A failing test says which row to change; change a row only when
-the
+the import is right. Imports inside functions count like any other, and so do modules that a file
+loads with __import__() by their names.
 """
 
 import ast

@@ -22,10 +22,11 @@ ACCEPTED = {"authorization_status": "Accepted", "tariff_messages": []}
 class AuthTokenValidator(ApiModule):
     """A validator at the other end of the link.
 
-    `timeout_ms` is the longest wait for a reply; after it, and at once when the link is down, the
-    offline rule decides: nobody vouches for the token, unless `accept_unknown_offline` says that
-    an unknown driver must not stand there because the network is gone. Unknown is who never had
-    any answer but Accepted without conditions, be it of the store or here since the start.
+    `settings` is the "everest" object of the configuration. A reply is waited for up to
+    `remote_timeout_ms`; after it, and at once when the link is down, the offline rule decides:
+    nobody vouches for the token, unless `accept_unknown_offline` says that an unknown driver must
+    not stand there because the network is gone. A driver is unknown who never had any answer but
+    Accepted without conditions, be it of the store or here since the start.
     `station.answer(request_id, result)` takes results to the core, `station.update(update)` a
     ValidationResultUpdate; `vault.learn(token, result)` remembers what was answered, and
     `vault.is_unknown(id_token)` says whether it certainly holds nothing.
@@ -47,7 +48,7 @@ class AuthTokenValidator(ApiModule):
         self._vault = vault
         self.pending: dict[str, list] = {}
         """Request by name: its id, deadline, token, and its bytes, 0 when it is sent."""
-        # Who is not unknown, though the store may not have learned it.
+        # Drivers who are not unknown, though the store may not have learned of them.
         self._doubtful: list[str] = []
         self._doubts_all = False  # there was no room for another
         self.operations["validate_result_update"] = self._update
