@@ -17,7 +17,7 @@ class Flash:
         self.data = bytearray(b"\xff" * (blocks * BLOCK))
         self.blocks = blocks
         self.log = None  # of (block, offset, bytes), or (block, 0, None) for an erase
-        self.reads = self.read_bytes = self.erases = self.programs = self.programmed = 0
+        self.reads = self.read_bytes = self.erases = self.programs = 0
 
     def readblocks(self, block, buf, offset=0):
         at = block * BLOCK + offset
@@ -28,7 +28,6 @@ class Flash:
     def writeblocks(self, block, buf, offset=0):
         at = block * BLOCK + offset
         self.programs += 1
-        self.programmed += len(buf)
         if self.log is not None:
             self.log.append((block, offset, bytes(buf)))
         self.data[at : at + len(buf)] = buf

@@ -10,7 +10,7 @@ from tools.paths import BOARDS
 
 
 class Pin:
-    IN, OUT, OPEN_DRAIN, PULL_UP, PULL_DOWN = "in", "out", "od", "up", "down"
+    IN, OUT, OPEN_DRAIN, PULL_UP = "in", "out", "od", "up"
     all: dict = {}
 
     def __new__(cls, number, *_, **__):

@@ -30,7 +30,6 @@ class RamFile:
 
     def __init__(self):
         self.data = None
-        self.saves = 0
         self.fail = False
 
     def load(self):
@@ -40,7 +39,6 @@ class RamFile:
         if self.fail:
             raise OSError(28)
         self.data = data
-        self.saves += 1
 
 
 class Connection:
