@@ -85,6 +85,25 @@ def test_master_pass_needs_an_accepted_result():
     assert charger.letters(T1) == charger.letters(PAR) == "PR"
 
 
+def test_a_withdrawal_ends_a_master_pass_that_waits_for_its_validator():
+    for members, stopped in (({"evse_id": 1}, [1]), ({"id_token": id_token(T1)}, [])):
+        charger = group_charger(1, 2).hold()
+        charger.swipe(T1)
+        assert charger.withdraw(**members) == "Accepted"
+        charger.answer(result(parent=PAR))
+        assert charger.letters() == "PW"
+        stops = [("stop_transaction", n, "DeAuthorized", None) for n in stopped]
+        assert charger.commands == stops
+
+
+def test_of_a_master_pass_and_a_withdrawal_the_later_gives_the_reason():
+    charger = group_charger(1)
+    charger.swipe(T1)
+    charger.withdraw(evse_id=1)
+    charger.tx(1)  # the EVSE has not heard of either
+    assert [command[2] for command in charger.commands] == ["MasterPass"] + 2 * ["DeAuthorized"]
+
+
 def test_master_pass_switched_off():
     charger = Charger(master_pass_group_id=PAR)
     charger.swipe(T1, [1])

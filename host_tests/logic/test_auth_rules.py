@@ -209,6 +209,21 @@ def test_a_stop_by_parent_tells_the_evse_where_its_card_was_used():
         assert charger.commands == expected
 
 
+def test_a_blocked_card_stops_its_own_charge_and_no_other():
+    answers = {T1: result(parent=PAR), T3: result("Blocked", PAR)}
+    charger = Charger((1,), [lambda provided: answers[provided["id_token"]["value"]]])
+    charger.swipe(T1, [1])
+    charger.tx(1)
+    charger.forget()
+    charger.swipe(T3)
+    assert charger.letters(T3) == "PR"
+    assert charger.commands == []
+    answers[T1] = result("Blocked", PAR)
+    charger.swipe(T1)
+    assert charger.letters() == "PX"
+    assert charger.commands == [("stop_transaction", 1, "Local", token(T1))]
+
+
 def test_a_card_that_looks_like_the_parent_is_not_stopped_by_the_family():
     vouched = False
     charger = Charger(

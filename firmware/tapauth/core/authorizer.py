@@ -32,6 +32,7 @@ The winner of a conflict:
 
 * A timer that is due wins over the input that comes at the same time.
 * A master pass wins over whatever the other validators say: it stops, and never starts.
+* A withdrawal ends a token that waits, a master pass too, whatever it would have come to.
 * A token's own transaction comes before its validators. Its family's comes before a start only
   where no EVSE is free, or where the operator wants it so.
 * Of the validators' results the first that is accepted and fits starts; one that was refused at an
@@ -274,7 +275,7 @@ class Authorizer:
     def validator_unreached(self, request_id: int, now: int) -> None:
         """The request of that id was lost on its way, for want of memory.
 
-        What its validator would have said is not known, so no other one's word may count for it.
+        Nobody knows what its validator would have said, so no other one's word may count for it.
         """
         for process in self._tokens:
             if process.waits_for == _VALIDATOR and process.request_id == request_id:
