@@ -10,8 +10,8 @@
 # - On trial, a slot pays each start before it: the record says one less, then its code runs. With
 #   none left, the other slot comes back, confirmed. Only the firmware itself confirms a trial.
 # - In a conflict: whole wins over named, named over built later, and a start that cannot be
-#   counted goes to the slot that needs no counting. What lies in / itself, from before there were
-#   slots, comes last; where there is nothing at all, the board waits at its console.
+#   counted goes to the slot that needs no counting. Files in / itself, from before there were
+#   slots, come last; where there is nothing at all, the board waits at its console.
 # - decide() is all of that without the flash. choose() acts on it, at each start; prepare(),
 #   activate() and rollback() are called by the tools, over the console.
 #

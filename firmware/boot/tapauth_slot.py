@@ -187,7 +187,7 @@ def main() -> None:
 
         slot = tapauth_boot.choose()
         flat = tapauth_boot.is_sound("")
-        # What it needed is free now, before the application wants it in one piece.
+        # The choice's memory is free now, before the application wants it in one piece.
         del tapauth_boot, sys.modules["tapauth_boot"]
         gc.collect()
         watchdog.feed()

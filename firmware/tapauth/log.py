@@ -72,7 +72,7 @@ class Log:
             if isinstance(argument, MemoryError):
                 return f"{name}: {argument}"  # how much was asked for
             return f"{name} {number}" if isinstance(number, int) else name
-        # Whatever else (a list, bytes off the wire) might hold a token.
+        # All else (a list, bytes off the wire) might hold a token.
         return f"<{type(argument).__name__}>"
 
     def write_to(self, write) -> None:

@@ -13,7 +13,7 @@ configured to do without), no task stalls. A task that failed since the last loo
 either, though the supervisor has started it again: a firmware whose tasks fail now and then is
 none to keep. In a conflict:
 
-* Whoever charges wins: while a restart would end somebody's charging, the trial goes on.
+* A driver who charges wins: while a restart would end somebody's charging, the trial goes on.
 * Health wins over time: a firmware that becomes healthy after `give_up_s`, while somebody charges,
   can still be confirmed.
 * A power cut in between costs one of the three starts, and nothing else.

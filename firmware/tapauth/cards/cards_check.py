@@ -92,8 +92,8 @@ def _find_trailer(cards: CardsFile, head: Plate, end: int) -> bytes:
     """The newest intact trailer of a file of `end` pages; tells `cards` where run and delta end.
 
     Behind the trailer may lie pages of an append that a power cut ended: their changes are still
-    in the journal, or were never acknowledged. What an intact trailer says must fit the file all
-    the same: by it everything else is found.
+    in the journal, or were never acknowledged. An intact trailer must fit the file all the same:
+    by its figures everything else is found.
     """
     number = end
     while number > 1 and number > end - _SCAN:

@@ -85,8 +85,8 @@ class CardsFile:
         An interpolation search. Hashes are spread evenly, so a record's place follows from its
         hash: the fences on both sides of it say how many records lie below them, and the hash
         how far from one to the other it is. The place guessed is right within `margin` records
-        almost always, so the first read takes all pages within it. What it holds tells on which
-        side the record lies otherwise, and two more pages there are read. From the third time on
+        almost always, so the first read takes all pages within it. Otherwise these pages tell on
+        which side the record lies, and two more pages there are read. From the third time on
         the search halves what is left, which no real file needs.
         """
         if not self.run_count:

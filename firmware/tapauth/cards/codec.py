@@ -20,7 +20,7 @@ starts from something that tells its place (the file's seed and the page's numbe
 each kind of file), so that an intact page of another file, or at another place, is not taken.
 
 Rounding is always against acceptance: expiries round down, a value beyond the range becomes the
-range's end. Numbers on flash are little-endian. What is here changes only with FORMAT.
+range's end. Numbers on flash are little-endian. All of this changes only with FORMAT.
 """
 
 import struct
@@ -223,7 +223,7 @@ def expiry_of(record) -> int | None:
 # Days. A cache entry has one byte for its last day of use: the day modulo 256. It means one day,
 # and the same for ever, by three rules, where W is the day in the head of the cards file:
 #
-# 1. Whoever writes a cards file on day W leaves out what is older than W-240, and puts W there.
+# 1. The writer of a cards file on day W leaves out what is older than W-240, and puts W there.
 # 2. A byte is written for the days up to W+15 only. Later, the store is merged first, so that W
 #    is today. So a byte stands for one of the 256 days W-240 ... W+15.
 # 3. Today is the newest day that the store has seen: in the cards file, in the journal, from the

@@ -1,6 +1,6 @@
 """Taking a full list: a cards file, sent in pieces, checked, and put in place in one step.
 
-Theory of operation. What arrives is what `python -m tools.cards build` writes for this site key:
+Theory of operation. The list arrives as `python -m tools.cards build` writes it for this site key:
 a run without a delta. Pieces of any length are cut into pages, and each page is a state on:
 
     head       key, version, counts, room: all that can refuse the list is asked here
@@ -151,7 +151,7 @@ class Load:
         if head.key_id != store.key_id:
             raise StoreError("made with another site key")
         self.version = head.version
-        # What was learned is no list's, and a run alone holds it.
+        # No list holds learned cards, and all that it holds is in its run.
         if not 0 < self.version <= MAX_VERSION or head.cached or head.run_count != self._count:
             raise StoreError("not a full list")
         if self._count > store.capacity:

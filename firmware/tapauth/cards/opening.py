@@ -3,7 +3,7 @@ and to mend a damaged store; store.py forgets it in between.
 
 Theory of operation. A power cut leaves one of few things, and all of them are no damage: a file
 `new` (removed here), pages behind the last trailer (not looked at), a journal file or settings
-with the old content, a witness that is behind. Whatever else is found is damage. A start never
+with the old content, a witness that is behind. All else that is found is damage. A start never
 fails for it: `damage` then says what it is, and how much is lost depends on what it hit.
 
     order       looked at               when it is not as it should be
@@ -14,7 +14,7 @@ fails for it: `damage` then says what it is, and how much is lost depends on wha
     4 journal   files that go on from   what is older than the gap counts no more (`hidden`)
                 the cards file
 
-What wins. Of two copies of the settings the second, which lies outside of the folder: it is
+The winner. Of two copies of the settings the second, which lies outside of the folder: it is
 written last, so when the first is behind it, the folder has gone back. The witness wins over a
 journal that is intact and behind it, as littlefs can go back to an older folder without a word:
 then changes are lost that took a permission away, so nothing older may be believed.
@@ -110,7 +110,7 @@ def _unpack_witness(data: bytes) -> tuple:
 
 
 def open_store(store) -> None:
-    """Fill a new Store in with what is on flash. What is wrong there it says in `damage`."""
+    """Fill a new Store in with what is on flash; `damage` says what is wrong there."""
     try:
         store.fs.mkdir(store.folder)
         # The folder is new: what lies beside it was of another one.

@@ -453,8 +453,9 @@ def _eviction(store, today: int):
     """Steps: what a merge leaves out of the cache. Returns (limit, left): all entries of a rank
     above `limit` go, and the first `left` that have this rank.
 
-    What was unused for its lifetime always goes; when the store is over its capacity, then
-    not-valid entries first, then expired, then oldest, down to fifteen sixteenths of the capacity.
+    An entry that was unused for its lifetime always goes; when the store is over its capacity,
+    then not-valid entries first, then expired, then oldest, down to fifteen sixteenths of the
+    capacity.
     """
     over = store.listed + store.cached - store.capacity
     if over <= 0 or not store.cards:

@@ -30,10 +30,10 @@ Damage is kept in `damage`, the first that is found. Then lookups answer only wh
 doubt, changes are refused, and only a full list (list_in.py) mends the store. Damage wins over
 everything: no lost record may turn into an acceptance.
 
-Whatever can take more than one flash block is a generator: run it to its end, a step at a time,
+Work that can take more than one flash block is a generator: run it to its end, a step at a time,
 with other work in between. Its return value is the result. A generator that is given up must be
-closed; it then leaves things as they were. `busy` is true from its first step to its last. What
-only large changes need (opening.py, rewrite.py, list_in.py) is loaded for them and forgotten.
+closed; it then leaves things as they were. `busy` is true from its first step to its last. Code
+for large changes only (opening.py, rewrite.py, list_in.py) is loaded for them and forgotten.
 """
 
 from tapauth.cards.cards_file import CardsFile
@@ -93,8 +93,8 @@ def finish(steps):
 
 
 def _rewriting():
-    """The module of large changes, forgotten at once: lookups and most changes do without. What
-    is under way keeps it until its end."""
+    """The module of large changes, forgotten at once: lookups and most changes do without. A
+    change that is under way keeps it until its end."""
     from tapauth.cards import rewrite
 
     forget(rewrite)
@@ -378,7 +378,7 @@ class Store:
         settings = (seed, cleared, timeout, group)
         if settings == self.settings and not self.unsaved and not self.damage:
             return
-        # What flash holds is in doubt from here until both copies are written.
+        # From here until both copies are written it is in doubt which of them flash holds.
         self.unsaved = True
         saved = (self.saved + 1) & 0xFFFF or 1
         data = pack_settings(saved, settings)

@@ -13,8 +13,9 @@ stuck: the link gives up the session. It leaves when the broker acknowledges it,
 An authorization is good for a while only: it waits with an end, and from then on a withdrawal
 (`instead`) goes in its place. In a conflict:
 
-* What matters more (tapauth.core.effects) displaces what matters less, and of equals the newer
-  one displaces the oldest. The message under way stays, as the broker may have it already.
+* A message that matters more (tapauth.core.effects) displaces one that matters less, and of
+  equals the newer one displaces the oldest. The message under way stays, as the broker may have
+  it already.
 * Nothing displaces a withdrawal or a stop, which go beyond the bounds if they must. They make void
   what they overtake on their topic: authorizations, and older messages of their own kind. So one
   withdrawal and one stop wait for each topic, at most, beside what is under way. An authorization

@@ -378,7 +378,7 @@ class Service:
             raise CommandRefused(400, "the backend's key is in the configuration")
         value = self.credentials.digests(name, psk, cert)
         if value != self.credentials.current(name):
-            # Whoever has other credentials may be somebody else. The tokens go first, so that a
+            # With other credentials it may be somebody else. The tokens go first, so that a
             # power cut never leaves the tokens of one who is gone.
             self.tokens.forget(name)
             if not self.credentials.put(name, value):
