@@ -121,7 +121,7 @@ class WallClock:
         return self.set(value, may_be_old)
 
     def day_to_keep(self) -> int:
-        """A day to keep in place of the one that is kept, or 0; is_kept() tells that it is."""
+        """A day to keep in place of the one that is kept, or 0; note_kept() tells that it is."""
         now = self._clock.now()
         if self._offset is None or not self.is_held():
             return 0
@@ -129,6 +129,6 @@ class WallClock:
         day = min((ran + self._offset) // DAY, (ran + self._floor) // DAY + _MONTH)
         return day if day > self._kept_day else 0
 
-    def is_kept(self, day: int) -> None:
+    def note_kept(self, day: int) -> None:
         """This day is on flash."""
         self._kept_day = day

@@ -176,7 +176,7 @@ def test_the_day_is_kept_once_and_only_when_the_clock_is_held():
     rig.pass_s(1)
     for _ in range(2):
         assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 2, "it is not kept yet"
-    rig.wall.is_kept(rig.wall.day_to_keep())
+    rig.wall.note_kept(rig.wall.day_to_keep())
     assert rig.wall.day_to_keep() == 0
     rig.pass_s(DAY)
     assert rig.wall.day_to_keep() == (NOW + 3600) // DAY + 3

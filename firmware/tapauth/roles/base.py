@@ -286,7 +286,7 @@ class App:
         try:
             if day:
                 save_day(day)
-                self.wallclock.is_kept(day)
+                self.wallclock.note_kept(day)
         except SYSTEM_ERRORS as error:
             self.log.error("clock", "the day could not be kept ({})", error)
 
