@@ -39,7 +39,7 @@ LIBRARY_FILES = (
     "microdot/websocket.py",
 )
 # Parts of a library that the firmware never calls: names, or starts of names with a *, and
-# "Class.name" for the members of one class. On a board every name costs RAM. What is left runs
+# "Class.name" for the members of one class. On a board every name costs RAM. The rest runs
 # unchanged.
 UNUSED = {
     "lib/umqtt/simple.py": ("hexlify", "MQTTClient.check_msg", "MQTTClient.subscribe"),

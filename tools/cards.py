@@ -254,7 +254,7 @@ def set_key(arguments) -> None:
 
 
 def install(arguments) -> None:
-    """Put an image in place as the full list. What the board has learned stays."""
+    """Put an image in place as the full list. The cards that the board has learned stay."""
     if not open_image(arguments.image).listed and not arguments.empty:
         raise SystemExit(f"not installed: the list is empty. {EMPTY}")
     _target(arguments).install(Path(arguments.image).read_bytes())

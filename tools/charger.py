@@ -38,8 +38,8 @@ from tools.paths import BOARDS, BUILD, IMAGE, micropython
 from tools.pn532.chip import Chip
 
 HEAP = "320k"
-"""Heap of the 64-bit Unix port. What takes 219 KB of it takes 152 KB of a Pico W's 205 KB: 320 KB
-here are like 220 KB on a board."""
+"""Heap of the 64-bit Unix port. A firmware that took 219 KB of it took 152 KB of a Pico W's
+205 KB: 320 KB here are like 220 KB on a board."""
 HEAP_WITH_SERVER = "384k"
 """With the local interface, like 265 KB on a board, so that there is room for two visitors and an
 upload at any time. It holds 30 KB more, 14 of them for the table of names, which it makes double.

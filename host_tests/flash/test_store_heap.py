@@ -16,7 +16,7 @@ def test_100_000_lookups_in_a_heap_of_64k(tmp_path, tell):
     known, unknown, growth, held = (int(n) for n in found.groups())
     assert known + unknown == 100_000 and known > 40_000 and unknown > 40_000
     assert growth == 0
-    # 64-bit: a board's objects are half that size, its buffers the same. What opens the store is
-    # forgotten; the names that it brought stay, and are there before.
+    # 64-bit: a board's objects are half that size, its buffers the same. The code that opens
+    # the store is forgotten; the names that it brought stay, and are there before.
     assert held <= 3072
     tell(f"{done.stdout.splitlines()[0]}")

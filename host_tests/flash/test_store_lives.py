@@ -1,4 +1,4 @@
-"""Whatever happens to a store in its life, and whenever the power goes: it keeps its word."""
+"""A store keeps its word, whatever happens in its life, and whenever the power goes."""
 
 import os
 import re

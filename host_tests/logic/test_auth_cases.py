@@ -1,6 +1,6 @@
 """The reference implementation's own unit tests, told in our words, under their own names.
 
-What the reference does concurrently is done here in every order.
+These tests do in every order what the reference does concurrently.
 """
 
 from auth_fixture import (

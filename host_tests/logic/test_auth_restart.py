@@ -353,7 +353,7 @@ def test_a_grant_that_timed_out_starts_nothing():
 
 
 def test_an_evse_keeps_no_authorization_that_crossed_the_end_of_a_session():
-    """What it reported before it was authorized ends the grant here: there it must end too."""
+    """A report from before it was authorized ends the grant here: there it must end too."""
     for name in ("SessionFinished", "TransactionFinished", "Deauthorized"):
         charger = Charger(connection_timeout=60)
         charger.swipe(T1, [1])

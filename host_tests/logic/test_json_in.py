@@ -253,6 +253,6 @@ def test_noise_and_damage_are_refused_or_read_as_json_and_nothing_else():
             value = load(data)
         except ValueError:
             continue
-        # What was read can be told again, to anybody.
+        # A value that was read can be told again, to anybody.
         assert load(json.dumps(value)) == value, data
         json.dumps(value).encode().decode()

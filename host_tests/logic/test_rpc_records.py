@@ -168,7 +168,7 @@ def test_files_of_an_older_firmware_are_taken_over():
     # Cut between its two renames.
     assert old(None, one, new=two) == ([b"two"], records.GOOD)
     assert old(None, one, new=two, copy=one) == ([b"two"], records.GOOD)
-    # What it would have served: the generation before.
+    # It would have served the generation before.
     for damaged in (b"damaged", None):
         assert old(damaged, one) == ([], records.LOST)
         assert old(damaged, one, copy=one) == ([], records.LOST)

@@ -112,7 +112,7 @@ def test_learning_is_for_whoever_is_still_admin():
     other = rig.login()  # takes the role
     assert not commands.tap(CARD) and commands.learner.connection is None
     assert finish(commands.handle(other, {"method": "learnCard"}))["result"]
-    # Who lost the role is not waited for.
+    # Nobody waits for a connection that lost the role.
     third = rig.login()
     assert finish(commands.handle(third, {"method": "learnCard"}))["result"]
     assert commands.tap(CARD) and commands.learner.owns(third)
@@ -531,7 +531,7 @@ def test_who_loses_the_right_to_listen_is_told_however_slowly_he_reads():
         peer.settle(True)
         rig.auth.on_lost(peer, 1)
         assert not peer.pipe.settled
-        # What waited was not for this one any more, and is counted.
+        # The events that waited were not for this one any more, and are counted.
         assert counts["server_events_dropped"] == 8
         assert peer.forget() == 1
         while peer.push("x"):

@@ -41,7 +41,7 @@ def test_power_that_goes_between_two_steps_leaves_the_old_or_the_new():
         error = error_of(small_file.replace, fs, "/f", (b"new",))
         assert (error is None) == (content(fs, "/f") == b"new")
         found.add(content(fs, "/f"))
-        # What lies beside is in nobody's way.
+        # A file that was left beside is in nobody's way.
         fs.left = -1
         small_file.replace(fs, "/f", (b"next",))
         assert fs.files == {"/f": b"next"}

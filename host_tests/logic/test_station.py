@@ -152,7 +152,7 @@ def test_a_setting_that_found_no_memory_is_kept_when_there_is_some():
     board.station.wake()
     board.station.wake()
     assert board.saved == [("master_pass_group_id", "")]
-    # What the operator sets wins over a configuration that says the same today.
+    # The operator's setting wins over a configuration that says the same today.
     board = Board(1, Quiet(), master_pass_group_id="OLD")
     assert board.station.set_master_pass_group_id("OLD")
     assert board.saved == [("master_pass_group_id", "OLD")]

@@ -94,7 +94,7 @@ def test_a_card_is_one_card_however_its_uid_is_written():
     ):
         finish(store.put(card(one, kind), {"authorization_status": "Blocked"}))
         assert status_of(store, card(other, kind)) == "Blocked"
-    # What only looks like a UID is text, in which every mark counts.
+    # A value that only looks like a UID is text, in which every mark counts.
     assert status_of(store, card("FRONTDOOR", "Local")) is None
 
 
@@ -212,7 +212,7 @@ def test_a_card_accepted_under_a_condition_is_not_remembered_as_accepted_without
                 assert store.lookup(token(1), NOW) == (None, False) and store.cached == i
             assert not finish(store.learn(token(3), answer, NOW))
             assert status_of(store, token(3)) == "Accepted", "what the list says stays"
-        # What limits nothing, or an answer that accepts nothing, is remembered.
+        # A condition that limits nothing, or an answer that accepts nothing, is remembered.
         condition["authorization_status"] = "Blocked"
         assert finish(store.learn(token(10 + i), condition, NOW)), condition
     result = accepted(certificate_status="Accepted", tariff_messages=[{"content": "0.30"}])

@@ -54,7 +54,7 @@ class BootCuts(Scenario):
         return found
 
     def go_on(self, board, found, point):
-        """Whatever was cut, it can be repeated."""
+        """The replacement can be repeated, whichever step was cut."""
         if self.always or point % 16 == 0:
             self.again()
 

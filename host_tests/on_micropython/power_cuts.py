@@ -8,8 +8,8 @@ A scenario says what the flash holds before, does its changes, and tells after e
 must find from then on. The changes run once, and the flash records each program and erase. Then,
 for every prefix of that record and each of flash_sim.MODES of the operation that comes next, a
 board starts on what the flash holds. It must find what held before or after the change that was
-under way, and every change that was acknowledged. What a start writes to mend is cut as well, at
-every program and erase of it; the start after that must find one of the same two.
+under way, and every change that was acknowledged. The writes by which a start mends are cut as
+well, at every program and erase of them; the start after that must find one of the same two.
 
 Of a scenario whose starts take long every operation is cut, but not each in every way: DEEP tells.
 """

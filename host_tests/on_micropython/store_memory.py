@@ -4,7 +4,7 @@
 
 All of the heap but some bytes is taken, for every number of bytes up to what the change needs.
 It must then be done or not, and told; the store goes on when there is memory again, and is after
-a restart what it was before. What was withdrawn and acknowledged stays so, witness and all.
+a restart what it was before. A withdrawal that was acknowledged stays, witness and all.
 """
 
 import gc
@@ -198,7 +198,7 @@ def attempt(folder, prepare, change, left, whole):
     store = folder.open()
     assert not store.damage, (left, store.damage)
     assert state(store) == after, ("restart", left, state(store), after)
-    # Whatever was not acknowledged is there as a whole, or is not.
+    # A change that was not acknowledged is there as a whole, or is not.
     assert after in ((whole,) if done else (before, whole)), ("half done", left, before, after)
     change(store)  # it goes on, and what is asked for again is done
     assert state(store) == whole and witnessed(store), ("not done later", left, state(store))

@@ -159,7 +159,7 @@ class Update(Scenario):
         return start()
 
     def go_on(self, board, found, point):
-        """Whatever was cut, a deployment works afterwards."""
+        """A deployment works afterwards, whichever step was cut."""
         if self.always or point % 8 == 0:
             deploy("repair")
             assert on_board.has_boot_part() and start() == "repair"

@@ -244,7 +244,7 @@ def refuse_writes():
     boot.write_record("b", boot.CONFIRMED)
     os.mkdir("/slot.new")
     assert start() == "new"
-    # What is in / from before there were slots is another firmware too.
+    # The one in / from before there were slots is another firmware too.
     os.rmdir("/slot.new")
     boot.write_record("b", 2)
     copy("/a/manifest", b"damaged")
@@ -372,7 +372,7 @@ def main():
         assert start() == "repair", data
     boot.write_record(*record)
 
-    # What is printed is in the log already: whoever reads it may interrupt at once.
+    # A printed line is in the log already: its reader may interrupt at once.
     seen = []
     tapauth_slot.print = lambda text: seen.append(read(tapauth_slot.LOG))
     tapauth_slot.note("printed")

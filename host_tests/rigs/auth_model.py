@@ -155,7 +155,7 @@ class Model:
 
     def step(self, seed: int) -> None:
         rng = random.Random(seed)
-        # What is due comes first, so that the effects of the input are its own.
+        # Due timers come first, so that the effects of the input are its own.
         self.op = "poll"
         self.now += rng.choice((0, 0, 0, 0, 0, 0, 10, 1000, 5000, 20_000, 70_000))
         self.auth.poll(self.now)

@@ -1,5 +1,5 @@
 """Enough of the modules `machine` and `network` to load a board.py on CPython and see what it
-does with its pins. What the chips themselves do shows on the emulated Pico W only.
+does with its pins. The emulated Pico W alone shows what the chips themselves do.
 """
 
 import importlib.util

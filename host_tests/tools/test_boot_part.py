@@ -90,12 +90,12 @@ def test_a_damaged_boot_part_is_replaced(flash):
         board.wait_for("app two")
         assert b"app one" not in board.output
     assert boot_part_of(flash) == image("two").boot
-    # What ran before was not the slot that was filled.
+    # The slot that was filled is not the one that ran before.
     assert {"a/manifest", "b/manifest"} <= set(files_of(flash))
 
 
 def test_the_power_goes_while_the_boot_part_is_replaced(flash, tell, monkeypatch):
-    """What ran starts, and the same command then completes it."""
+    """The firmware that ran starts, and the same command then completes the replacement."""
     monkeypatch.setattr(BoardPort, "patience_s", 5.0)
     now = image("one")
     kinds = [now, before(now)]

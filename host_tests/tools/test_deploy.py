@@ -234,7 +234,7 @@ def test_two_boards_at_once(tmp_path, flash, capsys):
             lambda port, say: Deployment(image("x"), port, say, KEY, 30, now=True).run(),
         )
         one.wait_for("app x")
-        # What is no answer of a board is no success either.
+        # An error that no board has told is no success either.
         assert on_each(one.port, lambda port, say: {}["a bug"]) == 1
     out = capsys.readouterr()
     assert code == 1 and "KeyError" in out.out and "1 of 2 boards went well" in out.err
@@ -270,7 +270,7 @@ def test_refusals_come_before_anything_is_changed(tmp_path, flash, monkeypatch):
         assert "refuses the new firmware (tapauth is not what was signed)" in refusal(
             board, damaged
         )
-        # Whatever it was, the board is not left with its firmware stopped.
+        # After any of them the board is not left with its firmware stopped.
         deploy(board, image("good"))
         starts = board.starts
         board.output = b""
@@ -388,7 +388,7 @@ def test_the_console_page_is_served_from_a_slot(tmp_path):
         for _ in range(2):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as reply:
                 assert gzip.decompress(reply.read()) == page
-        # What is typed on the serial console opens it.
+        # A PIN that is typed on the serial console opens it.
         board.type("pin from the console\r\n")
         board.wait_for("until the restart")
         with connect(f"ws://127.0.0.1:{port}/api", proxy=None) as socket:

@@ -78,7 +78,7 @@ def test_an_added_card_charges_a_removed_one_does_not_and_a_version_counts_once(
         assert reply["status"] == "Failed" and reply["reason"].startswith("card 3: ")
         assert reply["listVersion"] == version
         assert office.ask("clear_cache")["status"] == "Accepted"
-        # What was acknowledged holds from that moment on, whatever becomes of the board.
+        # An acknowledged change holds from that moment on, whatever becomes of the board.
         charger.kill_firmware()
         listener.wait_for(lambda it: len(it.payloads("ready_beacon")) >= 2, 30)
         obey(charger, "plug 2")

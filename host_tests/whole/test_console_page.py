@@ -108,7 +108,7 @@ def test_a_technicians_day():
         page.run("socket.close()")
         page.sees("Connection lost")
         page.sees("Logged in as admin")
-        # What it still owes at that moment is not missed afterwards.
+        # Answers that it still owes at that moment are not missed afterwards.
         page.run("window.late = ask('getStatus'); document.querySelector('#leave').click()")
         page.sees("You are logged out.")
         assert page.run("late.then(reply => reply.error)") == "you are logged out"
@@ -154,7 +154,7 @@ def test_blocked_is_said_when_the_next_tap_is_refused():
             page.wait("document.querySelector('#cardnote').textContent.startsWith('\u2717')")
             page.press("Look up")
             page.sees(f"{wrong}: not known here")
-        # What the board answers is shown, and not what was meant.
+        # The page shows what the board answers, and not what was meant.
         page.run("outcome('addCard', 'X', {card: {authorization_status: 'Accepted'}})")
         for method, card in (
             ("blockCard", {"authorization_status": "Accepted"}),
@@ -206,7 +206,7 @@ def test_a_setting_is_shown_as_it_is_and_not_emptied_by_mistake():
         enter(page, "#group", "")
         page.press("Set group")
         page.sees("There is no master-pass group.")
-        # Who logs in next, as user, finds nothing that the admin had open.
+        # The next to log in, as user, finds nothing that the admin had open.
         enter(page, "#group", "NEXT")
         page.press("Set group")
         page.sees("The master-pass group is NEXT.")

@@ -227,7 +227,7 @@ def test_a_module_of_an_older_release_does_not_stand_in_the_way(tmp_path):
 
 
 def test_nobody_writes_to_the_flash_of_a_charger_that_runs(tmp_path):
-    """Whatever a tool changed there would be lost, although it said that it was done."""
+    """A change by a tool would be lost there, although the tool said that it was done."""
     flash = tmp_path / "flash.img"
     add = ["add", "9c3a5502", "--flash", str(flash)]
     with DesktopCharger(flash=flash) as charger:
@@ -321,7 +321,7 @@ def test_the_console_page_opens_with_the_pin_of_the_run(tmp_path):
             assert (status["groupId"], status["connectionTimeout"]) == ("MASTER-PASS", 60)
             ask("setMasterPassGroup", groupId="Masters")
             assert ask("getStatus")["groupId"] == "Masters"
-            # What is blocked in the writing of its print is refused in that of the reader.
+            # A card that is blocked as it is printed is refused as the reader says it.
             written = ":".join(CARD[at : at + 2].upper() for at in range(0, len(CARD), 2))
             card = ask("blockCard", idToken=written)["card"]
             assert card["authorization_status"] == "Blocked"

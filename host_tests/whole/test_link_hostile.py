@@ -180,7 +180,7 @@ def test_a_broker_that_restarts(broker_name, tell):
         it.wait_for_session(2)
         # A new broker knows nothing: the observer must be back before events count.
         time.sleep(1.5)
-        # What came between was delivered to the broker, when the observer was not there.
+        # The messages between were delivered to the broker when the observer was not there.
         gap = it.observer.order
         it.observer.events[:] = range(max(gap) + 1)
         it.wait_for_events(5)

@@ -289,7 +289,7 @@ def test_the_list_goes_down_and_up(board):
         card = client.ask("getCard", idToken=f"06{5:012x}")["card"]
         assert card["parent_id_token"]["value"] == "F2"
         assert client.ask("getStatus")["cards"]["list"] == 30
-        # What is damaged or cut leaves the list as it is.
+        # A damaged or cut upload leaves the list as it is.
         flipped = data[:-300] + bytes((data[-300] ^ 1,)) + data[-299:]
         for bad in (data[:-256], data[:300], b"x" * 256, flipped, data * 2):
             status, body, _ = board.http("POST", "/cards?token=" + token, bad)
@@ -615,7 +615,7 @@ def test_tls(tmp_path):
             pass
         with pytest.raises(InvalidHandshake):
             connect(address, ssl=context, proxy=None, origin="http://" + origin)
-        # Who speaks no TLS gets nothing, and harms nobody.
+        # A client that speaks no TLS gets nothing, and harms nobody.
         with pytest.raises(OSError):
             board.http("GET", "/")
         with connect(address, ssl=context, proxy=None) as socket:

@@ -90,7 +90,7 @@ def test_it_finds_the_ports_logs_in_and_commands(board, library):
         assert room.session.wsPort == room.session.http_port == board.port
         room.ready()
         methods = room.session.methods
-        # What only a conference room has, and it asks for at each login, is refused in words.
+        # The client asks at each login for what only a conference room has: refused in words.
         wait_for(lambda: room.of("getMonitorsInfo"))
         assert room.of("getMonitorsInfo")[0]["error"] == "no such method"
         assert room.reply("setUsedApiVersion", methods.setUsedApiVersion, "1")["result"]

@@ -65,7 +65,7 @@ def test_the_heap_is_given_back(tell):
         tell(f"an open console takes {opened} bytes of heap, an upload {most - opened} more")
         assert opened < 45_000
         assert after - opened < NAMES
-        # What is met for the first time stays, once.
+        # Names that are met for the first time stay, once.
         a_visit(board, board.pins["admin"])
         left = left_behind(board, before, NAMES)
         for _ in range(3):
@@ -186,7 +186,7 @@ def test_a_board_with_little_memory_turns_away_and_goes_on():
                 assert admin.ask("getLog")["result"]
             left = left_behind(board, before, NAMES + 2000)
         assert left < NAMES + 2000, left
-        # What does not fit leaves the list as it was.
+        # A list that does not fit leaves the old one as it was.
         with board.admin() as admin:
             token = admin.ask("getTokenForHttpServer")["token"]
             version = admin.ask("getStatus")["cards"]["version"]

@@ -3,7 +3,7 @@
     python -m tools.bench [SUITE ...]
 
 Suites that measure the firmware itself run in MicroPython, the others here. The rows also go to
-build/bench.json. What a suite prints beside its rows is shown when it fails.
+build/bench.json. A suite that fails shows what it printed beside its rows.
 """
 
 import json

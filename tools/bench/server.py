@@ -82,7 +82,7 @@ class Charger:
         self.watch = tap.Stopwatch(self.it)
         self.it.on_message, self.it.on_board_line = self._message, self._line
         self.it.wait_until_up()
-        # What was loaded for the start is forgotten some seconds after it.
+        # Code that was loaded for the start is forgotten some seconds after it.
         time.sleep(6)
         return self
 

@@ -1,4 +1,4 @@
-"""A board at a serial port, by the real mpremote. What goes wrong is said with what to do next."""
+"""A board at a serial port, by the real mpremote. Errors say what to do next."""
 
 import contextlib
 import json
@@ -163,7 +163,7 @@ class BoardPort:
 
     @contextlib.contextmanager
     def visit(self):
-        """What goes wrong in here does not leave a charger with its firmware stopped."""
+        """An error in here does not leave a charger with its firmware stopped."""
         try:
             yield
         except BoardError:

@@ -1,6 +1,6 @@
 """The first PIN or password of a board's local interface, as the firmware itself would keep it.
 
-What is kept is a PBKDF2 record with a salt (local/login/kdf.py), never the secret.
+The board keeps a PBKDF2 record with a salt (local/login/kdf.py), never the secret.
 """
 
 import json

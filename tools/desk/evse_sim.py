@@ -53,5 +53,5 @@ class SimulatedEvses:
         if command == "stop_transaction" and evse_id in self._in_transaction:
             self.stop(evse_id)
         elif command == "withdraw_authorization" and evse_id not in self._in_transaction:
-            # What a transaction has used is no concern of this command.
+            # An authorization that a transaction has used is no concern of this command.
             self._report(evse_id, "Deauthorized")

@@ -203,7 +203,7 @@ class EmulatedCharger:
         self.on_message(topic, payload)
 
     def _board_line(self, line: str) -> None:
-        # What mpremote and the board say to each other is not for people.
+        # The talk of mpremote with the board is not for people.
         if not self._quiet:
             self.on_board_line(line)
 

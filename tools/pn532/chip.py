@@ -193,7 +193,7 @@ class Chip:
     def receive(self, data: bytes, on_wire: float = 0.0) -> None:
         """Take the bytes of one host frame, whose last is still `on_wire` milliseconds away.
 
-        What is no sound frame is ignored.
+        Bytes that are no sound frame are ignored.
         """
         with self.lock:
             self._advance()

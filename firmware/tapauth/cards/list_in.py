@@ -84,7 +84,9 @@ class Load:
         self._slots: list = []
         self._ended = False
         self.version = 0
-        store.busy = True  # at last: there may be no memory for this object
+        # At last: there may be no memory for this object. It has the turn for its life, as pieces
+        # come by requests of their own; commit() ends in abort(), which gives it back.
+        store.busy = True
 
     def write(self, data):
         """Steps: take the next piece, of any length."""
