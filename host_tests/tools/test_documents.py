@@ -1,5 +1,6 @@
 """What the documents name is there: files, links, sections, commands, configuration keys."""
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -182,3 +183,24 @@ def test_each_rule_of_the_map_has_a_test():
         tests = re.findall(r"`([\w/]+\.py)`", test)
         assert tests or "itself" in test or "`make " in test, rule
         assert all(re.search(r"\btest_\w+\.py$", name) for name in tests), rule
+
+
+def counters() -> set[str]:
+    """The names of all that the firmware counts for its reports."""
+    found = set()
+    for path in sorted((ROOT / "firmware" / "tapauth").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            # They are made in functions of this name, or kept under one of these.
+            here = isinstance(node, ast.FunctionDef) and node.name == "counters"
+            if isinstance(node, ast.Assign):
+                here = ast.unparse(node.targets[0]) in ("self.counters", "self.counts")
+            for part in ast.walk(node) if here else ():
+                if isinstance(part, ast.Dict):
+                    found |= {key.value for key in part.keys if isinstance(key, ast.Constant)}
+    return found
+
+
+def test_each_counter_is_explained():
+    told = set(quoted(ROOT / "docs" / "mqtt.md")) | set(quoted(ROOT / "docs" / "reader.md"))
+    assert len(counters()) > 30
+    assert sorted(counters() - told) == []

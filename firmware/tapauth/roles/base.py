@@ -123,7 +123,7 @@ class App:
         return counters
 
     def evse_lines(self) -> list:
-        """The lines of each EVSE; main() has seen that the board has them."""
+        """The lines of each EVSE; start.begin() has seen that the board has them."""
         count = len(self.settings["evses"])
         return [board.evse_lines(i + 1, self.settings["lines"]) for i in range(count)]
 
