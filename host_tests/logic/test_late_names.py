@@ -3,6 +3,7 @@
 import builtins
 import sys
 
+from tapauth.compat import forget
 from tapauth.local import names
 
 HEAVY = "tapauth.local.upload"
@@ -10,9 +11,15 @@ BEHIND = "tapauth.config_edit"
 ANOTHER = "tapauth.ntp"
 
 
+def unload(*modules):
+    """Whichever test has loaded them: off their package too, which else gives them out again."""
+    for name in modules:
+        if name in sys.modules:
+            forget(sys.modules[name])
+
+
 def test_only_what_is_met_is_forgotten():
-    for name in (ANOTHER, BEHIND):
-        sys.modules.pop(name, None)
+    unload(ANOTHER, BEHIND)
     steps = names.meet()
     next(steps)
     # Another task loads a module of its own between two steps.
@@ -25,8 +32,7 @@ def test_only_what_is_met_is_forgotten():
 
 
 def test_a_module_that_does_not_fit_keeps_no_other_from_being_met():
-    for name in (HEAVY, BEHIND):
-        sys.modules.pop(name, None)
+    unload(HEAVY, BEHIND)
     asked = []
     ordinary = builtins.__import__
 
