@@ -20,7 +20,7 @@ def main() -> None:
     try:
         start.add_tasks(app)
         forget(start)
-        del start
+        del start  # it made the parts, and what it needed for that is in the way from here on
         asyncio.run(app.supervisor.run())
     finally:
         while True:

@@ -141,7 +141,9 @@ def _load_fences(cards: CardsFile) -> None:
 
 
 def _surpluses(cards: CardsFile):
-    """Per fence, how many more records lie below it than if they were spread evenly."""
+    """Steps: each gives a fence, and how many more records lie below it than if they were spread
+    evenly.
+    """
     page = cards.run_page + pages_for(cards.run_count)
     for i in range(FENCES):
         if i % FENCES_PER_PAGE == 0:

@@ -204,7 +204,8 @@ class Load:
         self._writer.add(record)  # type: ignore
 
     def _cache(self):
-        """The store's cache entries in order, under new terms; as many as can be read.
+        """Steps: each gives a cache entry of the store, in order, under new terms; as many as can
+        be read.
 
         Now and then comes an empty one, so that none is waited for over a whole list.
         """

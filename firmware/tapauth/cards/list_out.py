@@ -49,6 +49,7 @@ def _pieces(store, terms: int):
     writer = rewrite.Writer(out, store.new_seed(), 0, True)
 
     def sent(data: list):
+        """Steps: each gives a page."""
         for page in data:
             yield page
             # A generator that waits long must not go on with files that are gone.

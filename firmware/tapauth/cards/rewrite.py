@@ -137,9 +137,9 @@ class Writer:
         self._seal(size)
 
     def trailer(self, **fields):
-        """Write a delta's trailer: all but a byte, and then that, which needs no flash block.
+        """Steps: write a delta's trailer: all but a byte, then that, which needs no flash block.
 
-        A generator. When it is given up in between, what lies there is no trailer.
+        Given up in between, it leaves no valid trailer.
         """
         self.plate(TRAILER, size=PAGE - 1, **fields)
         last = self._page[PAGE - 1] ^ 0xFF  # a wrong byte: the CRC does not fit then
@@ -151,7 +151,7 @@ class Writer:
             self._file.write(bytes((last,)))
 
     def terms(self, slots):
-        """Write the slots of a table of terms, padded to whole pages; a step per slot."""
+        """Steps: write the slots of a table of terms, one a step, padded to whole pages."""
         fill = 0
         for slot in slots:
             fill += len(slot)
@@ -220,13 +220,13 @@ def sources(store) -> list:
 
 
 def _live(numbered, cleared: int):
-    """Records of (record, number); those that a cleared cache had up to then only hide."""
+    """Steps: each gives a record of (record, number); one that a cleared cache had only hides."""
     for record, number in numbered:
         yield hiding(record) if number <= cleared and is_cache(record) else record
 
 
 def _in_order(journal):
-    """(record, number) of the newest change of each hash, in order of the hashes.
+    """Steps: each gives (record, number) of the newest change of a hash, in order of the hashes.
 
     A sort in MicroPython does not keep the order of equals, so the key has the place in it.
     """
@@ -244,7 +244,7 @@ def _in_order(journal):
 
 
 def merged(*sources):
-    """The records of sorted sources in order; of equal hashes the first source's."""
+    """Steps: each gives a record of sorted sources, in order; of equals the first source's."""
     heads = [next(source, None) for source in sources]  # None: at its end
     while True:
         best = None
@@ -424,7 +424,7 @@ def reopen(store) -> None:
 
 
 def _slots(cards, after: int, new_terms):
-    """The terms with numbers above `after`, then the new ones."""
+    """Steps: each gives the data of terms: those numbered above `after`, then the new ones."""
     for number in range(after + 1, cards.run_terms + cards.tail_terms + 1):
         cards.terms(number)  # raises Damaged: no copy is made of what is damaged
         yield cards.terms_data(number)
