@@ -46,7 +46,7 @@ run: build/lib.stamp  ## start the desktop charger (DEMO=1, SERVER=0, BROKER=hos
 test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
 	@$(PY) -m tools.desk.mosquitto
 	@$(PY) -m tools.build
-	@$(PY) -m pytest -n 3 --dist loadfile
+	@$(PY) -m pytest -n 4 --dist loadfile
 
 emu: build/lib.stamp  ## start the firmware on an emulated Pico W (DEMO=1, BUS=i2c|spi|uart, UF2=image, BROKER=port)
 	@$(PY) -m tools.emulator $(if $(DEMO),--demo) $(if $(BUS),--bus $(BUS)) $(if $(BROKER),--broker-port $(BROKER))

@@ -142,9 +142,10 @@ def test_a_retained_update_is_none(broker, tmp_path):
             "cards": [{"idToken": ADDED, "authorizationStatus": "Accepted"}],
         },
     }
+    settings = {**ON, "health_interval_s": 1}
     with (
         Listener(broker.port) as listener,
-        DesktopCharger(f"127.0.0.1:{broker.port}", tmp_path / "flash.img", ON) as charger,
+        DesktopCharger(f"127.0.0.1:{broker.port}", tmp_path / "flash.img", settings) as charger,
     ):
         charger.wait_until_up()
         start = len(listener.messages)
