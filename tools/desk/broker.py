@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
+import selectors
 import socket
 import threading
 
@@ -47,7 +49,8 @@ class EmbeddedBroker:
         # A client that goes away without a goodbye is no news here.
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)
         logging.getLogger("transitions").setLevel(logging.ERROR)
-        self._loop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
@@ -71,7 +74,28 @@ class EmbeddedBroker:
         if self._thread is None or self._broker is None:
             return
         with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(self._broker.shutdown(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._end(self._broker), self._loop).result(20)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._shut_sockets()
+        if not self._thread.is_alive():
+            self._loop.close()
         self._thread = None
+
+    async def _end(self, broker: Broker) -> None:
+        # It waits for ever now and then: for the end of a client's reader that has ended before.
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(broker.shutdown(), 5)
+        # It leaves tasks that wait for its clients. Later the collector would end them, with an
+        # error wherever it happens to run: in the middle of somebody's ast.parse(), too.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=5)
+
+    def _shut_sockets(self) -> None:
+        """End what a shutdown that did not come to its end has left: it would keep the port."""
+        for key in list(self._selector.get_map().values()):
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(key.fd)) as left:
+                left.shutdown(socket.SHUT_RDWR)
