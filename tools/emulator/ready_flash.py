@@ -1,0 +1,53 @@
+"""A flash file with a firmware on it, made here: a board starts from it as from a deployment's.
+
+A deployment through the console of an emulated board takes minutes (host_tests/emulated/ has it);
+what is about something else begins here.
+"""
+
+from pathlib import Path
+from zlib import crc32
+
+from littlefs.context import UserContext
+
+from tools.cardlist.store_target import ImageTarget
+from tools.desk.flash_image import BLOCK, LfsFiles
+from tools.firmware import Image, sign
+
+BLOCKS = 212
+"""Of the file system of a Pico W under MicroPython's own image."""
+
+
+def make_flash(
+    path: Path,
+    image: Image,
+    files: dict[str, bytes],
+    *,
+    site_key: bytes,
+    cards: bytes = b"",
+    slots: str = "a",
+) -> None:
+    """Write a flash file: the boot part, `image` in each of `slots`, of which the first is
+    confirmed, `files` by their path on the board, and the cards of a list file.
+    """
+    flash = UserContext(BLOCKS * BLOCK)
+    lfs = LfsFiles(flash)
+    lfs.format()
+    lfs.mount()
+    record = slots[0] + " -1"
+    found = {
+        **{"/" + name: data for name, data in image.boot.items()},
+        "/site.key": site_key,
+        "/slot": f"{record} {crc32(record.encode()):08x}\n".encode(),
+        **files,
+    }
+    for slot in slots:
+        lfs.mkdir("/" + slot)
+        for name, data in image.slot.items():
+            found[f"/{slot}/{name}"] = data
+        found[f"/{slot}/manifest"] = sign(image.manifest, site_key)
+    for name, data in found.items():
+        with lfs.open(name, "wb") as file:
+            file.write(data)
+    path.write_bytes(bytes(flash.buffer))
+    if cards:
+        ImageTarget(path, image.limits["cards"]).install(cards)
