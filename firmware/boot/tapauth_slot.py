@@ -58,6 +58,9 @@ class Packs:
     def __init__(self, root: str):
         self._root = root + "/"
         self._names = [entry[0] for entry in os.ilistdir(root)]  # type: ignore[attr-defined]
+        # One import asks several times, and the next one often for the same pack.
+        self._pack = ""
+        self._head = ""
 
     def mount(self, _readonly, _mkfs):
         pass
@@ -68,16 +71,25 @@ class Packs:
         """(pack, offset, size) of a module. Raises OSError when there is none."""
         folder, _, wanted = path.strip("/").rpartition("/")
         pack = folder.replace("/", ".") or "-"
-        if pack in self._names:
-            with open(self._root + pack, "rb") as file:
-                while True:
-                    line = file.readline().decode().strip()
-                    if not line:
-                        break
-                    offset, size, name = line.split(" ")
-                    if name == wanted:
-                        return pack, int(offset), int(size)
-        raise OSError(2)
+        if pack not in self._names:
+            raise OSError(2)
+        if pack != self._pack:
+            self._head = self._read_head(pack)
+            self._pack = pack
+        end = self._head.find(" " + wanted + "\n")
+        if end < 0:
+            raise OSError(2)
+        offset, size = self._head[self._head.rfind("\n", 0, end) + 1 : end].split(" ")
+        return pack, int(offset), int(size)
+
+    def _read_head(self, pack: str) -> str:
+        head = ""
+        with open(self._root + pack, "rb") as file:
+            while True:
+                line = file.readline().decode()
+                if len(line) < 2:
+                    return head
+                head += line
 
     def stat(self, path: str):
         """As os.stat(): mode and size."""
