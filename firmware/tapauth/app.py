@@ -6,26 +6,48 @@ part knows more than its own room: docs/architecture.md has the map.
 
 import asyncio
 
-from tapauth.compat import forget
+from tapauth.compat import MAPS_FLASH, call, forget
 
 
 def main() -> None:
     """Start the firmware; returns only when its configuration is refused."""
-    from tapauth import start
+    pins = None
+    load = call
+    if MAPS_FLASH:
+        from tapauth.pinning import begin
 
-    begun = start.begin()
-    if not begun:
-        return
-    app = start.make(*begun)
+        forget(begin)
+        pins = begin.begin()
+        del begin
+        load = pins.loader(pins.counts)
+    app = None
     try:
-        start.add_tasks(app)
-        forget(start)
-        del start  # it made the parts, and what it needed for that is in the way from here on
-        asyncio.run(app.supervisor.run())
+        start = load(_load_start)
+        begun = start.begin()
+        if begun:
+            app = load(start.make, *begun, pins)
+            load(start.add_tasks, app)
+            del begun, load, start  # what the start needed is in the way from here on
+            asyncio.run(app.supervisor.run())
+    except KeyboardInterrupt:
+        if pins:
+            pins.well()
+        raise
     finally:
-        while True:
+        while app:
             try:
                 app.close()
                 break
             except KeyboardInterrupt:
                 pass  # a second Ctrl-C must not leave an EVSE on
+    if pins:
+        pins.well()
+
+
+def _load_start():
+    # The deepest first: an import inside another takes a KB of a board's 8 KB of stack.
+    from tapauth.core import shapes  # noqa: F401
+    from tapauth import start  # isort: skip
+
+    forget(start)
+    return start

@@ -70,6 +70,7 @@ def report(app) -> dict:
         "record": tapauth_slot.read_record(),
         "builds": {slot: _build(slot) for slot in ("a", "b")},
         "boot_part": _boot_part(),
+        "pinned": app.pins.status() if app.pins else {"off": "another chip"},
         "free": flash[0] * flash[3],
         "log": _boot_log(),
     }

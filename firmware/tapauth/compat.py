@@ -70,9 +70,15 @@ name for true; the build puts 0 in its place, and the compiler leaves out what s
 """
 
 
+MAPS_FLASH = sys.platform == "rp2"
+"""Whether this chip's whole flash can be read like memory."""
+
+
 def implementation() -> str:
     """The platform: the board's name and its MicroPython, or CPython's version."""
     version = ".".join([str(part) for part in sys.implementation.version[:3]])
+    if MICROPYTHON and sys.implementation.version[3:4] > ("",):
+        version += "-" + str(sys.implementation.version[3])
     name = getattr(sys.implementation, "_machine", "")
     return f"{name}, MicroPython {version}" if name else "CPython " + version
 
@@ -128,6 +134,11 @@ def sleep_ms(ms: int):
     import asyncio
 
     return asyncio.sleep_ms(ms) if MICROPYTHON else asyncio.sleep(ms / 1000)
+
+
+def call(function, *arguments):
+    """Call a function. Stands for what does more elsewhere: pinning.pins.Pins.loader()."""
+    return function(*arguments)
 
 
 def forget(module) -> None:

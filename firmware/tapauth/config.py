@@ -34,6 +34,7 @@ _SCHEMA = {
     "base_topic": (_TEXT, "", 0, 64),  # without one: tapauth/ and the board_id
     "log_level": (_CHOICE, "info", ("debug", "info", "warning", "error")),
     "role": (_CHOICE, "standalone", ("standalone", "attached")),
+    "pinning": (_BOOL, True),
     "evses": (_INT_LIST, (1,), 1, 8, (_INT, 1, 1, 4)),
     "evse_io": (_CHOICE, "mqtt", ("mqtt", "lines")),
     "lines": {

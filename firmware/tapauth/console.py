@@ -1,5 +1,6 @@
 """The serial console of a running board: it obeys typed lines, and nothing is stopped.
 
+pinning on      lets the next start use code from flash again, after one that failed
 status          tells, as one line of JSON, what runs and which EVSEs charge
 pin, newpin     open the local interface, where it is configured (local/serial_console.py)
 
@@ -20,13 +21,15 @@ ANSWER = "status "
 
 
 class Console:
-    """`status()` gives what `status` tells, a dict for JSON. `obey`, if it is set, is a coroutine
+    """`status()` gives what `status` tells, a dict for JSON; `allow_pinning()` obeys
+    `pinning on`, and gives what to tell. `obey`, if it is set, is a coroutine
     function of every other line.
     """
 
-    def __init__(self, status, log):
+    def __init__(self, status, allow_pinning, log):
         self.obey = None
         self._status = status
+        self._allow_pinning = allow_pinning
         self._log = log
         self._line = ""
         self._obeying = False
@@ -64,10 +67,12 @@ class Console:
         try:
             if line == "status":
                 print(ANSWER + json.dumps(self._status()))
+            elif line == "pinning on":
+                print(self._allow_pinning())
             elif self.obey:
                 await self.obey(line)
             else:
-                print("status")
+                print("status, pinning on")
         except Exception as error:  # a line that fails is no reason to hear no other
             self._log.error("console", "not done: {}", error)
         finally:

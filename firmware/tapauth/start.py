@@ -6,7 +6,7 @@ import tapauth_slot
 
 from tapauth import __version__
 from tapauth.cards.vault import Vault
-from tapauth.compat import Clock, forget, unix_time
+from tapauth.compat import Clock, const, forget, mem_alloc, mem_free, unix_time
 from tapauth.console import Console
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING, Errors
 from tapauth.feedback import OFFLINE, Feedback
@@ -20,6 +20,9 @@ from tapauth.supervisor import Backoff, Supervisor
 from tapauth.wallclock import WallClock, load_day
 
 import board
+
+_LEAST_HEAP = const(240_000)
+"""Bytes of heap that the local interface needs where code is not used from flash."""
 
 
 def _begin_trial(log) -> tuple:
@@ -86,8 +89,10 @@ def begin() -> tuple | None:
     return settings, clock, log, trial, tail
 
 
-def make(settings: dict, clock, log, trial=None, tail=None):
-    """The board in its role, an App with all its parts; the other role's code is not loaded."""
+def make(settings: dict, clock, log, trial=None, tail=None, pins=None):
+    """The board in its role, an App with all its parts; the other role's code is not loaded.
+    `pins` is the pinning.pins.Pins of this start, None on chips where nothing is pinned.
+    """
     app: App
     if settings["role"] == "standalone":
         from tapauth.roles.standalone import Standalone
@@ -101,6 +106,7 @@ def make(settings: dict, clock, log, trial=None, tail=None):
         join = _join_attached
     _make_parts(app, settings, clock, log)
     app.trial = trial
+    app.pins = pins
     app.tail = tail
     join(app)
     return app
@@ -112,7 +118,7 @@ def _make_parts(app: App, settings: dict, clock, log) -> None:
     app.clock = clock
     app.log = log
     app.time_topic = base + "/time"
-    app.console = Console(app.console_status, log)
+    app.console = Console(app.console_status, app.allow_pinning, log)
     app.reader_stall = task.Stall()
     app.feedback = Feedback(board.lamp)
     app.feedback.condition(OFFLINE, True, clock.now())
@@ -233,6 +239,7 @@ def _join_attached(app) -> None:
 
 def add_tasks(app) -> None:
     """Subscribe, and hand all tasks to the supervisor."""
+    _tell_pinning(app)
     if app.settings["rpc"]["address"]:
         _serve_rpc(app)
     if app.settings["cards"]["mqtt_update"]:
@@ -256,6 +263,17 @@ def add_tasks(app) -> None:
         add("update", app.try_firmware)
     app.add_tasks()
     _serve_locally(app)
+
+
+def _tell_pinning(app) -> None:
+    pins = app.pins
+    if not pins:
+        return
+    app.log.info("app", "code in flash: {}", pins.why_not or "used where it lies")
+    if pins.has_failed:
+        app.errors.set(
+            True, VENDOR_WARNING, "Code not used from flash", origin="app", message=pins.why_not
+        )
 
 
 def _serve_rpc(app) -> None:
@@ -313,6 +331,12 @@ def _start_clock(app, source: str) -> None:
 def _serve_locally(app) -> None:
     """The console page and its commands, where they are configured; see local/interface.py."""
     if not app.settings["server"]["enabled"]:
+        return
+    if app.pins and app.pins.why_not and mem_alloc() + mem_free() < _LEAST_HEAP:
+        text = "not enough memory without pinning: " + app.pins.why_not
+        app.errors.set(
+            True, VENDOR_WARNING, "Local interface not started", origin="server", message=text
+        )
         return
     from tapauth.local.interface import LocalInterface
 

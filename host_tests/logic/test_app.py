@@ -180,7 +180,7 @@ def test_a_console_line_without_memory_does_not_keep_the_console_from_the_next_o
         return real[2](coroutine)
 
     async def main():
-        it = console.Console(lambda: told.append(1), quiet_log(MovedClock()))
+        it = console.Console(lambda: told.append(1), str, quiet_log(MovedClock()))
         asyncio.create_task = create_task
         for _ in range(2):  # as its supervisor starts it again
             beats = []

@@ -55,14 +55,16 @@ TABLE = {
     "config": "json_in topics",
     "config_edit": "json_in",
     "config_trial": "small_file",
+    # Looks at the memory of a chip itself; it exists on those chips only.
+    "pinning": "builtins machine os rp2 tapauth_slot uctypes vfs",
     # The composition root: it alone knows several rooms, and the board.
-    "app": "start asyncio",
+    "app": "core.shapes pinning.begin start asyncio",
     "start": "cards config config_trial console core errors everest evse feedback health link"
     " local local.interface log network reader roles rpc small_file station supervisor wallclock"
     " __init__ board os tapauth_slot",
     "roles": "board_status cards config_trial console core.taps errors everest evse feedback"
-    " health json_in link local local.interface log network ntp reader rpc station supervisor"
-    " update wallclock board tapauth_slot",
+    " health json_in link local local.interface log network ntp pinning reader rpc station"
+    " supervisor update wallclock board tapauth_slot",
     "local.interface": "crypto local local.login local.names local.wiring small_file",
     "local.wiring": "cards config config_trial local local.login rpc os",
 }

@@ -73,7 +73,7 @@ class Board:
     def restart(self) -> None:
         """Save the settings of this moment to flash, and restart the board."""
         self._local.app.vault.save()
-        self._local.board.reset()
+        self._local.app.restart()
 
     def status(self) -> dict:
         """The part of getStatus that tells of the board."""

@@ -6,7 +6,7 @@ The parts are made by start.py. A role (standalone.py, attached.py) adds its own
 import tapauth_slot
 
 from tapauth.cards.vault import Vault
-from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, const, forget, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, call, const, forget, sleep_ms
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -27,11 +27,13 @@ if TYPE_CHECKING:  # of modules that are loaded only where they are wanted
     from tapauth.config_trial import ConfigTrial
     from tapauth.local.interface import LocalInterface
     from tapauth.local.tail import Tail
+    from tapauth.pinning.pins import Pins
     from tapauth.rpc.service import Service
 
 _TICK_MS = const(50)
 _ERRORS_BYTES = const(2048)
 _HOUR_MS = const(3_600_000)
+_WELL_MS = const(120_000)  # a start that has run for so long was no failure
 _NO_TIME_MS = const(600_000)
 # The driver is shown this for a token's status. Other statuses come long after the tap.
 _SHOWN = {
@@ -56,6 +58,7 @@ class App:
     clock: Clock
     log: Log
     trial: "ConfigTrial | None" = None  # of a configuration on trial
+    pins: "Pins | None" = None  # where code can be used from flash
     tail: "Tail | None" = None  # the newest lines of the log, where somebody may ask for them
     local: "LocalInterface | None" = None
     rpc: "Service | None" = None  # the cloud auth service
@@ -90,6 +93,25 @@ class App:
         """The EVSEs that charge and that a restart would stop, or leave without their board."""
         return []
 
+    def loader(self):
+        """See pinning.pins.Pins.loader(); a plain call on chips where nothing is pinned."""
+        return self.pins.loader() if self.pins else call
+
+    def restart(self) -> None:
+        """Restart the board, as somebody wants."""
+        if self.pins:
+            self.pins.well()
+        board.reset()
+
+    def allow_pinning(self) -> str:
+        """Let the next start pin again, after one that failed. Returns what to tell."""
+        if not self.pins:
+            return "another chip"
+        from tapauth.pinning import begin
+
+        forget(begin)
+        return begin.allow()
+
     def busy(self) -> bool:
         """Whether a restart would end somebody's charging."""
         return bool(self.charging())
@@ -117,6 +139,11 @@ class App:
             "network_outages": self.network.outages,
             "time_refused": self.wallclock.refused,
         }
+        if self.pins:
+            counters["pinned_functions"] = self.pins.counts.functions
+            counters["pinned_bytes"] = self.pins.counts.bytes
+            counters["pinning_failures"] = self.pins.failures
+            counters["pinning_failed_start"] = int(self.pins.has_failed)
         counters.update(self.link.counters())
         counters.update(task.counters(self.scanner, self.taps))
         counters["cards"] = self.vault.counters()
@@ -140,7 +167,7 @@ class App:
             healthy=self._is_healthy,
             restarts=self.supervisor.restarts,
             busy=self.busy,
-            restart=board.reset,
+            restart=self.restart,
         )
         await update.run(trial, self.clock, beat)
 
@@ -228,6 +255,8 @@ class App:
             beat()
             now = self.clock.now()
             self.feedback.condition(OFFLINE, not self.link.connected, now)
+            if self.pins and now >= _WELL_MS:
+                self.pins.well()
             if now >= self._day_due:
                 self._day_due = now + _HOUR_MS
                 self._keep_day()
@@ -243,7 +272,7 @@ class App:
     async def watch_trial(self, beat) -> None:
         """The task of a configuration on trial."""
         if self.trial:
-            await self.trial.watch(board.reset, self.busy, beat)
+            await self.trial.watch(self.restart, self.busy, beat)
 
     # The time of day.
 

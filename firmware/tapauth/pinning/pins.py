@@ -1,0 +1,113 @@
+"""Uses code and constants where they lie in flash, so that their copies in RAM can go. RP2 only.
+
+Theory of operation. The whole flash of an RP2 can be read as memory, and the files of a slot are
+in it. An import copies a module's bytecode and its constants' text into the heap. After it, each
+function of that module has a pointer to its bytecode, and each constant one to its text. Where
+the same bytes lie in the slot's pack, the pointer is turned to them, and the collector takes the
+copies. MicroPython itself is not changed, and does not know.
+
+    begin.py    once, at the start: whether this start may pin anything, and which block of the
+                flash has which part of each pack. Forgotten then
+    pins.py     this file stays. Its loader() is the one way to pin: load(function) calls the
+                function, and pins what that imports. Letting go of the loader frees the pinner
+    pinner.py   the loader: reads a module's file in flash, finds its functions and constants in
+                memory, compares, and changes the pointers
+
+The hook on `import` is in place while load() is under way, and at no other time. The firmware's
+start is made by it, and the rooms are whose code stays as long as somebody is there. A module
+that is used and forgotten at once is not worth the pinner's own memory.
+
+What makes it safe:
+
+* A pointer is changed only after the bytes at both ends were compared and found equal. So a
+  MicroPython with other structures has nothing pinned, and is not broken. begin.py tries every
+  structure on the pinner's own functions before, and only on versions on which all was tested.
+* Only a module that its own import has just made is looked at, before its importer goes on. A
+  function that runs, or a generator that waits, has pointers into its bytecode that nobody could
+  turn: so no module makes a generator, a task or a coroutine while it is imported, nor gives one
+  of its functions to a timer or an interrupt (host_tests/tools/test_architecture.py).
+* The file system says which block a pack's bytes lie in. Equal bytes elsewhere, as of an equal
+  pack in the other slot, or of a file that was removed, would be erased one day.
+* The running slot is never written while it runs (docs/updates.md).
+* Whatever goes wrong in the pinner leaves the import as it is, and is counted.
+
+In a conflict, a start that works wins over a start that is pinned: see begin.py.
+"""
+
+from machine import mem32
+
+from tapauth.compat import call, forget
+
+FAILED = "/pinning.off"
+"""A file that says on which build and MicroPython no start is pinned any more."""
+
+
+class Counts:
+    """What was pinned: how many `functions` use their bytecode in flash, how many `constants`
+    their text, the `bytes` of the copies in RAM that went, and how many functions are `left` in
+    RAM as they cross the border of a block.
+    """
+
+    def __init__(self):
+        self.functions = self.constants = self.bytes = self.left = 0
+
+
+class Pins:
+    """`why_not` is "" where this start pins, and otherwise says why it does not; `has_failed`
+    when that is because a pinned start failed. `blocks` has the numbers of a pack's blocks, an
+    array, by the pack's name; `base` is the address of block 0, `mark` that of the register which
+    says that a pinned start is not yet well.
+    """
+
+    def __init__(
+        self,
+        why_not: str = "",
+        *,
+        has_failed: bool = False,
+        blocks: dict | None = None,
+        base: int = 0,
+        mark: int = 0,
+    ):
+        self.why_not = why_not
+        self.has_failed = has_failed
+        self.blocks = blocks
+        self.base = base
+        self.counts = Counts()
+        """Of the start. A room that is forgotten takes its functions along, and is not counted."""
+        self.failures = 0
+        """How often a module could not be pinned, for want of memory above all."""
+        self._mark = mark
+
+    def well(self) -> None:
+        """This start has not failed: the next one may pin too."""
+        if self._mark:
+            mem32[self._mark] = 0
+            self._mark = 0
+
+    def loader(self, counts: Counts | None = None):
+        """load(function, *arguments), which calls a function, pins the modules that this imports,
+        and returns what it returns. Keep it for as long as there is more to load, and no longer.
+        """
+        if self.why_not:
+            return call
+        try:
+            from tapauth.pinning import pinner
+
+            forget(pinner)
+            return pinner.Pinner(self, counts or Counts()).load
+        except MemoryError:
+            self.failures += 1
+            return call
+
+    def status(self) -> dict:
+        """What is pinned, for people: counts, and bytes of RAM; or why nothing is."""
+        if self.why_not:
+            return {"off": self.why_not}
+        counts = self.counts
+        return {
+            "functions": counts.functions,
+            "constants": counts.constants,
+            "bytes": counts.bytes,
+            "left": counts.left,
+            "failures": self.failures,
+        }
