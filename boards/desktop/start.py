@@ -1,7 +1,8 @@
 """Starts the firmware on the desktop as a board would: flash mounted at /, then boot.py, main.py.
 
 Run by tools/charger.py in MicroPython's Unix port, with the flash's image file as its argument.
-Ends with 0 when main.py returns.
+Ends with 0 when main.py returns. A second argument `raw` stands for a soft reset at the raw
+prompt, after which a board runs boot.py only.
 """
 
 import os
@@ -16,4 +17,5 @@ vfs.mount(vfs.VfsLfs2(flash, progsize=256), "/")
 os.chdir("/")
 sys.path[:] = ["", ".frozen", "/lib"]
 __import__("boot")
-__import__("main")
+if sys.argv[2:] != ["raw"]:
+    __import__("main")

@@ -23,6 +23,16 @@ GOOD = (
     "import boot_hal, tapauth_slot, time\nboot_hal.keep_alive()\nprint('app', NAME)\n"
     "time.sleep(0.7)\ntapauth_slot.confirm()\ntime.sleep(999)"
 )
+# At import: from now on, until a reset, what is written of slots and boot part is told.
+WATCH_WRITES = """
+import builtins
+to_open = builtins.open
+def watched(path, mode="r", *rest):
+    if mode[0] != "r" and path.startswith(("/a/", "/b/", "/boot", "/main", "/tapauth")):
+        print("WRITTEN BESIDE", NAME, path)
+    return to_open(path, mode, *rest)
+builtins.open = watched
+"""
 CRASH = "raise ValueError('secret')"
 HANG = "import time\ntime.sleep(999)"
 NEVER = "import boot_hal, time\ntime.sleep(0.2)\nboot_hal.reset()"

@@ -1,5 +1,8 @@
 """A board for mpremote, made of MicroPython's Unix port: the desktop's firmware on a littlefs
 image, its console behind a pty, restarted as a chip is when it resets or its watchdog starves.
+
+Ctrl-D at a prompt ends the Unix port. Here that is a chip's soft reset: a new process says "soft
+reboot", runs boot.py, and main.py unless the prompt was the raw one, which it then shows again.
 """
 
 import os
@@ -16,8 +19,8 @@ from pathlib import Path
 from tools.charger import HEAP
 from tools.paths import BOARDS, ROOT, micropython
 
-RESET_EXIT = 3
-CTRL_C = b"\x03"
+SOFT_RESET_EXIT = 0
+CTRL_A, CTRL_B, CTRL_C = b"\x01", b"\x02", b"\x03"
 BUSY_S = 2.0  # a board that computes for so long gets its Ctrl-C where it stands
 
 
@@ -62,7 +65,7 @@ class PtyBoard:
     `environment` adds to what boards/desktop/board.py reads; `received` counts the bytes that
     came over the line, and after `power_cut_after` more the power goes for a moment, once; after
     `cable_pulled_after` more nothing comes or goes any more, until that is None again. A
-    restart takes `off_s`.
+    restart takes `off_s`. `starts` counts those that run main.py, `soft_resets` the others.
     """
 
     def __init__(self, image: Path, environment: dict | None = None, heap: str = HEAP):
@@ -83,6 +86,8 @@ class PtyBoard:
         self._mode = mode
         self.port = os.ttyname(other_slave)
         self.starts = 0
+        self.soft_resets = 0
+        self._is_raw = False
         self.received = 0
         self.power_cut_after: int | None = None
         self.cable_pulled_after: int | None = None
@@ -106,6 +111,7 @@ class PtyBoard:
                     self.output += data
                 else:
                     self._count(len(data))
+                    self._watch_prompt(data)
                 if self.cable_pulled_after is None or self.cable_pulled_after >= 0:
                     if target == self._master and CTRL_C in data:
                         self._interrupt(data)
@@ -113,6 +119,11 @@ class PtyBoard:
                         os.write(target, data)
         except OSError:
             pass  # the line was closed
+
+    def _watch_prompt(self, data: bytes) -> None:
+        raw, friendly = data.rfind(CTRL_A), data.rfind(CTRL_B)
+        if raw != friendly:
+            self._is_raw = raw > friendly
 
     def _interrupt(self, data: bytes) -> None:
         """Pass on data with Ctrl-C, each when the board waits for something.
@@ -151,8 +162,13 @@ class PtyBoard:
                 self.kill()
 
     def _keep_running(self) -> None:
+        to_raw = False
         while not self._closing:
-            self.starts += 1
+            if to_raw:
+                self.soft_resets += 1
+            else:
+                self.starts += 1
+            self._is_raw = to_raw
             termios.tcsetattr(self._slave, termios.TCSANOW, self._mode)
             self._process = subprocess.Popen(
                 [
@@ -161,8 +177,9 @@ class PtyBoard:
                     "heapsize=" + self._heap,
                     "-i",
                     BOARDS / "desktop" / "start.py",
+                    str(self._image),
                 ]
-                + [str(self._image)],
+                + (["raw"] if to_raw else []),
                 cwd=ROOT,
                 stdin=self._slave,
                 stdout=self._slave,
@@ -176,8 +193,15 @@ class PtyBoard:
                     **self._environment,
                 },
             )
-            self._process.wait()
-            if not self._closing:
+            if to_raw:
+                os.write(self._master, CTRL_A)  # waits for the prompt
+            is_soft = self._process.wait() == SOFT_RESET_EXIT
+            to_raw = is_soft and self._is_raw
+            if self._closing:
+                return
+            if is_soft:
+                os.write(self._slave, b"MPY: soft reboot\r\n")
+            else:
                 time.sleep(self.off_s)
 
     def _take_terminal(self) -> None:

@@ -18,10 +18,12 @@ import serial
 from deploy_rig import (
     CONFIG,
     CRASH,
+    GOOD,
     HANG,
     KEY,
     NEVER,
     OWN,
+    WATCH_WRITES,
     deploy,
     files_of,
     flash_image,
@@ -205,6 +207,91 @@ def test_the_cable_is_pulled_while_a_deployment_runs(flash, tell, monkeypatch):
             own_files_are_untouched(flash)
             old = new
     tell(f"the cable pulled at {CUTS} points in {whole} bytes from mpremote")
+
+
+# Like GOOD, but it stays on trial.
+ON_TRIAL = "import boot_hal, time\nboot_hal.keep_alive()\nprint('app', NAME)\ntime.sleep(999)"
+
+
+def watched(name: str, body: str = GOOD) -> Image:
+    return image(name, body, at_import=WATCH_WRITES)
+
+
+def roll_back_but_stay(board) -> None:
+    assert BoardPort(board.port).call("rollback()") == ["a", ""]
+
+
+@pytest.mark.parametrize(
+    "body, change, written",
+    (
+        (GOOD, None, "a"),
+        (ON_TRIAL, None, "b"),
+        (GOOD, roll_back_but_stay, "b"),
+        # Both are as old as each other, so the next start would take a, on trial.
+        ("import os\nos.remove('/slot')\n" + ON_TRIAL, None, "a"),
+    ),
+    ids=("confirmed", "on trial", "rolled back", "record lost"),
+)
+def test_no_slot_is_written_where_a_firmware_has_run(flash, body, change, written):
+    """Not even the one that ran: what is left of it may still call its code on the flash."""
+    with PtyBoard(flash) as board:
+        deploy(board, watched("one"))
+        deploy(board, watched("two", body), wait=0)
+        board.wait_for("app two")
+        if body is GOOD:
+            board.wait_for("boot: slot b confirmed")
+        board.output = b""
+        if change:
+            change(board)
+        before = board.soft_resets
+        said = deploy(board, watched("three"))
+        assert said[0].startswith(f"slot {written}: "), said
+        board.wait_for("app three")
+        assert b"WRITTEN" not in board.output, board.output
+        assert board.soft_resets == before + (change is not roll_back_but_stay)
+        # It would have been seen.
+        board.type("\x03")
+        board.wait_for("boot: interrupted")
+        board.type("open('/main.new', 'w').close()\r")
+        board.wait_for("WRITTEN BESIDE three /main.new")
+    own_files_are_untouched(flash)
+
+
+def test_a_board_that_restarts_between_two_commands_is_left_alone(flash):
+    """Its firmware runs again then, and the next command would stop it and write beside it."""
+    with PtyBoard(flash) as board:
+        deploy(board, watched("one"))
+        deploy(board, watched("two"))
+        before = files_of(flash)
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            if text.startswith("  2/"):
+                board.output = b""
+                board.kill()
+                board.wait_for("app two")
+
+        def run() -> None:
+            Deployment(image("new", filler=4), board.port, say, KEY, 30, now=True).run()
+
+        starts = board.starts
+        with pytest.raises(BoardError, match="the same command again goes on from there"):
+            run()
+        assert said[-1].startswith("  2/"), said
+        assert b"WRITTEN" not in board.output, board.output
+        # The visit has ended, and its firmware runs.
+        board.output = b""
+        board.wait_for("app two")
+        assert board.starts == starts + 2
+        there = files_of(flash)
+        assert [
+            name for name in before if name.startswith("b/") and before[name] != there[name]
+        ] == []
+        said = deploy(board, image("new", filler=4))
+        assert "3 of 6 packs to copy" in said[0], said
+        board.wait_for("app new")
+    own_files_are_untouched(flash)
 
 
 def test_a_manifest_says_when_its_sources_were_committed(tmp_path, monkeypatch):

@@ -1,6 +1,23 @@
 """A board at a serial port, by the real mpremote. Errors say what to do next."""
 
+# Theory of operation. A visit interrupts the firmware and gives mpremote commands, one process
+# each, to the prompt that is there then; its end is a reset.
+#
+# - The knock is the first command: it interrupts, keeps the watchdog from ending the visit, and
+#   asks for MicroPython's version and whether a firmware has run.
+# - A firmware that was interrupted is not gone: timers, interrupts and open connections call its
+#   code, which may lie in the flash and not in memory (docs/updates.md). Writing a slot under it
+#   would change that code. So a soft reset follows then: MicroPython forgets everything. At the
+#   raw prompt it runs boot.py, which keeps the watchdog fed, but not main.py, which starts a
+#   firmware.
+# - The door: each later command begins by looking whether a firmware has run. The board may have
+#   restarted in between (a power cut, the end of its 15 minutes), and the command would interrupt
+#   the firmware and write beside it. Then the command is not carried out, the visit ends, and the
+#   same deployment goes on from there.
+# - Only the reset at the end needs no door.
+
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -36,11 +53,15 @@ stop = threading.Event()
 
 OLDEST = (1, 24)
 """The oldest MicroPython that the firmware runs on."""
+HAS_RUN = "import sys\n" + inspect.getsource(on_board.has_run)
 # On any MicroPython there ever was: tools/board/on_board.py wants a newer one.
 KNOCK = (
     "try:\n import boot_hal\n boot_hal.keep_alive()\nexcept Exception:\n pass\n"
-    "import sys\nprint('\\nVERSION', sys.implementation[1][0], sys.implementation[1][1])"
+    + HAS_RUN
+    + "print('\\nVERSION', sys.implementation[1][0], sys.implementation[1][1], has_run())"
 )
+CLOSED = "a firmware has run here"
+DOOR = HAS_RUN + f"if has_run():\n raise OSError({CLOSED!r})"
 SILENT = (
     "the board does not answer on its console: start it in safe mode (its safe-mode pin low while "
     "it starts, see its README) and try again; if that does not help, flash MicroPython anew "
@@ -71,6 +92,11 @@ def explain(port: str, text: str) -> str:
         return f"there is no {port}: plug the board in. Serial ports here: {_ports()}"
     if "No space left" in text or "ENOSPC" in text or "OSError: 28" in text:
         return "the board's flash is full: remove what is not needed from it, and try again"
+    if CLOSED in text:
+        return (
+            "the board started its firmware in the middle of this: the same command again goes on "
+            "from there"
+        )
     if "MemoryError" in text:
         return "the board has too little memory left: unplug it, plug it in, and try again"
     lines = text.strip().splitlines() or ["failed without a word"]
@@ -92,12 +118,16 @@ class BoardPort:
         self._version = OLDEST
 
     def run(self, *commands: str, seconds: float | None = None) -> str:
-        """Run mpremote commands; returns what they print. Raises BoardError."""
-        if not self._answers:
-            self._knock()
-        return self._run(*commands, seconds=seconds or self.patience_s)
+        """Run mpremote commands where no firmware has run; returns what they print.
 
-    def _knock(self) -> None:
+        Raises BoardError, also when the board has restarted since the last command.
+        """
+        if not self._answers and self._knock():
+            self._run("exec", KNOCK, seconds=self.patience_s, soft_reset=True)
+        return self._run("exec", DOOR, *commands, seconds=seconds or self.patience_s)
+
+    def _knock(self) -> bool:
+        """Interrupt the firmware. Returns whether there was one."""
         # A board that is starting does not hear mpremote's Ctrl-C, and runs on. Only here can
         # it be told a second time: of a command nobody knows how far it came.
         for left in (2, 1, 0):
@@ -107,18 +137,20 @@ class BoardPort:
             except SilentError:
                 if not left:
                     raise
-        found = re.search(r"^VERSION (\d+) (\d+)", said, re.M)
+        found = re.search(r"^VERSION (\d+) (\d+) ?(\w*)", said, re.M)
         self._version = (int(found[1]), int(found[2])) if found else OLDEST
         self._answers = True
+        return bool(found and found[3])
 
     def _end_if_stopped(self) -> None:
         if stop.is_set() and not self._leaving:
             raise BoardError("stopped; the same command again goes on from there")
 
-    def _run(self, *commands: str, seconds: float) -> str:
+    def _run(self, *commands: str, seconds: float, soft_reset: bool = False) -> str:
         self._end_if_stopped()
         # Without `resume` mpremote makes a soft reset first, which the watchdog outlives.
-        call = [sys.executable, "-m", "mpremote", "connect", self.port, "resume", *commands]
+        begin = [] if soft_reset else ["resume"]
+        call = [sys.executable, "-m", "mpremote", "connect", self.port, *begin, *commands]
         try:
             # Beside text there may be noise, such as a TLS connection's last words.
             done = subprocess.run(
@@ -179,7 +211,9 @@ class BoardPort:
             "machine.reset()"
         )
         self._leaving = True
-        self.run("exec", "--no-follow", code, seconds=min(10.0, self.patience_s))
+        if not self._answers:
+            self._knock()
+        self._run("exec", "--no-follow", code, seconds=min(10.0, self.patience_s))
         self._answers = self._leaving = False
 
 

@@ -29,6 +29,15 @@ STAGED = "/boot.new"
 tool of before takes a /main.py.new for a board without a boot part, and would fill slot a."""
 
 
+def has_run():
+    """The slot whose firmware has run here since the last reset, soft ones too; "" for none.
+
+    Its timers and callbacks outlive an interrupt, and their code may be used where it lies on the
+    flash. So while this is not "", no slot is written, nor a file of the boot part.
+    """
+    return getattr(sys.modules.get("tapauth_slot"), "running", "")
+
+
 def digest(path):
     """SHA-256 of a file in hex."""
     hasher = hashlib.sha256()
