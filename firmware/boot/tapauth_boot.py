@@ -12,8 +12,12 @@
 # - In a conflict: whole wins over named, named over built later, and a start that cannot be
 #   counted goes to the slot that needs no counting. Files in / itself, from before there were
 #   slots, come last; where there is nothing at all, the board waits at its console.
-# - decide() is all of that without the flash. choose() acts on it, at each start; prepare(),
-#   activate() and rollback() are called by the tools, over the console.
+# - decide() is all of that without the flash. choose() acts on it, at each start; activate() and
+#   rollback() are called by the tools, over the console.
+# - prepare() gives out the slot to write, to the tools and to a firmware that runs. It is never
+#   the one that runs: that code may be used where it lies on the flash. tapauth_slot.running says
+#   which that is, until a reset; the tools make a soft one before they call. The record would not
+#   do: on trial, after rollback() and when it was lost it is no proof of what runs.
 #
 # The files of the boot part are replaced one by one (tools/board/on_board.py), so the power may go
 # between any two: every mixture of this version's files and the last one's must start either slot.
@@ -25,6 +29,7 @@ import sys
 from binascii import hexlify
 from hashlib import sha256
 
+import tapauth_slot
 from tapauth_slot import CONFIRMED, TRIALS, Unsound, note, read_record, write_record
 
 KEY = "/site.key"  # and KEY + "2"
@@ -227,7 +232,17 @@ def _record():
 
 
 def prepare() -> str:
-    """The slot that may be overwritten now. The other one is started until activate()."""
+    """The slot that may be overwritten now. The other one is started until activate().
+
+    While a firmware runs it is never that one's; raises Unsound unless that one is confirmed and
+    whole. Where none has run since the last reset, soft ones too, the record may be changed.
+    """
+    running = tapauth_slot.running
+    if running:
+        if tapauth_slot.on_trial():
+            raise Unsound(f"slot {running} runs and is not confirmed")
+        verify(running)
+        return other(running)
     record = _record()
     if record is None:
         return "a"

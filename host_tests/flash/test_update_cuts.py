@@ -59,6 +59,15 @@ def test_a_damaged_slot_is_not_started(chip, tell):
     tell(f"damaged slots, {chip}: {count} refused; {done.stdout.splitlines()[0]}")
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+def test_what_runs_is_never_given_out_to_be_written(chip, tell):
+    done = run_micropython("host_tests/on_micropython/slot_to_write.py", chip, heap="64m")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"^states: (\d+)", done.stdout, re.M)
+    assert found, done.stdout
+    tell(f"slots to write, {chip}: {found[1]} states of the record and what runs")
+
+
 @pytest.mark.parametrize("old, new", (("before", "now"), ("now", "newer"), ("before", "newer")))
 def test_every_mixture_of_two_boot_parts_starts_either_slot(old, new, tell):
     script = "host_tests/on_micropython/boot_mixtures.py"

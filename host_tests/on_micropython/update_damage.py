@@ -16,6 +16,7 @@ from update_rig import (
     hexed,
     mounted,
     on_board,
+    soft_reset,
     start,
     tapauth_slot,
 )
@@ -218,6 +219,7 @@ def lose_the_record():
     assert start() == "in a"
     # A deployment does not fill the only slot that is whole.
     os.remove("/slot")
+    soft_reset()
     assert on_board.prepare() == "b"
 
 

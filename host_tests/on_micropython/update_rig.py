@@ -85,6 +85,7 @@ def fill(slot, build, built=0):
 def deploy(build):
     """The steps of tools/deploy.py."""
     files, manifest = firmware(build)
+    soft_reset()
     slot = on_board.prepare()
     wanted = {name: hexed(hashlib.sha256(data).digest()) for name, data in files.items()}
     there = on_board.clear(slot, wanted)
@@ -101,6 +102,11 @@ def deploy(build):
         wanted = {path[1:]: hexed(hashlib.sha256(data).digest()) for path, data in NEW.items()}
         assert on_board.replace_boot_part(wanted) == ""
     assert on_board.activate(slot) == ""
+
+
+def soft_reset():
+    """As each visit at the cable begins: after it no firmware has run."""
+    tapauth_slot.running = ""
 
 
 def start():

@@ -33,9 +33,42 @@ def watched(path, mode="r", *rest):
     return to_open(path, mode, *rest)
 builtins.open = watched
 """
+# It asks which slot it may write, in every state that its record can have, and is confirmed only
+# in the second. The other slot must be whole.
+ASKS = """
+import boot_hal, os, sys, tapauth_slot, time
+boot_hal.keep_alive()
+sys.path.append("/")
+import tapauth_boot
+def ask(state):
+    try:
+        print("may write,", state + ":", tapauth_boot.prepare())
+    except tapauth_boot.Unsound as reason:
+        print("may write,", state + ":", reason)
+ask("on trial")
+tapauth_slot.confirm()
+ask("confirmed")
+os.remove("/slot")
+ask("record lost")
+tapauth_slot.confirm()
+tapauth_boot.activate(tapauth_boot.other(tapauth_slot.running))
+ask("another activated")
+tapauth_slot.confirm()
+tapauth_boot.rollback()
+ask("rolled back")
+print("app", NAME)
+time.sleep(999)
+"""
 CRASH = "raise ValueError('secret')"
 HANG = "import time\ntime.sleep(999)"
 NEVER = "import boot_hal, time\ntime.sleep(0.2)\nboot_hal.reset()"
+
+
+def answers(slot: str, other: str) -> list[str]:
+    """What ASKS prints in `slot`."""
+    no = f"slot {slot} runs and is not confirmed"
+    states = ("on trial", "confirmed", "record lost", "another activated", "rolled back")
+    return [f"may write, {state}: {other if state == 'confirmed' else no}" for state in states]
 
 
 def compiled(source: str) -> bytes:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import serial
 from deploy_rig import (
+    ASKS,
     CONFIG,
     CRASH,
     GOOD,
@@ -24,6 +25,7 @@ from deploy_rig import (
     NEVER,
     OWN,
     WATCH_WRITES,
+    answers,
     deploy,
     files_of,
     flash_image,
@@ -291,6 +293,20 @@ def test_a_board_that_restarts_between_two_commands_is_left_alone(flash):
         said = deploy(board, image("new", filler=4))
         assert "3 of 6 packs to copy" in said[0], said
         board.wait_for("app new")
+    own_files_are_untouched(flash)
+
+
+def test_a_firmware_that_runs_may_write_the_other_slot_once_it_is_confirmed(flash):
+    with PtyBoard(flash) as board:
+        deploy(board, image("one"))
+        for name, slot, other in (("two", "b", "a"), ("three", "b", "a")):
+            board.output = b""
+            deploy(board, image(name, ASKS), wait=0)
+            board.wait_for("app " + name)
+            printed = board.output.decode(errors="replace").splitlines()
+            assert [line for line in printed if line.startswith("may write")] == answers(
+                slot, other
+            )
     own_files_are_untouched(flash)
 
 
