@@ -310,6 +310,16 @@ def test_a_firmware_that_runs_may_write_the_other_slot_once_it_is_confirmed(flas
     own_files_are_untouched(flash)
 
 
+def test_no_tool_goes_to_a_board_past_the_door():
+    """The others write cards and what they measure: no slot, and nothing of the boot part."""
+    others = {"cardlist/store_target.py", "bench/objects.py"}
+    others.add("emulator/board.py")  # an example in its docstring
+    tools = ROOT / "tools"
+    found = [path for path in tools.rglob("*.py") if '"mpremote"' in path.read_text()]
+    names = {path.relative_to(tools).as_posix() for path in found}
+    assert names == {"board/board_port.py"} | others
+
+
 def test_a_manifest_says_when_its_sources_were_committed(tmp_path, monkeypatch):
     files = {"-": b"x"}
     limits = limits_of("desktop")
