@@ -9,9 +9,11 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.emulator.install import PYTHON
@@ -24,6 +26,19 @@ GUEST_BROKER = ("10.0.0.1", 1883)
 """Where the board finds a broker of this machine."""
 SSID = "RP2040PY-GUEST"
 BUSES = ("i2c", "spi", "uart")
+
+
+SRAM_BYTES = 264 * 1024
+
+
+@dataclass
+class Memory:
+    """What a board has in memory: its SRAM, which begins at 0x20000000, and its whole flash,
+    which can be read from 0x10000000 on.
+    """
+
+    sram: bytes
+    flash: bytes
 
 
 class EmulatorError(Exception):
@@ -185,10 +200,10 @@ class EmulatedPico:
             except OSError:
                 raise EmulatorError("the emulator has ended: " + self._errors()) from None
 
-    def _ask(self, what: str, answer: str) -> dict:
+    def _ask(self, what: str, answer: str, **members) -> dict:
         self._answer.clear()
         self._answers.pop(answer, None)
-        self._do(what)
+        self._do(what, **members)
         deadline = time.monotonic() + 60
         while answer not in self._answers:
             if self._ended or not self._answer.wait(max(0.0, deadline - time.monotonic())):
@@ -217,6 +232,14 @@ class EmulatedPico:
     def save(self) -> None:
         """Bring the flash file up to the board's flash, as its end does by itself."""
         self._ask("save", "saved")
+
+    def memory(self) -> "Memory":
+        """The board's memory at this moment."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "memory"
+            self._ask("dump", "dumped", path=str(path))
+            data = path.read_bytes()
+        return Memory(data[:SRAM_BYTES], data[SRAM_BYTES:])
 
     def state(self) -> dict:
         """Board's `seconds` since its start, `lost_s` by which it was slower than the chip,

@@ -28,6 +28,7 @@ from tools.emulator.repairs import repair
 from tools.emulator.usb_console import UsbConsole
 
 BOOT_S = 120.0
+FLASH_BYTES = 2 * 1024 * 1024
 
 
 def say(event: str, **members) -> None:
@@ -91,6 +92,8 @@ class Pico:
             self._device.hard_reset()
         elif what == "save":
             self.save()
+        elif what == "dump":
+            self.dump(command["path"])
         elif what == "state":
             say(
                 "state",
@@ -99,6 +102,11 @@ class Pico:
                 refused=self._loopback.refused,
                 reader_boots=self._reader.chip.boots if self._reader else 0,
             )
+
+    def dump(self, path: str) -> None:
+        """Write the board's memory to a file: its SRAM, and behind it its whole flash."""
+        Path(path).write_bytes(bytes(self._mcu.sram) + bytes(self._mcu.flash[:FLASH_BYTES]))
+        say("dumped")
 
     def save(self) -> None:
         """Keep the board's files; whole or not at all."""

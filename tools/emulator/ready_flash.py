@@ -25,15 +25,16 @@ def make_flash(
     site_key: bytes,
     cards: bytes = b"",
     slots: str = "a",
+    record: str = "a -1",
 ) -> None:
-    """Write a flash file: the boot part, `image` in each of `slots`, of which the first is
-    confirmed, `files` by their path on the board, and the cards of a list file.
+    """Write a flash file: the boot part, `image` in each of `slots`, the boot part's `record` (the
+    slot that starts, and the trial starts that are left: -1 for confirmed), `files` by their path
+    on the board, and the cards of a list file.
     """
     flash = UserContext(BLOCKS * BLOCK)
     lfs = LfsFiles(flash)
     lfs.format()
     lfs.mount()
-    record = slots[0] + " -1"
     found = {
         **{"/" + name: data for name, data in image.boot.items()},
         "/site.key": site_key,

@@ -1,0 +1,246 @@
+"""Pinning on an emulated Pico W: what is used from flash lies in the running slot, and whatever
+does not fit is not pinned, while the firmware runs on. The modules are the real ones of a Pico W,
+the application is a small one that obeys lines of its console.
+"""
+
+import json
+import threading
+import time
+
+import pytest
+from deploy_rig import KEY, compiled
+from pinned_memory import FUNCTION, GENERATOR, INSTANCE, pinned
+from serial import Serial
+
+from tools.emulator.board import BOARD, EmulatedPico
+from tools.emulator.install import image as micropython_image
+from tools.emulator.ready_flash import make_flash
+from tools.firmware import Image, boot_part, build, limits_of, make_manifest, make_packs
+from tools.paths import BUILD
+
+WAIT_S = 150
+# `work` imports and uses; TRY goes before begin().
+APP = """
+import boot_hal, json, sys, tapauth_slot
+NAME = {name!r}
+def work():
+    from tapauth.core import authorizer, settings
+    from tapauth.cards import vault
+    from tapauth.link import mqtt
+    from tapauth.everest import consumer
+    return authorizer.Authorizer(settings.AuthSettings(connection_timeout=60), [1, 1], 1)
+def types():
+    def generator():
+        yield
+    one = [id(type(types)), id(type(generator)), id(type(generator()))]
+    return dict(zip(("function", "generator", "generator instance"), one))
+def main():
+    boot_hal.keep_alive()
+    from tapauth.pinning import begin
+    space = dict(begin=begin, types=types, json=json)
+    before()
+    space["pins"] = pins = begin.begin()
+    load = space["load"] = pins.loader(pins.counts)
+    space["core"] = load(work)
+    during()
+    print("PINNED", json.dumps(pins.status()))
+    tapauth_slot.confirm()
+    while True:
+        line = sys.stdin.readline().strip()
+        if not line:
+            continue
+        try:
+            exec(line, space)
+            print("DONE", line)
+        except Exception as error:
+            sys.print_exception(error)
+            print("FAILED", line)
+def before():
+ {before}
+def during():
+ {during}
+"""
+
+
+def modules() -> dict[str, bytes]:
+    """Those of the whole firmware, as they were built for the board."""
+    build(BOARD)
+    folder = BUILD / "boards" / BOARD / "modules"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*.mpy"))
+        if "local" not in path.parts and "rpc" not in path.parts  # a smaller flash is faster
+    }
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict[str, bytes]:
+    return modules()
+
+
+def image(parts: dict[str, bytes], name: str, before: str = "pass", during: str = "pass", **more):
+    """A firmware of the real modules with an application of its own."""
+    limits = limits_of(BOARD)
+    app = compiled(APP.format(name=name, before=before, during=during))
+    slot = make_packs({**parts, "tapauth/app.mpy": app, **more})
+    identity, manifest = make_manifest(BOARD, limits, slot)
+    return Image(BOARD, limits, identity, manifest, slot, boot_part(BOARD, limits))
+
+
+class Board:
+    """An emulated board that runs such a firmware, without a radio. A context."""
+
+    def __init__(self, folder, image: Image, config: dict | None = None, **how):
+        self.image = image
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        files = {"/config.json": json.dumps(config or {}).encode()}
+        make_flash(folder / "flash", image, files, site_key=KEY, **how)
+        self.pico = EmulatedPico(
+            micropython_image(),
+            folder / "flash",
+            folder / "tty",
+            wifi=False,
+            speed=4.0,
+            on_line=self._line,
+        )
+
+    def __enter__(self):
+        self.pico.__enter__()
+        self._console = Serial(self.pico.port, timeout=0)
+        return self
+
+    def __exit__(self, *_):
+        self._console.close()
+        self.pico.__exit__()
+
+    def _line(self, text: str) -> None:
+        print("  |", text[:200], flush=True)
+        with self._news:
+            self.lines.append(text)
+            self._news.notify_all()
+
+    def printed(self, start: str, since: int = 0) -> str:
+        """Wait for a line that begins so, and return the rest of it."""
+        deadline = time.monotonic() + WAIT_S
+        with self._news:
+            while True:
+                for line in self.lines[since:]:
+                    assert not line.startswith("FAILED"), self.lines[-20:]
+                    if line.startswith(start):
+                        return line.removeprefix(start).strip()
+                left = deadline - time.monotonic()
+                assert left > 0, self.lines[-20:]
+                self._news.wait(left)
+
+    def status(self, since: int = 0) -> dict:
+        """What the firmware says is pinned."""
+        return json.loads(self.printed("PINNED", since))
+
+    def do(self, line: str) -> None:
+        """Have the application carry out a line of Python."""
+        since = len(self.lines)
+        self._console.write(line.encode() + b"\n")
+        self.printed("DONE", since)
+
+    def types(self) -> dict[str, int]:
+        """The addresses of MicroPython's own types."""
+        self.do("print('TYPES', json.dumps(types()))")
+        found = json.loads(self.printed("TYPES"))
+        assert set(found) == {FUNCTION, GENERATOR, INSTANCE}
+        return found
+
+    def pinned(self):
+        """What a look at the memory from outside finds."""
+        found = pinned(self.pico.memory(), self.types(), "a", self.image.slot)
+        assert not found.wrong, found.wrong[:10]
+        return found
+
+
+def test_what_is_pinned_lies_in_the_running_slot_whatever_else_is_on_the_flash(tmp_path, parts):
+    """Both slots are filled alike. Then the other is rewritten, and the flash filled."""
+    one = image(parts, "one")
+    with Board(tmp_path, one, slots="ab") as board:
+        status = board.status()
+        assert status["functions"] > 250 and status["failures"] == 0, status
+        before = board.pinned()
+        assert len(before.functions) >= status["functions"] * 0.9
+        board.do("import os, gc")
+        board.do("[os.remove('/b/' + e[0]) for e in os.ilistdir('/b')] and gc.collect()")
+        fill = "f = open('/b/%d' % {0}, 'wb'); [f.write(bytes([{0}]) * 4096) for _ in range(20)]"
+        for number in range(1, 4):
+            board.do(fill.format(number) + "; f.close()")
+        board.do("n = os.statvfs('/')[3] - 2; f = open('/full', 'wb')")
+        board.do("[f.write(b'x' * 4096) for _ in range(n)]; f.close()")
+        board.do("print(core.__class__.__name__)")
+        after = board.pinned()
+        assert after.functions == before.functions
+        assert not board.pico.state()["lost_s"] < 0
+
+
+BEGIN = "from tapauth.pinning import begin"
+# As a MicroPython whose functions have their bytecode one word further on.
+OTHER_STRUCTURE = """
+ import machine, sys
+ real = machine.mem32
+ def __getattr__(self, name):
+  return getattr(machine, name)
+ class Words:
+  def __getitem__(self, at):
+   return real[at + 4] if real[at] == id(type(main)) else real[at]
+  def __setitem__(self, at, value):
+   real[at] = value
+ class Fake:
+  pass
+ Fake.mem32, Fake.mem8, Fake.WDT = Words(), machine.mem8, machine.WDT
+ sys.modules["machine"] = Fake
+"""
+# A module that changes its own file while it is imported: one byte of its function's bytecode.
+ALTERED = """
+def victim():
+    return "found"
+def alter():
+    import rp2
+    flash = rp2.Flash()
+    block = bytearray(4096)
+    for number in range(flash.ioctl(4, 0)):
+        flash.readblocks(number, block)
+        at = block.find(b"alter\x00")
+        while at >= 0:
+            pass
+"""
+
+
+def test_another_micropython_pins_nothing(tmp_path, parts):
+    with Board(tmp_path, image(parts, "other", BEGIN + "; begin.TESTED = ()")) as board:
+        assert "not tried" in board.status()["off"]
+        assert not board.pinned().functions
+
+
+def test_a_configuration_that_forbids_it(tmp_path, parts):
+    with Board(tmp_path, image(parts, "no"), {"pinning": False}) as board:
+        assert "configuration" in board.status()["off"]
+        assert not board.pinned().functions
+
+
+def test_another_structure_pins_nothing(tmp_path, parts):
+    with Board(tmp_path, image(parts, "structure", OTHER_STRUCTURE)) as board:
+        assert "structures" in board.status()["off"]
+        assert not board.pinned().functions
+
+
+def test_a_pinned_start_that_fails_is_followed_by_one_without(tmp_path, parts):
+    """It is not counted against the trial; a command lets the next start pin again."""
+    fails = "if not pinned_off(): raise RuntimeError('lost to pinning')"
+    off = "\n\ndef pinned_off():\n import os\n return 'pinning.off' in os.listdir('/')\n"
+    app = image(parts, "crash", "pass", fails + off)
+    with Board(tmp_path, app, record="a 3") as board:
+        status = board.status()
+        assert "failed" in status["off"], status
+        starts = [line for line in board.lines if line.startswith("boot: slot a, ")]
+        assert starts == ["boot: slot a, on trial, 2 left", "boot: slot a, on trial, 1 left"]
+        assert any("RuntimeError" in line for line in board.lines)
+        board.do("import tapauth_slot; print('RECORD', tapauth_slot.read_record())")
+        assert board.printed("RECORD") == "('a', -1)"
+        board.do("print('ALLOW', begin.allow())")
+        assert board.printed("ALLOW") == "from the next start on"

@@ -1,0 +1,184 @@
+"""Looks at a dump of an emulated Pico W's memory for what its firmware has pinned, on its own:
+which block of the flash has which part of a slot, littlefs here says; which bytes are a function,
+the packs that were built.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from littlefs.context import UserContext
+
+from tools.desk.flash_image import BLOCK, LfsFiles
+from tools.emulator.board import Memory
+
+SRAM, FLASH = 0x20000000, 0x10000000
+FILES_AT = 0x12C000
+"""Where the file system of a Pico W begins in its flash (MicroPython's own image)."""
+FILES_END = 0x200000
+FUNCTION, GENERATOR, INSTANCE = "function", "generator", "generator instance"
+
+
+class _Watched(UserContext):
+    """A flash that notes which of its blocks littlefs reads."""
+
+    read_blocks: list[int]
+
+    def read(self, cfg, block, off, size):
+        self.read_blocks.append(block)
+        return super().read(cfg, block, off, size)
+
+
+def blocks_of(memory: Memory, slot: str) -> dict[int, tuple[str, int]]:
+    """Block of the file system to the pack of a slot and the position in it that begins there.
+    The first bytes of a block may be littlefs's own pointers.
+    """
+    flash = _Watched(buffer=bytearray(memory.flash[FILES_AT:FILES_END]))
+    flash.read_blocks = []
+    lfs = LfsFiles(flash)
+    lfs.mount()
+    found: dict[int, tuple[str, int]] = {}
+    for name in lfs.lfs.listdir("/" + slot):
+        with lfs.open(f"/{slot}/{name}", "rb") as file:
+            data = file.read()
+        position = index = 0
+        while len(data) > 1024 and position < len(data):
+            with lfs.open(f"/{slot}/{name}", "rb") as file:
+                file.seek(position)
+                flash.read_blocks.clear()
+                file.read(1)
+            found[flash.read_blocks[-1]] = (name, position)
+            # Of block n, n being divisible by 2 to the power of k, k + 1 pointers are littlefs's.
+            pointers = (index & -index).bit_length()
+            position += BLOCK - 4 * pointers
+            index += 1
+    return found
+
+
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value = value << 7 | byte & 127
+        if byte < 128:
+            return value, at
+
+
+def functions_of(pack: bytes) -> dict[int, int]:
+    """Position in a pack to the length of each bytecode in it."""
+    head, _, _ = pack.partition(b"\n\n")
+    found: dict[int, int] = {}
+    for line in head.decode().splitlines():
+        offset, size, name = line.split(" ")
+        if name.endswith(".mpy"):
+            start = int(offset)
+            code = pack[start : start + int(size)]
+            found.update((start + at, length) for at, length in _bytecode(code))
+    return found
+
+
+def _bytecode(mpy: bytes) -> Iterator[tuple[int, int]]:
+    """(position, length) of each bytecode of a .mpy file."""
+    assert mpy[:3] == b"M\x06\x00"
+    names, at = _integer(mpy, 4)
+    constants, at = _integer(mpy, at)
+    for _ in range(names):
+        size, at = _integer(mpy, at)
+        at += 0 if size & 1 else (size >> 1) + 1
+
+    def constant(at: int) -> int:
+        kind = mpy[at]
+        at += 1
+        if kind < 5:
+            return at
+        size, at = _integer(mpy, at)
+        if kind == 10:
+            for _ in range(size):
+                at = constant(at)
+            return at
+        return at + size + (kind < 7)
+
+    def code(at: int) -> Iterator[tuple[int, int]]:
+        nonlocal end
+        kind, at = _integer(mpy, at)
+        assert kind & 3 == 0  # bytecode
+        yield at, kind >> 3
+        at += kind >> 3
+        count = 0
+        if kind & 4:
+            count, at = _integer(mpy, at)
+        for _ in range(count):
+            yield from code(at)
+            at = end
+        end = at
+
+    for _ in range(constants):
+        at = constant(at)
+    end = at
+    yield from code(at)
+    assert end == len(mpy)
+
+
+@dataclass
+class Pinned:
+    """What was found: `functions` addresses of function objects that use flash, `wrong` what must
+    not be, a sentence each.
+    """
+
+    functions: list[int] = field(default_factory=list)
+    generators: int = 0
+    """Generators that wait, of pinned functions."""
+    wrong: list[str] = field(default_factory=list)
+
+
+def pinned(memory: Memory, types: dict[str, int], slot: str, packs: dict[str, bytes]) -> Pinned:
+    """Every function in a board's memory that uses its bytecode in flash.
+
+    `types` has the addresses of MicroPython's types by FUNCTION and so on, `packs` the running
+    slot's as they were built.
+    """
+    words = struct.unpack(f"<{len(memory.sram) // 4}I", memory.sram)
+    blocks = blocks_of(memory, slot)
+    parts = {name: functions_of(data) for name, data in packs.items() if b"\n\n" in data[:4096]}
+    result = Pinned()
+
+    def word(address: int) -> int:
+        return words[(address - SRAM) >> 2]
+
+    def in_ram(address: int) -> bool:
+        return address & 3 == 0 and SRAM <= address < SRAM + len(memory.sram) - 16
+
+    def length_of(code: int) -> int:
+        """Of pinned bytecode; 0 and a sentence when it is none of the running slot."""
+        block, offset = divmod(code - FLASH - FILES_AT, BLOCK)
+        name, start = blocks.get(block, ("", 0))
+        if not name:
+            result.wrong.append(f"{code:#x} is in block {block}, which is not of slot {slot}")
+            return 0
+        index = [at for at, (pack, _) in blocks.items() if pack == name]
+        number = sorted(index, key=lambda at: blocks[at][1]).index(block)
+        position = start + offset - 4 * (number & -number).bit_length()
+        size = parts[name].get(position, 0)
+        if not size:
+            result.wrong.append(f"{code:#x}: no function of {name} begins at {position}")
+        elif memory.flash[code - FLASH :][:size] != packs[name][position:][:size]:
+            result.wrong.append(f"{code:#x}: {name} has other bytes at {position}")
+        return size
+
+    for at in range(SRAM, SRAM + len(memory.sram) - 16, 16):
+        if word(at) in (types[FUNCTION], types[GENERATOR]) and in_ram(word(at + 4)):
+            code = word(at + 12)
+            if code >> 28 == 1 and code >= FLASH + FILES_AT:
+                result.functions.append(at)
+                length_of(code)
+        elif word(at) == types[INSTANCE] and in_ram(word(at + 8)):
+            function, place = word(at + 8), word(at + 12)
+            if word(function) != types[GENERATOR] or not place:
+                continue  # freed, or at its end
+            code = word(function + 12)
+            if code >> 28 == 1 and code >= FLASH + FILES_AT:
+                result.generators += 1
+                if not code <= place < code + length_of(code):
+                    result.wrong.append(f"a generator at {place:#x}, not in its {code:#x}")
+    return result
