@@ -103,12 +103,15 @@ def is_scarce(words: int = 0) -> bool:
     return mem_free() < words * _WORD
 
 
-def largest_block() -> int:
-    """A heap block of at least this many bytes can be had (to within a quarter); 0 on CPython.
+def largest_block(size: int) -> int:
+    """A heap block of at least this many bytes can be had, `size` at most, to within a quarter;
+    0 on CPython.
 
-    Free heap in small pieces is of little use, so this says more than mem_free().
+    Free heap in small pieces is of little use, so this says more than mem_free(). To ask for
+    `size` is cheap where it can be had; each size that cannot be had costs a collection.
     """
-    size = mem_free()
+    if not MICROPYTHON:
+        return 0
     while size > 256:
         try:
             bytearray(size)

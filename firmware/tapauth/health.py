@@ -22,13 +22,16 @@ class Health:
     def report(self) -> dict:
         """Heap in bytes, times in the unit that the name ends in."""
         supervisor = self._supervisor
+        largest = largest_block(mem_free())
+        supervisor.min_block = min(supervisor.min_block, largest)
         return {
             "version": __version__,
             "uptime_s": self._clock.now() // 1000,
             "heap_free": mem_free(),
             "heap_used_after_gc": supervisor.live_heap,
-            "heap_largest_block": largest_block(),
+            "heap_largest_block": largest,
             "heap_min_free": supervisor.min_free,
+            "heap_min_largest_block": supervisor.min_block,
             "max_lag_ms": supervisor.max_lag_ms,
             "restarts": {task.name: task.restarts for task in supervisor.tasks if task.restarts},
             "counters": self._counters(),

@@ -22,16 +22,18 @@ The supervisor must outlive what it watches over, so want of memory decides noth
 * Only the supervisor's own failure ends the firmware, and the boot part restarts the board.
 
 run() also measures how late the loop is, which delays a tap too, and the heap after a collection,
-which it makes once a second.
+which it makes once a second. Every ten seconds it sees whether the largest block of the heap is
+smaller than ever.
 """
 
 import asyncio
 import gc
 
-from tapauth.compat import const, mem_alloc, mem_free, sleep_ms
+from tapauth.compat import const, largest_block, mem_alloc, mem_free, sleep_ms
 
 _TICK_MS = const(100)
 _COLLECT_TICKS = const(10)
+_BLOCK_TICKS = const(100)
 _FIRST_BACKOFF_MS = const(500)
 _LAST_BACKOFF_MS = const(30_000)
 _HEALTHY_MS = const(60_000)  # a task that ran for so long had no lasting trouble
@@ -100,14 +102,14 @@ class Supervisor:
     """The scheduler's watchman: tasks, watchdog, loop lag and heap.
 
     `max_lag_ms` is the longest time that the loop kept a due task waiting, `min_free` the least
-    free heap in bytes seen after a collection, both since the start; `live_heap` is the used heap
-    in bytes after the last collection.
+    free heap in bytes seen after a collection, `min_block` the least of the largest blocks, all
+    since the start; `live_heap` is the used heap in bytes after the last collection.
     """
 
     def __init__(self, clock, log, watchdog=None):
         self.tasks: list[SupervisedTask] = []
         self.max_lag_ms = 0
-        self.min_free = mem_free()
+        self.min_free = self.min_block = mem_free()
         self.live_heap = mem_alloc()
         self._clock = clock
         self._log = log
@@ -168,9 +170,12 @@ class Supervisor:
             before = self._clock.now()
             self._check(before)
             ticks += 1
-            # Now and then, and not only when memory has ended: `live_heap` is true after it alone.
-            if ticks >= _COLLECT_TICKS:
+            if ticks >= _BLOCK_TICKS:
                 ticks = 0
+                self.min_block = largest_block(self.min_block)
+            # Now and then, and not only when memory has ended: `live_heap` is true after it alone.
+            # What the look for a block has taken is given back here.
+            if ticks % _COLLECT_TICKS == 0:
                 gc.collect()
                 self.live_heap = mem_alloc()
                 self.min_free = min(self.min_free, mem_free())

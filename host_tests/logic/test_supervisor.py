@@ -3,6 +3,7 @@
 import asyncio
 
 from tapauth import compat, log
+from tapauth import supervisor as supervisor_module
 from tapauth.supervisor import Backoff, SupervisedTask, Supervisor
 
 from moved_clock import MovedClock
@@ -200,3 +201,32 @@ def test_a_blocked_loop_is_measured():
     supervisor.add("blocking", blocking)
     run_for(supervisor, 500)
     assert supervisor.max_lag_ms >= 80, supervisor.max_lag_ms
+
+
+def test_the_largest_block_is_looked_at_every_ten_seconds_and_its_least_is_kept():
+    asked = []
+
+    def block(most):
+        asked.append(most)
+        return most - 100 if len(asked) < 3 else most
+
+    async def soon(ms):
+        await own_sleep(0)
+
+    own_block, own_sleep = supervisor_module.largest_block, supervisor_module.sleep_ms
+    supervisor_module.largest_block, supervisor_module.sleep_ms = block, soon
+    try:
+        clock = MovedClock()
+        supervisor = Supervisor(clock, quiet_log(clock))
+        supervisor.min_block = 5000
+
+        async def main():
+            task = asyncio.create_task(supervisor.run())
+            while len(asked) < 5:
+                await own_sleep(0)
+            task.cancel()
+
+        asyncio.run(main())
+    finally:
+        supervisor_module.largest_block, supervisor_module.sleep_ms = own_block, own_sleep
+    assert asked[:5] == [5000, 4900, 4800, 4800, 4800] and supervisor.min_block == 4800
