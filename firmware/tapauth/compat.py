@@ -144,6 +144,52 @@ def call(function, *arguments):
     return function(*arguments)
 
 
+class LateImports:
+    """The context of an import that comes late, when a small heap may have no room for it:
+
+        with late("rewrite"):
+            from tapauth.cards import rewrite
+        forget(rewrite)
+
+    A MemoryError goes on to whoever wanted the module, and the heap is as it was: MicroPython
+    takes a half-loaded module out of `sys.modules` itself, but not those which that one had
+    brought along. `failures` counts, `missing` is the module of the last one: both are told by
+    the health report and the log when there is memory for that. Nothing waits inside: the
+    context is one for all.
+    """
+
+    def __init__(self):
+        self.failures = 0
+        self.missing = ""
+        self._name = ""
+        self._known: list | tuple = ()
+
+    def __call__(self, name: str):
+        """Begin the import of the module whose last name this is."""
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        try:
+            self._known = list(sys.modules)
+        except MemoryError:
+            self._failed()
+            raise
+
+    def __exit__(self, kind, error, trace) -> None:
+        known, self._known = self._known, ()
+        if isinstance(error, MemoryError):
+            self._failed()
+            forget_all_but(known)
+
+    def _failed(self) -> None:
+        self.failures += 1
+        self.missing = self._name
+
+
+late = LateImports()
+
+
 def forget(module) -> None:
     """Let a module go that has done its work, so that its memory can be used again.
 
@@ -155,8 +201,20 @@ def forget(module) -> None:
     if sys.modules.get(name) is module:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
-        if parent:
+        if parent in sys.modules:
             delattr(sys.modules[parent], child)
+
+
+def forget_all_but(known) -> None:
+    """Forget the modules of the firmware, and of its server's library, that are not `known` by
+    name. One that there is no memory to forget stays.
+    """
+    try:
+        for name in [name for name in sys.modules if name not in known]:
+            if name.startswith(("tapauth.", "microdot")):
+                forget(sys.modules[name])
+    except MemoryError:
+        pass  # the next import that finds one of these takes it, and forgets it
 
 
 async def secured(context, reader, writer) -> tuple:

@@ -2,6 +2,7 @@
 
 import json
 
+from scarcity import without_memory_for
 from store_kit import Short, again, status_of, token
 from update_kit import UID, ask, card, new_door, update
 from vault_kit import ACCEPTED, BLOCKED, learn, run, turns
@@ -222,12 +223,25 @@ def test_forgetting_what_was_learned_fails_whole_on_a_full_flash():
     assert status_of(vault.store, token(2)) == "Accepted"
 
 
-def test_the_reader_of_requests_is_forgotten_when_it_has_read():
-    import sys
-
-    door, vault, broker = new_door("forgotten")
-    assert ask(door, vault, broker, update(7, ALL))["status"] == "Accepted"
-    assert "tapauth.cards.changes_in" not in sys.modules
+def test_what_takes_cards_off_needs_no_code_that_is_loaded_for_it():
+    door, vault, broker = new_door("no memory")
+    for i in range(36):
+        finish(vault.store.put(token(i), ACCEPTED))
+    assert not vault.store.journal.has_room(1), "whatever else comes has the journal sorted first"
+    run(vault, turns(100))  # it has looked through the store
+    gone = [{"idToken": token(i)["value"], "authorizationStatus": "Removed"} for i in (1, 2)]
+    gone += [{"idToken": token(3)["value"], "authorizationStatus": "Blocked"}]
+    own = card_updates.is_scarce
+    card_updates.is_scarce = lambda: True
+    try:
+        with without_memory_for("") as scarce:
+            assert ask(door, vault, broker, update(7, gone))["status"] == "Accepted"
+        assert not scarce.asked
+        reply = ask(door, vault, broker, update(8, ALL[:1]))
+        assert (reply["status"], reply["reason"]) == ("Failed", "no memory")
+    finally:
+        card_updates.is_scarce = own
+    assert [status_of(vault.store, token(i)) for i in (1, 2, 3)] == [None, None, "Blocked"]
 
 
 def test_a_change_of_the_list_replaces_all_that_a_card_had():

@@ -439,7 +439,7 @@ def test_a_card_that_a_merge_leaves_out_is_not_counted_twice():
     while store.journal.has_room(1):
         finish(store.put(token(7000 + len(store.journal)), accepted()))
     store.cards.run_end -= 1000  # as if so much had been appended that it is merged now
-    finish(store.put(token(5001), BLOCKED))
+    finish(store.put(token(5001), accepted()))
     counts = (store.listed, store.cached)
     finish(merge(store, (), (), 0))
     assert counts == (store.listed, store.cached)

@@ -1,5 +1,6 @@
 """The store in the running firmware: what waits to be written, and what becomes of it."""
 
+from scarcity import without_memory_for
 from store_kit import NOW, again, token
 from vault_kit import ACCEPTED, BLOCKED, learn, new_vault, run, status, turns
 
@@ -169,16 +170,44 @@ def test_a_setting_that_cannot_be_written_is_told_and_tried_again():
     assert (store.connection_timeout, store.master_pass_group_id) == (40, "M")
 
 
-def test_what_could_not_be_written_for_want_of_memory_is_told_and_ends_no_task():
+def test_what_could_not_be_written_for_want_of_memory_is_told_and_tried_again():
     vault, parts = new_vault("memory")
     vault.store.fs.full, vault.store.fs.error = True, MemoryError()
     vault.keep("connection_timeout", 40)
     learn(vault, 1)
-    run(vault, lambda: "Setting not kept" in parts.active, lambda: vault.skipped == 1)
+    run(vault, lambda: "Setting not kept" in parts.active, turns(100))
     vault.save()  # a restart would be now
     vault.store.fs.full = False
-    run(vault, lambda: not parts.active)
+    run(vault, lambda: not parts.active, lambda: vault.store.cached == 1)
+    assert vault.skipped == 0
     assert again(vault.store).connection_timeout == 40
+
+
+def test_an_acceptance_that_ends_waits_for_memory_and_for_a_newer_answer():
+    vault, _ = new_vault("ends")
+    learn(vault, 1)
+    learn(vault, 2)
+    run(vault, lambda: vault.store.cached == 2)
+    vault.store.fs.full, vault.store.fs.error = True, MemoryError()
+    learn(vault, 1, BLOCKED)
+    run(vault, turns(30))
+    learn(vault, 1)
+    learn(vault, 1, BLOCKED)
+    learn(vault, 2, BLOCKED)
+    run(vault, turns(200))
+    vault.store.fs.full = False
+    run(vault, lambda: status(vault, 1) == status(vault, 2) == "Blocked")
+    assert vault.skipped == 0
+
+
+def test_a_look_through_the_store_that_cannot_be_loaded_keeps_nothing_from_being_done():
+    vault, parts = new_vault("unlooked")
+    with without_memory_for("tapauth.cards.opening"):
+        vault.keep("connection_timeout", 40)
+        run(vault, lambda: vault.store.connection_timeout == 40, turns(10))
+        learn(vault, 1)
+        run(vault, lambda: vault.store.cached == 1)
+    assert not parts.active
 
 
 def test_a_restart_by_command_waits_for_the_settings():

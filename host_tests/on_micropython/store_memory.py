@@ -38,12 +38,17 @@ def plain(store):
     pass
 
 
-def full(store):
+def full(store, takes_away=True):
     """The journal takes nothing more."""
     i = CARDS
-    while store.journal.has_room(1):
+    while store.journal.has_room(1, takes_away):
         finish(store.put(token(i), BLOCKED))
         i += 1
+
+
+def nearly(store):
+    """The journal takes nothing more but what takes acceptances away."""
+    full(store, False)
 
 
 def old(store):
@@ -74,6 +79,8 @@ CASES = {
     "learn": (plain, _learn),
     "put_flush": (full, _put),
     "learn_flush": (full, _learn),
+    "delete_nearly": (nearly, lambda store: finish(store.delete(token(1)))),
+    "learn_nearly": (nearly, _learn),
     "terms": (plain, lambda store: finish(store.put(token(1), accepted(evse_ids=[3])))),
     "merge": (old, lambda store: finish(store.learn(token(17), BLOCKED, NOW + 20 * DAY))),
     "update": (

@@ -7,9 +7,11 @@ it is certain that nothing of it will be.
 
 import json
 
+from tapauth.cards.changes_in import read_update
 from tapauth.cards.codec import StoreError
+from tapauth.cards.store import takes_away
 from tapauth.cards.vault import NOT_MADE
-from tapauth.compat import forget, is_scarce
+from tapauth.compat import is_scarce
 from tapauth.json_in import load_or_fail
 
 
@@ -48,9 +50,12 @@ class CardUpdates:
             request = load_or_fail(payload)
             reply_to = self._reply_topic(request, self._link)
             work: tuple = (self._clear, reply_to)
+            changes: list = []
             if topic == self._update_topic:
-                work = (self._update, reply_to) + self._read(request.get("payload"))
-            if is_scarce():
+                version, changes, base = read_update(request.get("payload"))
+                work = (self._update, reply_to, version, changes, base)
+            # What takes acceptances away is tried all the same.
+            if is_scarce() and not takes_away(changes):
                 raise MemoryError
         except NOT_MADE as error:
             self.refused += 1
@@ -59,12 +64,6 @@ class CardUpdates:
             if not self._vault.later(*work):
                 self._fail(reply_to, StoreError("another change of the list waits already"))
         return True
-
-    def _read(self, request) -> tuple:
-        from tapauth.cards import changes_in
-
-        forget(changes_in)
-        return changes_in.read_update(request)
 
     def _update(self, reply_to, version: int, changes: list, base: int | None):
         """Steps: a differential list, and its reply."""

@@ -64,6 +64,26 @@ def open_cards(fs, path: str, key_id: int) -> CardsFile:
     return cards
 
 
+def reopen(store) -> None:
+    """Open the cards file as it now is. Raises StoreError, OSError, and says so; MemoryError, and
+    is to be called again (Store.opened).
+    """
+    store.close()
+    store.due = True  # until it is open: a MemoryError leaves this to the next look-up
+    try:
+        store.cards = cards = open_cards(store.fs, store.path, store.key_id)
+    except (StoreError, OSError) as error:
+        store.due = False
+        store.say(error)
+        raise
+    store.due = False
+    if cards.seq <= store.journal.after:
+        return  # the new one did not come into place
+    store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
+    store.note(cards.day)
+    store.journal.reset(cards.seq)
+
+
 def _read_plates(cards: CardsFile, key_id: int) -> None:
     """Fill in what head and trailer say."""
     cards.file.seek(0)

@@ -13,7 +13,9 @@ whose seed is another, hold nothing. `reset` only begins to count anew.
 
 States of a segment: unused (not of this cards file, or all of it is in there), in use, current
 (the one in use that takes the next change). `used` counts the last two; with all in use and
-the current one full, there is no room, and the store flushes.
+the current one full, there is no room, and the store flushes. For that it loads code, which wants
+memory; so the last segment is kept for changes that take acceptances away, and a card goes off
+the list also when there is none.
 
 When a write tells an error, flash may hold it all the same. RAM wins: the segment is `unsure`
 until `settle` has written there what is in RAM, which must come before the next change is judged,
@@ -68,11 +70,14 @@ class Journal:
     def __len__(self) -> int:
         return self.seq - self.after
 
-    def has_room(self, count: int) -> bool:
-        """Whether `count` more changes can be written as one."""
-        if self.used and self.seq - self.start + count <= SEGMENT_RECORDS:
-            return True
-        return self.used < SEGMENTS and count <= SEGMENT_RECORDS
+    def has_room(self, count: int, takes_away: bool = False) -> bool:
+        """Whether `count` more changes can be written as one. The last segment is only for those
+        that take acceptances away.
+        """
+        most = SEGMENTS if takes_away else SEGMENTS - 1
+        if self.used < most:
+            return count <= SEGMENT_RECORDS
+        return self.used == most and self.seq - self.start + count <= SEGMENT_RECORDS
 
     def append(self, seed: int, version: int, counts: tuple, records: bytes) -> None:
         """Write changes, all or none of them; `version` and `counts` are what holds then.

@@ -53,7 +53,7 @@ from tapauth.cards.codec import (
     with_terms,
 )
 from tapauth.cards.rewrite import STEP, UNUSED
-from tapauth.compat import const, forget
+from tapauth.compat import const, forget, late
 
 _CACHE_TERMS = const(64)  # different terms among the cache entries that are kept
 
@@ -291,7 +291,8 @@ class Load:
 def _mended(store):
     """Steps: a full list is in place, so leave no damage. Raises OSError."""
     if store.damage:
-        from tapauth.cards import opening
+        with late("opening"):
+            from tapauth.cards import opening
 
         forget(opening)
         yield from opening.mend_journal(store.journal)

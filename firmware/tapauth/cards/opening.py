@@ -49,7 +49,7 @@ from tapauth.cards.codec import (
     pack_segment,
 )
 from tapauth.cards.journal import SEGMENTS, write_file
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 
 forget(cards_check)  # as this module itself is forgotten
 
@@ -198,7 +198,8 @@ def _open_settings(store) -> None:
 def _create(store) -> None:
     if store.witnessed or not _is_unused(store.journal):
         raise Damaged("the cards file is missing")
-    from tapauth.cards import rewrite
+    with late("rewrite"):
+        from tapauth.cards import rewrite
 
     forget(rewrite)
     for _ in rewrite.merge(store, (), (), 0):

@@ -18,8 +18,8 @@ capacity, the least useful (`_eviction` says in what order). All days become day
 
 In a conflict: until the moment the old file and the journal hold everything, and a generator that
 is given up removes what it wrote. From then on the new file holds the journal's changes too, and
-`reopen` finds that by the number in its trailer. Where flash tells an error at the very moment,
-what is on flash decides, by that number.
+`cards_check.reopen` finds that by the number in its trailer. Where flash tells an error at the
+very moment, what is on flash decides, by that number.
 
 Memory: a page, and fences of 1 KB for a run. Every function that can take long is a generator, to
 be run step by step; a step is less than a flash block. The module is forgotten between changes.
@@ -312,7 +312,7 @@ def flush(store, extra, new_terms, version: int, counts: tuple):
             file.close()
         finally:
             if may_count:  # also when an error was told: flash may have it all the same
-                reopen(store)
+                cards_check.reopen(store)
     if append:
         yield
     else:
@@ -399,28 +399,8 @@ def put_in_place(store):
     try:
         store.fs.rename(new, store.path)
     finally:
-        reopen(store)
+        cards_check.reopen(store)
     yield
-
-
-def reopen(store) -> None:
-    """Open the cards file as it now is. Raises StoreError, OSError, and says so; MemoryError, and
-    is to be called again (Store.opened).
-    """
-    store.close()
-    store.due = True  # until it is open: a MemoryError leaves this to the next look-up
-    try:
-        store.cards = cards = cards_check.open_cards(store.fs, store.path, store.key_id)
-    except (StoreError, OSError) as error:
-        store.due = False
-        store.say(error)
-        raise
-    store.due = False
-    if cards.seq <= store.journal.after:
-        return  # the new one did not come into place
-    store.version, store.listed, store.cached = cards.version, cards.listed, cards.cached
-    store.note(cards.day)
-    store.journal.reset(cards.seq)
 
 
 def _slots(cards, after: int, new_terms):

@@ -73,8 +73,8 @@ from tapauth.cards.codec import (
     status_of,
     terms_of,
 )
-from tapauth.cards.journal import SEGMENTS, Journal, write_file
-from tapauth.compat import const, forget
+from tapauth.cards.journal import Journal, write_file
+from tapauth.compat import const, forget, late
 from tapauth.core.timestamps import format_rfc3339
 
 MAX_UPDATE = const(100)
@@ -92,10 +92,21 @@ def finish(steps):
         return stop.value
 
 
+def takes_away(changes) -> bool:
+    """Whether changes, as for Store.update, accept no card, and so must not fail for want of
+    memory: up to nine of them need no code that is loaded for them.
+    """
+    for _, info in changes:
+        if info and info["authorization_status"] == "Accepted":
+            return False
+    return True
+
+
 def _rewriting():
     """The module of large changes, forgotten at once: lookups and most changes do without. A
     change that is under way keeps it until its end."""
-    from tapauth.cards import rewrite
+    with late("rewrite"):
+        from tapauth.cards import rewrite
 
     forget(rewrite)
     return rewrite
@@ -103,7 +114,8 @@ def _rewriting():
 
 def _opening():
     """The module that opens and verifies a store, forgotten at once."""
-    from tapauth.cards import opening
+    with late("opening"):
+        from tapauth.cards import opening
 
     forget(opening)
     return opening
@@ -239,7 +251,11 @@ class Store:
         Raises StoreError, OSError, MemoryError.
         """
         if self.due:
-            _rewriting().reopen(self)
+            with late("cards_check"):
+                from tapauth.cards import cards_check
+
+            forget(cards_check)
+            cards_check.reopen(self)
         if not self.cards:
             raise Damaged(self.damage)
         return self.cards
@@ -520,7 +536,7 @@ class Store:
                     check_listed(id_token)
                     record = yield from self._pack(id_token, info, terms, new_terms)
                     records[record[:HASH]] = record
-            yield from self._room(len(records), new_terms)
+            yield from self._room(len(records), new_terms, takes_away(changes))
             # How the counts change, and what of it is so already: what changes nothing is not
             # written, so that whoever repeats a change wears no flash.
             listed = cached = 0
@@ -590,7 +606,7 @@ class Store:
                 # A list that fills the store leaves no room for what is learned.
                 return False
             yield from self._renew()
-            yield from self._room(1, new_terms)
+            yield from self._room(1, new_terms, status != "Accepted")
             # Only now: making room may have evicted the entry.
             cached = 0 if self.find(record[:HASH]) else 1
             # The first of a day says which day it is, and that must not be lost either.
@@ -605,7 +621,8 @@ class Store:
 
     def load(self):
         """Begin to take a full list (list_in.py). Raises Busy."""
-        from tapauth.cards import list_in
+        with late("list_in"):
+            from tapauth.cards import list_in
 
         forget(list_in)
         return list_in.Load(self)
@@ -632,8 +649,8 @@ class Store:
                 yield from self._write([record], (), version=None, listed=0, cached=0)
                 self.noted = today
                 self.witness()
-            # The next change would wait for this one.
-            if len(self.journal) > (SEGMENTS - 1) * SEGMENT_RECORDS:
+            # The next change would wait for this one, and the last segment is kept for some.
+            if not self.journal.has_room(SEGMENT_RECORDS, True):
                 yield from self._flush()
 
     def _renew(self):
@@ -643,13 +660,14 @@ class Store:
         if self.today - cards.written > DAYS_AHEAD or not cards.written:
             yield from _rewriting().merge(self, (), (), self.version)
 
-    def _room(self, count: int, new_terms):
+    def _room(self, count: int, new_terms, takes_away: bool = False):
         """Steps: make room in the journal for so many records, if it is there that they go.
 
-        Before they are counted: a merge may leave out what they replace.
+        Before they are counted: a merge may leave out what they replace. Changes that take
+        acceptances away seldom have to wait for that: see Journal.has_room.
         """
         large = new_terms or count > SEGMENT_RECORDS
-        if not large and not self.journal.has_room(count):
+        if not large and not self.journal.has_room(count, takes_away):
             yield from self._flush()
 
     def _flush(self):

@@ -15,7 +15,9 @@ its own changes: while the store is busy with them the task begins nothing but s
 The winner of a conflict: a change of the list over an answer that waits. The answer was given
 before, so delete(), update() and clear_cache() drop it; else a card that was just deleted would be
 learned anew. No change that fails ends the task: it is logged, a lost answer is counted, and an
-error tells of a setting that is not kept until it is.
+error tells of a setting that is not kept until it is. Where memory was short nothing is begun for
+ten seconds; then an answer is tried again, as it may take an acceptance away, and so is the look
+through the store. An order is not: its sender is told, and asks again.
 
 Nothing here makes a card valid. Without a site key, and with a damaged store, no card is known
 (store.py); the error "Card store unusable" says what to do.
@@ -26,14 +28,14 @@ import tapauth_slot
 from tapauth.cards import files
 from tapauth.cards.codec import Damaged, StoreError, digest
 from tapauth.cards.store import Store
-from tapauth.compat import SYSTEM_ERRORS, const, forget, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, const, forget, late, sleep_ms
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING
 
 FOLDER = "/store"
 _QUEUE = const(8)
 _TICK_MS = const(200)
 _TIDY = const(300)  # ticks of quiet
-_RETRY = const(50)  # ticks until a setting is tried again
+_RETRY = const(50)  # ticks until a setting is tried again, or what found no memory
 _NEARLY_FULL = const(90)
 # The fields of an answer that is to be learned.
 _NAME = const(0)
@@ -66,6 +68,7 @@ class Vault:
         self._orders: list = []  # of (function that makes steps, its arguments)
         self._unkept: dict = {}  # settings that are not on flash yet
         self._pause = 0  # ticks until they are tried again
+        self._starved = 0  # ticks until there may be memory for a change
         try:
             self.store = Store(
                 files,
@@ -85,7 +88,8 @@ class Vault:
 
     def _key(self) -> bytes:
         """The site's key, whose second copy is made when it is not there. Raises ValueError."""
-        from tapauth.crypto import sitekey
+        with late("sitekey"):
+            from tapauth.crypto import sitekey
 
         forget(sitekey)
         # The boot part has checked the running slot with it.
@@ -253,22 +257,31 @@ class Vault:
 
     async def run(self, beat) -> None:
         """Look through the store once, then write what is to be written, for ever."""
-        if self.store:
-            await self._do(beat, self.store.verify)
-        quiet = 0
+        unverified = True
+        quiet = _TIDY
         while True:
             beat()
             await self._save_due()
             store = self.store
             if store and store.busy:  # with a list, which can take minutes
                 quiet = 0
+            elif self._starved:
+                self._starved -= 1
             elif self._orders:
                 await self._do(beat, *self._orders.pop(0))
                 quiet = 0
             elif self._jobs and store:
-                _, id_token, result = self._jobs.pop(0)
-                if not await self._do(beat, store.learn, id_token, result, self._wallclock.unix()):
+                job = self._jobs.pop(0)
+                _, id_token, result = job
+                if await self._do(beat, store.learn, id_token, result, self._wallclock.unix()):
+                    pass
+                elif self._starved:
+                    self._put_back(job)
+                else:
                     self.skipped += 1
+                quiet = 0
+            elif quiet >= _TIDY and store and unverified:
+                unverified = not await self._do(beat, store.verify) and self._starved > 0
                 quiet = 0
             elif quiet >= _TIDY and store:
                 await self._do(beat, store.tidy, self._wallclock.unix())
@@ -278,26 +291,42 @@ class Vault:
             if self._pause:
                 self._pause -= 1
 
+    def _put_back(self, job) -> None:
+        """An answer that there was no memory to learn waits on, unless there is a newer one: it
+        may be the one that takes an acceptance away.
+        """
+        for one in self._jobs:
+            if one[_NAME] == job[_NAME]:
+                return
+        if len(self._jobs) >= _QUEUE:
+            self.skipped += 1
+        else:
+            self._jobs.insert(0, job)
+
     async def _save_due(self) -> None:
         while self._unkept and not self._pause:
             await sleep_ms(0)  # apart from what else has been written
             self._save_one()
 
     async def _do(self, beat, work, *arguments) -> bool:
-        # The steps are made here: a frame that lives on would keep them, and with them the
-        # modules that were loaded for them.
-        steps = work(*arguments)
+        steps = None
         done = False
         try:
+            # The steps are made here: a frame that lives on would keep them, and with them the
+            # modules that were loaded for them.
+            steps = work(*arguments)
             for _ in steps:
                 beat()
                 await sleep_ms(0)
                 await self._save_due()
             done = True
         except NOT_MADE as error:
+            if isinstance(error, MemoryError):
+                self._starved = _RETRY
             self._log.warning("cards", "a change was not made: {}", str(error))
         finally:
-            steps.close()
+            if steps:
+                steps.close()
         self._report()
         return done
 
