@@ -6,7 +6,7 @@ Here messages are written; cutting.py says what goes first, and is loaded for lo
 
 import json
 
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 
 
 def _written(message: dict, most: int) -> bytes:
@@ -33,7 +33,8 @@ def fitting(message: dict, key: str, most: int) -> bytes:
         if data:
             return data
     # Imported when needed: a card's messages fit.
-    from tapauth import cutting
+    with late("cutting"):
+        from tapauth import cutting
 
     forget(cutting)
     for smaller, enough in cutting.cuts(message, key, most):

@@ -14,7 +14,7 @@ makes expired cards good again; one that is set ahead for ever makes all cards e
 """
 
 from tapauth import BUILT
-from tapauth.compat import const, forget
+from tapauth.compat import const, forget, late
 from tapauth.core.timestamps import DAY, format_rfc3339, parse_rfc3339
 
 EARLIEST = parse_rfc3339(BUILT) or 0
@@ -41,7 +41,8 @@ def load_day(path: str = FILE) -> int:
 def save_day(day: int, path: str = FILE) -> None:
     """Keep a day over a restart. Raises OSError, MemoryError: the one before is kept."""
     # Needed once a day.
-    from tapauth import small_file
+    with late("small_file"):
+        from tapauth import small_file
 
     forget(small_file)
     small_file.replace(small_file.Flash, path, (str(day).encode(),))

@@ -4,9 +4,10 @@ import asyncio
 import sys
 
 from recording_link import RecordingLink, quiet_log
+from scarcity import without_memory_for
 
-from tapauth import console
-from tapauth.compat import MICROPYTHON
+from tapauth import console, log
+from tapauth.compat import MICROPYTHON, largest_block, late
 from tapauth.core import taps
 from tapauth.errors import Errors
 from tapauth.health import Health
@@ -71,8 +72,8 @@ def make(*parts):
     app.log = quiet_log(app.clock)
     app.link = RecordingLink()
     app.errors = Errors("b/errors", app.log, app.link)
-    supervisor = Supervisor(app.clock, app.log)
-    app.health = Health("b/health", 60, app.clock, supervisor, app.link, dict)
+    app.supervisor = Supervisor(app.clock, app.log)
+    app.health = Health("b/health", 60, app.clock, app.supervisor, app.link, dict)
     app.feedback = Part()
     app.apis = list(parts)
     app.wallclock = WallClock(app.clock, lambda unix, now: None)
@@ -119,6 +120,47 @@ def test_a_lost_reader_is_shown_when_there_is_no_memory_to_publish_it():
     except MemoryError:
         pass  # its task is restarted
     assert app.feedback.told == ["fault"]
+
+
+def test_a_module_that_there_was_no_memory_to_load_is_told_once():
+    app = make()
+    app.log = log.Log(app.clock, b"", write=lambda line: lines.append(line))
+    lines = []
+    turn(app)
+    said = len(lines)
+    failures = late.failures
+    try:
+        with without_memory_for("tapauth.ntp"):
+            asyncio.run(app.keep_time(None))
+    except MemoryError:
+        pass  # its task is restarted
+    turn(app)
+    turn(app)
+    assert late.failures == failures + 1
+    assert [line.split("app: ")[1] for line in lines[said:]] == [
+        f"no memory to load ntp; {late.failures} times so far"
+    ]
+
+
+def test_the_worst_of_the_heap_since_the_start_is_in_the_health_report():
+    app = make()
+    report = app.health.report()
+    supervisor = app.supervisor
+    assert report["heap_min_largest_block"] <= report["heap_largest_block"]
+    if not MICROPYTHON:
+        return
+    hogs = []
+    size = 1 << 14
+    while size > 1024:  # holes are left, but no large one
+        try:
+            hogs.append(bytearray(size))
+        except MemoryError:
+            size //= 2
+    worst = largest_block(supervisor.min_block)
+    del hogs
+    supervisor.min_block = worst  # as run() does every ten seconds
+    report = app.health.report()
+    assert report["heap_min_largest_block"] == worst < 4096
 
 
 def test_a_driver_without_memory_for_his_tap_is_told_to_try_again():

@@ -1,9 +1,10 @@
 """The names of code that comes late are met at the start, one module a step."""
 
-import builtins
 import sys
 
-from tapauth.compat import forget
+from scarcity import without_memory_for
+
+from tapauth.compat import forget, late
 from tapauth.local import names
 
 HEAVY = "tapauth.local.upload"
@@ -32,22 +33,37 @@ def test_only_what_is_met_is_forgotten():
 
 
 def test_a_module_that_does_not_fit_keeps_no_other_from_being_met():
-    unload(HEAVY, BEHIND)
-    asked = []
-    ordinary = builtins.__import__
-
-    def scarce(name, *arguments):
-        asked.append(name)
-        if name == HEAVY:
-            raise MemoryError
-        return ordinary(name, *arguments)
-
-    builtins.__import__ = scarce
-    try:
+    unload(BEHIND)
+    failures = late.failures
+    with without_memory_for(HEAVY, "tapauth.config") as scarce:
         for _ in names.meet():
             pass
-    finally:
-        builtins.__import__ = ordinary
-    assert HEAVY in asked and BEHIND in asked
-    assert "tapauth.config" in asked
+    assert scarce.asked == [HEAVY, "tapauth.config"]
+    assert late.failures == failures + 2 and late.missing == "tapauth.config"
     assert HEAVY not in sys.modules and BEHIND not in sys.modules
+
+
+def test_an_import_that_fails_leaves_nothing_that_it_brought_along():
+    unload(HEAVY, BEHIND)
+    known = list(sys.modules)
+    failures = late.failures
+    try:
+        with late("config_edit"):
+            from tapauth import config_edit
+
+            assert config_edit.__name__ in sys.modules
+            raise MemoryError
+    except MemoryError:
+        pass
+    assert (late.failures, late.missing) == (failures + 1, "config_edit")
+    assert [name for name in sys.modules if name.startswith("tapauth") and name not in known] == []
+    # Another error is no want of memory; and a module that was there stays.
+    from tapauth import config_edit
+
+    try:
+        with late("config_edit"):
+            raise ValueError
+    except ValueError:
+        pass
+    assert late.failures == failures + 1 and sys.modules[BEHIND] is config_edit
+    forget(config_edit)

@@ -28,7 +28,7 @@ TABLE = {
     "small_file": "os",
     "fitting": "cutting",
     "cutting": "",
-    # What decides: without I/O, and nothing but const and forget of compat.
+    # What decides: without I/O, and nothing but const, forget and late of compat.
     "core": "",
     # Edges: each knows its own library, the core's shapes and leaves.
     "reader": "core.taps adafruit_pn532",
@@ -210,7 +210,45 @@ def test_the_core_does_no_io():
             assert set(strange) <= {"tapauth.compat"}, f"{module} imports {strange}"
             for node in ast.walk(TREES[module]):
                 if isinstance(node, ast.ImportFrom) and node.module == "tapauth.compat":
-                    assert {alias.name for alias in node.names} <= {"const", "forget"}, module
+                    assert {alias.name for alias in node.names} <= {"const", "forget", "late"}, (
+                        module
+                    )
+
+
+BEFORE_THE_TASKS = ("app", "start", "reader.task", "rpc.setup")
+"""Modules whose late imports are made at the start, which want of memory ends."""
+
+
+def _late_imports() -> Iterator[tuple[str, str, bool]]:
+    """(module, what it imports in a function, whether in a `late` that names it)."""
+    for module, tree in TREES.items():
+        told = set()
+        for node in _parts(tree, types=False):
+            if isinstance(node, ast.With) and ast.unparse(node.items[0]).startswith("late("):
+                imports = (ast.Import, ast.ImportFrom)
+                inside = [one for one in ast.walk(node) if isinstance(one, imports)]
+                names = ".".join(_imports(ast.Module(inside, []))).split(".")
+                names += [alias.name for one in inside for alias in one.names]
+                if ast.unparse(node.items[0])[len("late('") : -len("')")] in names:
+                    told.update(inside)
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Import | ast.ImportFrom):
+                        for imported in _imports(ast.Module([node], [])):
+                            yield module, imported, node in told
+
+
+def test_a_late_import_says_what_it_is_that_there_may_be_no_memory_for():
+    seen = set()
+    for module, imported, told in _late_imports():
+        if short(module) in BEFORE_THE_TASKS or not is_in(module, "tapauth"):
+            continue
+        if is_in(imported, "microdot") or is_in(imported, "tapauth"):
+            seen.add(imported)
+            # One is there: it is the class of a part that runs.
+            assert told or imported == "tapauth.rpc.service", f"{module} imports {imported} late"
+    assert {"tapauth.cards.rewrite", "tapauth.local.http", "tapauth.ntp"} <= seen
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """Settings of the authorization core."""
 
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 
 
 class AuthSettings:
@@ -40,7 +40,8 @@ class AuthSettings:
     def check(self) -> None:
         """Raises ValueError naming the first setting of a value that cannot be."""
         # Needed once, at the start.
-        from tapauth.core import settings_check
+        with late("settings_check"):
+            from tapauth.core import settings_check
 
         forget(settings_check)
         settings_check.check(self)

@@ -37,7 +37,7 @@ import random
 from umqtt import simple
 
 from tapauth import __version__, topics
-from tapauth.compat import const, hang_up, read_into, sleep_ms
+from tapauth.compat import const, hang_up, late, read_into, sleep_ms
 from tapauth.core.effects import ORDINARY
 from tapauth.json_in import decode
 from tapauth.link.framing import (
@@ -125,7 +125,8 @@ class Link:
         self._resolver = None
         if self._host.strip("0123456789."):
             # Imported late, as TLS is: a board that does without has better uses for the memory.
-            from tapauth.link.dns import Resolver
+            with late("dns"):
+                from tapauth.link.dns import Resolver
 
             self._resolver = Resolver(self._host, settings["name_server"], clock)
         self._tls = settings["tls"]
@@ -366,7 +367,8 @@ class Link:
     def _tls_options(self) -> dict:
         if not self._tls["enabled"]:
             return {}
-        from tapauth.link import tls
+        with late("tls"):
+            from tapauth.link import tls
 
         if not tls.clock_is_set():
             raise ProtocolError("the clock is not set: no certificate can be checked")

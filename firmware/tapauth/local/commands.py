@@ -4,7 +4,7 @@ A command is a method of the request, as in the auth document: a user reads, an 
 The rest of the firmware stands behind the commands as ports: objects with the methods of Ports.
 """
 
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 from tapauth.local.learn import Learner
 from tapauth.local.login.auth import reply_to
 from tapauth.local.login.sessions import ADMIN, Refused
@@ -84,7 +84,8 @@ class Commands:
         name = method.encode()
         if name in _READING:
             return _READING[name]
-        from tapauth.local import commands_admin
+        with late("commands_admin"):
+            from tapauth.local import commands_admin
 
         # A command keeps what it needs of the module for as long as the command runs.
         forget(commands_admin)

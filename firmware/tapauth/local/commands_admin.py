@@ -1,7 +1,7 @@
 """The commands that change something: in memory only while one of them begins."""
 
 from tapauth.cards.codec import STATUSES
-from tapauth.compat import const, forget
+from tapauth.compat import const, forget, late
 from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
 from tapauth.local.login.sessions import Refused
 
@@ -197,7 +197,8 @@ def _clear_cache(commands, connection, request: dict, reply: dict) -> None:
 def _editor(commands):
     if not commands.ports.config:
         raise Refused("no configuration file")
-    from tapauth import config_edit
+    with late("config_edit"):
+        from tapauth import config_edit
 
     forget(config_edit)
     return config_edit

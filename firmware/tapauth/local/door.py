@@ -29,7 +29,7 @@ In a conflict:
 import asyncio
 import sys
 
-from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, late, sleep_ms
 
 _TICK_MS = const(100)
 _LINGER_MS = const(3000)  # a page that is reloaded, or a guess, shall not load all each time
@@ -129,7 +129,8 @@ class Door:
         if self._inside:
             self._empty_since = now
         elif now - self._empty_since >= _LINGER_MS and not server.commands.restart_at:
-            from tapauth.local.login import accounts
+            with late("accounts"):
+                from tapauth.local.login import accounts
 
             forget(accounts)
             # First what may fail. No await follows, so nobody enters a server that is closed.
@@ -166,7 +167,8 @@ class Door:
         self._inside += 1
         try:
             await self.open()
-            from tapauth.local import serial_console
+            with late("serial_console"):
+                from tapauth.local import serial_console
 
             forget(serial_console)
             await finish(serial_console.obey(self.server.auth, line))  # type: ignore

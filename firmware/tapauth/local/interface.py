@@ -3,40 +3,50 @@
 This module stays in memory; local/wiring.py is there while somebody is connected.
 """
 
-from tapauth.compat import forget, sleep_ms
+from tapauth.compat import forget, late, sleep_ms
 from tapauth.local.door import Door
 
 
 def _parts():
     """Steps: each loads one module of those behind the door, what it needs before itself."""
-    from tapauth.crypto import hmac
+    with late("hmac"):
+        from tapauth.crypto import hmac
 
     yield hmac
-    from tapauth.local.login import sessions
+    with late("sessions"):
+        from tapauth.local.login import sessions
 
     yield sessions
-    from tapauth.local.login import auth
+    with late("auth"):
+        from tapauth.local.login import auth
 
     yield auth
-    from tapauth import small_file
+    with late("small_file"):
+        from tapauth import small_file
 
     yield small_file
-    from tapauth.local.login import kept
+    with late("kept"):
+        from tapauth.local.login import kept
 
     yield kept
-    from tapauth.local import websocket
+    with late("websocket"):
+        from tapauth.local import websocket
 
     yield websocket
-    from tapauth.local import pipe
+    with late("pipe"):
+        from tapauth.local import pipe
 
     yield pipe
-    from tapauth.local import learn
+    with late("learn"):
+        from tapauth.local import learn
 
     yield learn
-    from tapauth.local import commands
+    with late("commands"):
+        from tapauth.local import commands
 
     yield commands
-    from tapauth.local import server
+    with late("server"):
+        from tapauth.local import server
 
     yield server
 
@@ -66,7 +76,8 @@ class LocalInterface:
         )
 
     def _make(self, kept, counts):
-        from tapauth.local import wiring
+        with late("wiring"):
+            from tapauth.local import wiring
 
         forget(wiring)
         return wiring.make(self, kept, counts)
@@ -76,7 +87,8 @@ class LocalInterface:
         beat()
         # Now, and not when the first one comes: PINs are made, and it shows whether it fits.
         await self.door.open()
-        from tapauth.local import names
+        with late("names"):
+            from tapauth.local import names
 
         forget(names)
         for _ in names.meet():

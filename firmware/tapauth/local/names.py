@@ -7,7 +7,7 @@ all code that brings a new name would fail from then on.
 
 import sys
 
-from tapauth.compat import forget
+from tapauth.compat import forget_all_but, late
 
 _LATE = (
     "tapauth.local.http",
@@ -37,15 +37,9 @@ def meet():
         # Anew for each step: what other tasks have loaded meanwhile is not for us to forget.
         known = list(sys.modules)
         try:
-            __import__(name)
+            with late(name):
+                __import__(name)
         except MemoryError:
             pass
-        _forget_all_but(known)
+        forget_all_but(known)
         yield
-
-
-def _forget_all_but(known: list) -> None:
-    new = [name for name in sys.modules if name not in known]
-    for name in sorted(new, reverse=True):  # parts before their package
-        if name.startswith(("tapauth.", "microdot")):
-            forget(sys.modules[name])

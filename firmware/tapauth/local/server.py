@@ -35,7 +35,7 @@ for the next one, and is never forgotten while a request is being read or answer
 import asyncio
 import json
 
-from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, late, sleep_ms
 from tapauth.json_in import load
 from tapauth.local.commands import Commands
 from tapauth.local.door import BUSY, finish, turn_away
@@ -157,7 +157,8 @@ class Server:
         self._counts = counts
         self._context = None
         if settings["tls_cert"]:
-            from tapauth.local import certificate
+            with late("certificate"):
+                from tapauth.local import certificate
 
             forget(certificate)
             self._context = certificate.context(settings)
@@ -327,7 +328,8 @@ class Server:
             forget(self._request_code.pop())
 
     async def _upload(self, pipe: Pipe, size: int, token: str) -> None:
-        from tapauth.local import upload
+        with late("upload"):
+            from tapauth.local import upload
 
         forget(upload)
         # A list takes long, and memory of its own: the code for requests makes room meanwhile.
@@ -382,7 +384,8 @@ class Server:
             self.auth.closed(peer)
 
     async def _rpc(self, peer: LocalPeer) -> None:
-        from tapauth.local import rpc_socket
+        with late("rpc_socket"):
+            from tapauth.local import rpc_socket
 
         forget(rpc_socket)
         self._peers.append(peer)
@@ -419,15 +422,19 @@ class Server:
 
 def http_parts():
     """Steps: each loads and gives one module of what reads and answers requests, http last."""
-    import microdot
+    with late("microdot"):
+        import microdot
 
     yield microdot
-    from microdot import microdot as requests
+    with late("microdot"):
+        from microdot import microdot as requests
 
     yield requests
-    from microdot import websocket
+    with late("websocket"):
+        from microdot import websocket
 
     yield websocket
-    from tapauth.local import http
+    with late("http"):
+        from tapauth.local import http
 
     yield http

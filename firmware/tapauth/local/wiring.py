@@ -2,7 +2,7 @@
 
 import os
 
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 from tapauth.local.commands import Ports
 from tapauth.local.login.auth import ConnectionAuth
 from tapauth.local.login.kept import StateFile
@@ -11,7 +11,8 @@ from tapauth.local.server import Server
 
 def _parse(text: str) -> dict:
     """Check a configuration; the tables are in memory only meanwhile. Raises ValueError."""
-    from tapauth import config
+    with late("config"):
+        from tapauth import config
 
     forget(config)
     return config.parse(text)
@@ -19,7 +20,8 @@ def _parse(text: str) -> dict:
 
 def _trial():
     """The trial of a new configuration: all that a trial remembers is in files."""
-    from tapauth import config_trial
+    with late("config_trial"):
+        from tapauth import config_trial
 
     forget(config_trial)
     return config_trial.ConfigTrial()
@@ -43,7 +45,8 @@ class Cards:
         """Steps: a differential list, whole or not at all. Returns "Accepted" or
         "VersionMismatch", and the version held. Raises ValueError, StoreError, OSError.
         """
-        from tapauth.cards import changes_in
+        with late("changes_in"):
+            from tapauth.cards import changes_in
 
         forget(changes_in)
         version, changes, base = changes_in.read_update(request)
@@ -52,7 +55,8 @@ class Cards:
 
     def export(self):
         """(bytes in all, generator of pieces) of the list."""
-        from tapauth.cards import list_out
+        with late("list_out"):
+            from tapauth.cards import list_out
 
         forget(list_out)  # an export under way lives as long as it runs
         return list_out.export(self._vault.store)
@@ -86,7 +90,8 @@ class Board:
 
 def _auth(local, kept):
     """Steps: make the ConnectionAuth, as one was put by, or of this start. Raises OSError."""
-    from tapauth.local.login import accounts
+    with late("accounts"):
+        from tapauth.local.login import accounts
 
     forget(accounts)
     app, board = local.app, local.board

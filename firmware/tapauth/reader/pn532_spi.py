@@ -1,6 +1,6 @@
 """The PN532 on SPI: mode 0, at most 5 MHz, the least significant bit of each byte first."""
 
-from tapauth.compat import const
+from tapauth.compat import const, late
 from tapauth.reader.pn532 import READY, Transport
 
 # The first byte of each transfer (NXP UM0701-02, 6.2.5).
@@ -18,7 +18,8 @@ class SPITransport(Transport):
         self._bus, self._cs, lsb_first = self._open_bus()
         self._table = None
         if not lsb_first:
-            from tapauth.reader.bits import REVERSED
+            with late("bits"):
+                from tapauth.reader.bits import REVERSED
 
             self._table = REVERSED
 

@@ -6,7 +6,7 @@ The parts are made by start.py. A role (standalone.py, attached.py) adds its own
 import tapauth_slot
 
 from tapauth.cards.vault import Vault
-from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, call, const, forget, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, call, const, forget, late, sleep_ms
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -82,6 +82,7 @@ class App:
         self.refused = 0
         self.retained = 0
         self._day_due = self._refusal_due = self._time_set = 0
+        self._missed = 0  # of late.failures, those that the log has told
 
     def add_tasks(self) -> None:
         """Hand the role's own tasks to the supervisor."""
@@ -125,7 +126,8 @@ class App:
 
     def console_status(self) -> dict:
         """The answer to `status` on the serial console."""
-        from tapauth import board_status
+        with late("board_status"):
+            from tapauth import board_status
 
         forget(board_status)  # the call below lives as long as it runs
         return board_status.report(self)
@@ -134,6 +136,7 @@ class App:
         """Counts of all that was refused, lost or skipped so far."""
         counters = {
             "reader_stall_us": self.reader_stall.longest_us,
+            "late_load_failures": late.failures,
             "messages_refused": self.refused + sum([api.refused for api in self.apis]),
             "messages_retained": self.retained,
             "network_outages": self.network.outages,
@@ -158,7 +161,8 @@ class App:
 
     async def try_firmware(self, beat) -> None:
         """The task of a firmware on trial."""
-        from tapauth import update
+        with late("update"):
+            from tapauth import update
 
         trial = update.FirmwareTrial(
             boot=tapauth_slot,
@@ -260,6 +264,7 @@ class App:
             if now >= self._day_due:
                 self._day_due = now + _HOUR_MS
                 self._keep_day()
+            self._tell_missing()
             if self.errors.unsent and self.link.make_room(_ERRORS_BYTES):
                 self.errors.publish()
             for api in self.apis:
@@ -268,6 +273,14 @@ class App:
                 except MemoryError as error:  # it stays due, and the others' turn comes
                     self.log.error("app", "not done yet: {}", error)
             await sleep_ms(_TICK_MS)
+
+    def _tell_missing(self) -> None:
+        """Say what could not be loaded; not at that moment, when there is no memory for it."""
+        if self._missed != late.failures:
+            self._missed = late.failures
+            self.log.error(
+                "app", "no memory to load {}; {} times so far", late.missing, late.failures
+            )
 
     async def watch_trial(self, beat) -> None:
         """The task of a configuration on trial."""
@@ -278,7 +291,8 @@ class App:
 
     async def keep_time(self, beat) -> None:
         """The task that asks NTP."""
-        from tapauth import ntp
+        with late("ntp"):
+            from tapauth import ntp
 
         await ntp.keep_time(self.settings["clock"]["ntp_host"], self.wallclock, self.log, beat)
 

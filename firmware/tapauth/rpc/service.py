@@ -31,7 +31,7 @@ backend from asking about that device; and the backend itself never waits, becau
 frames in its name.
 """
 
-from tapauth.compat import const, forget
+from tapauth.compat import const, forget, late
 from tapauth.rpc import addresses, frames
 from tapauth.rpc.app_tokens import CAPACITY
 from tapauth.rpc.arguments import BACKEND, OWNER, check
@@ -54,7 +54,8 @@ class CommandRefused(Exception):
 
 def _definitions():
     """The module of the commands' tables, forgotten at once."""
-    from tapauth.rpc import definitions
+    with late("definitions"):
+        from tapauth.rpc import definitions
 
     forget(definitions)
     return definitions

@@ -6,7 +6,7 @@ code stays.
 
 import binascii
 
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 from tapauth.crypto.hmac import Hmac
 from tapauth.json_in import load
 from tapauth.local.login.auth import ConnectionAuth
@@ -58,7 +58,8 @@ def open_keeper(file, source, unique: bytes, pin_recoverable: bool, show, log, n
     if accounts:
         keeper.keep(accounts)
         return keeper
-    from tapauth.local.login import kdf
+    with late("kdf"):
+        from tapauth.local.login import kdf
 
     forget(kdf)
     for role in (ADMIN, USER):

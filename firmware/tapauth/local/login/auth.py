@@ -33,7 +33,7 @@ In a conflict:
 Here is what every request needs; login.py, params.py and kdf.py are in memory while one runs.
 """
 
-from tapauth.compat import SYSTEM_ERRORS, const, forget
+from tapauth.compat import SYSTEM_ERRORS, const, forget, late
 from tapauth.local.login.sessions import (
     API,
     EXPIRED,
@@ -158,7 +158,8 @@ class ConnectionAuth:
 
     def renew_pin(self, role: int):
         """Steps: give a role a new PIN, show it, and end a lock. Raises OSError, Refused."""
-        from tapauth.local.login import kdf, params
+        with late("params"):
+            from tapauth.local.login import kdf, params
 
         yield from self._with((params, kdf), params.renew_pin(self, role))
 
@@ -177,12 +178,13 @@ class ConnectionAuth:
         reply = reply_to(request)
         self.expire()
         try:
-            from tapauth.local.login import kdf
+            with late("login"):
+                from tapauth.local.login import kdf
 
-            if method == "auth":
-                from tapauth.local.login import login as room
-            else:
-                from tapauth.local.login import params as room  # type: ignore
+                if method == "auth":
+                    from tapauth.local.login import login as room
+                else:
+                    from tapauth.local.login import params as room  # type: ignore
 
             yield from self._with((room, kdf), room.handle(self, connection, request, reply))
         except Refused as error:
