@@ -21,8 +21,13 @@ from tapauth.wallclock import WallClock, load_day
 
 import board
 
+<<<<<<< HEAD
 _LEAST_HEAP = const(240_000)
 """Bytes of heap that the local interface needs where code is not used from flash."""
+=======
+_KEPT = ("board_id", "update", "clock")
+"""Of the configuration, what an App reads while the board runs."""
+>>>>>>> 4571a40 (Let go of what the running firmware does not need of its start)
 
 
 def _begin_trial(log) -> tuple:
@@ -210,9 +215,11 @@ def _open_evses(app):
         )
     from tapauth.evse.lines import LineEvses
 
+    config = settings["lines"]
     app.lines = LineEvses(
-        lines=app.evse_lines(),
-        config=settings["lines"],
+        # _load() has seen that the board has them.
+        lines=[board.evse_lines(i + 1, config) for i in range(len(settings["evses"]))],
+        config=config,
         clock=app.clock,
         log=app.log,
         on_event=app.session_event,
@@ -263,6 +270,8 @@ def add_tasks(app) -> None:
         add("update", app.try_firmware)
     app.add_tasks()
     _serve_locally(app)
+    # The parts have what they need of the configuration; the rest of it goes.
+    app.settings = {section: app.settings[section] for section in _KEPT}
 
 
 def _tell_pinning(app) -> None:

@@ -68,7 +68,7 @@ class SupervisedTask:
         self.running = False
         self._run = run
         self._clock = clock
-        self._backoff = Backoff()
+        self._wait = _FIRST_BACKOFF_MS  # as a Backoff's, of which each task would have one
         self._started = 0
         self._beaten = 0
         self.restart_at = 0
@@ -92,8 +92,9 @@ class SupervisedTask:
         self.running = False
         self.restarts += 1
         if now - self._started >= _HEALTHY_MS:
-            self._backoff.reset()
-        wait = self._backoff.next()
+            self._wait = _FIRST_BACKOFF_MS
+        wait = self._wait
+        self._wait = min(wait * 2, _LAST_BACKOFF_MS)
         self.restart_at = now + wait
         return wait
 

@@ -62,7 +62,7 @@ class LocalInterface:
         self.commands = commands
         self.rpc = rpc
         self.board = board
-        settings = app.settings["server"]
+        self.settings = settings = app.settings["server"]
         name = app.settings["network"]["hostname"]
         if name:
             settings["names"] += f" {name} {name}.local"

@@ -95,7 +95,7 @@ def _auth(local, kept):
 
     forget(accounts)
     app, board = local.app, local.board
-    settings = app.settings["server"]
+    settings = local.settings
     file = StateFile("/conn")
     # A PIN goes to the serial console only: never into the log, whose tail can be read.
     if kept:
@@ -138,7 +138,7 @@ def make(local, kept, counts: dict):
 
         ports.rpc = (local.rpc, RpcPeer)
     return Server(
-        app.settings["server"],
+        local.settings,
         ports=ports,
         auth=auth,
         clock=app.clock,

@@ -54,7 +54,7 @@ class App:
     `provide_token(token)`: a token of the reader is judged; `time_known(unix, now)`.
     """
 
-    settings: dict
+    settings: dict  # what start.py leaves of the configuration: see _KEPT there
     clock: Clock
     log: Log
     trial: "ConfigTrial | None" = None  # of a configuration on trial
@@ -151,11 +151,6 @@ class App:
         counters.update(task.counters(self.scanner, self.taps))
         counters["cards"] = self.vault.counters()
         return counters
-
-    def evse_lines(self) -> list:
-        """The lines of each EVSE; start.begin() has seen that the board has them."""
-        count = len(self.settings["evses"])
-        return [board.evse_lines(i + 1, self.settings["lines"]) for i in range(count)]
 
     # A new firmware on trial.
 
