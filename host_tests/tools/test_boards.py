@@ -14,10 +14,12 @@ import pytest
 
 from tapauth import config
 from tools.build import AS_SOURCE, sources
+from tools.charger import HEAP
 from tools.deploy import blocks
 from tools.firmware import board_sources, build
 from tools.paths import BOARDS
 
+DOCS = BOARDS.parent / "docs"
 NAMES = sorted(path.parent.name for path in BOARDS.glob("*/board.py"))
 CHIPS = [name for name in NAMES if name != "desktop"]
 _board_part, _boot_part = (BOARDS / "README.md").read_text().split("## What the boot part needs")
@@ -359,3 +361,43 @@ def test_an_interface_that_does_not_start_at_first_is_started_again(name, monkey
     assert "active" in made and "ipconfig" in made and "dns" in made
     failures[:] = []  # once it is started it is left alone
     asyncio.run(board.connect_network(wanted))
+
+
+def _rows(section: str) -> dict[str, list[str]]:
+    """The rows of the first table in a section of docs/boards.md, by their first cell."""
+    text = (DOCS / "boards.md").read_text().split(f"# {section}\n")[1].split("\n#")[0]
+    cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line[:2] == "| "]
+    return {row[0]: row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_heap_of_a_board_has_a_source(name):
+    heap, source = _rows("Python's heap")[f"`{name}`"]
+    assert heap == f"{limits(name)['heap_bytes']:,} B"
+    named = ("measured: ", "estimated, not measured: ", "twice `", "as `esp32`", "what `tools/")
+    assert source.startswith(named), source
+
+
+def test_the_desktop_s_heap_is_the_charger_s():
+    assert limits("desktop")["heap_bytes"] == int(HEAP.removesuffix("k")) * 1024
+
+
+def test_what_an_esp32_without_psram_runs_follows_from_what_was_measured():
+    budget = (DOCS / "memory.md").read_text().split("## The budget")[1].split("\n## ")[0]
+    used = {
+        ours: int(re.search(rf"^\| {theirs} \| ([\d,]+) B", budget, re.M)[1].replace(",", ""))
+        for ours, theirs in (
+            ("MQTT without TLS", "idle, MQTT up"),
+            ("MQTT over TLS", "idle, TLS to the broker"),
+        )
+    }
+    rows = _rows("An ESP32 without PSRAM")
+    for what, bytes_used in used.items():
+        for verdict, chip in zip(rows[what], ("esp32", "esp32c3"), strict=True):
+            fits = bytes_used < limits(chip)["heap_bytes"]
+            assert verdict == ("fits" if fits else "does not fit"), (what, chip, bytes_used)
+    # The console takes more than MQTT alone, and with TLS more than TLS alone.
+    more = {"MQTT without TLS": "the console, without TLS", "MQTT over TLS": "TLS and the console"}
+    for what in more:
+        for one, other in zip(rows[what], rows[more[what]], strict=True):
+            assert one == "fits" or other == "does not fit"
