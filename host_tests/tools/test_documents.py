@@ -9,6 +9,7 @@ import pytest
 
 from tapauth import config
 from tapauth.local.commands_admin import COMMANDS
+from tapauth.local.withdrawals import WITHDRAWING
 from tapauth.rpc import definitions
 from tools.bench.__main__ import SUITES
 from tools.paths import ROOT
@@ -158,7 +159,8 @@ def test_each_key_of_the_configuration_is_told():
 
 
 @pytest.mark.parametrize(
-    "name, commands", [("local-server.md", COMMANDS), ("rpc.md", definitions.COMMANDS)]
+    "name, commands",
+    [("local-server.md", {**COMMANDS, **WITHDRAWING}), ("rpc.md", definitions.COMMANDS)],
 )
 def test_each_command_has_a_row(name, commands):
     rows = re.findall(r"^\| `([\w/.]+)` \|", (ROOT / "docs" / name).read_text(), re.M)

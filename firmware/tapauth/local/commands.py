@@ -8,6 +8,7 @@ from tapauth.compat import forget, late
 from tapauth.local.learn import Learner
 from tapauth.local.login.auth import reply_to
 from tapauth.local.login.sessions import ADMIN, Refused
+from tapauth.local.withdrawals import WITHDRAWING
 
 
 class Ports:
@@ -84,12 +85,14 @@ class Commands:
         name = method.encode()
         if name in _READING:
             return _READING[name]
-        with late("commands_admin"):
-            from tapauth.local import commands_admin
+        found = WITHDRAWING.get(name)
+        if not found:
+            with late("commands_admin"):
+                from tapauth.local import commands_admin
 
-        # A command keeps what it needs of the module for as long as the command runs.
-        forget(commands_admin)
-        found = commands_admin.COMMANDS.get(name)
+            # A command keeps what it needs of the module for as long as the command runs.
+            forget(commands_admin)
+            found = commands_admin.COMMANDS.get(name)
         if not found:
             raise Refused("no such method")
         if role < ADMIN and method != "getCard":

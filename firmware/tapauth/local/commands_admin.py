@@ -1,9 +1,12 @@
-"""The commands that change something: in memory only while one of them begins."""
+"""The commands that change something: in memory only while one of them begins. Those that take a
+permission away are in withdrawals.py.
+"""
 
 from tapauth.cards.codec import STATUSES
 from tapauth.compat import const, forget, late
-from tapauth.core.shapes import check_id_token, check_master_pass_group_id, normal
+from tapauth.core.shapes import check_id_token, check_master_pass_group_id
 from tapauth.local.login.sessions import Refused
+from tapauth.local.withdrawals import find, id_token, number, put, store_of
 
 _RESTART_MS = const(500)  # for which a reply can get out before the board restarts
 _LEAST_WINDOW_S = const(5)
@@ -17,26 +20,6 @@ def _text(request: dict, name: str, most: int) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise Refused(f"{name}: text of at most {most} characters")
     return value
-
-
-def _number(request: dict, name: str, low: int, high: int, default=None) -> int:
-    value = request.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise Refused(f"{name}: {low} to {high}")
-    return value
-
-
-def id_token(request: dict) -> dict:
-    """The member idToken: {"value", "type"}, or the value alone, a card's."""
-    given = request.get("idToken")
-    if isinstance(given, str):
-        given = {"value": given, "type": "ISO14443"}
-    if not isinstance(given, dict):
-        raise Refused("idToken is missing")
-    error = check_id_token(given)
-    if error or given["type"] == "NoAuthorization":
-        raise Refused("idToken: " + (error or "no type of a card"))
-    return {"value": given["value"], "type": given["type"]}
 
 
 def _blank(group: str) -> str | None:
@@ -59,7 +42,7 @@ def _evse_ids(request: dict) -> list:
     numbers = request["evseIds"]
     if not isinstance(numbers, list):
         raise Refused("evseIds: a list of numbers")
-    return [_number({"evseIds": one}, "evseIds", 1, 32) for one in numbers]
+    return [number({"evseIds": one}, "evseIds", 1, 32) for one in numbers]
 
 
 def _expiry(request: dict) -> str:
@@ -90,36 +73,17 @@ def _info(request: dict, present: dict) -> dict:
     return info
 
 
-def _find(commands, token: dict):
-    """The answer to a tap of this card: the UID is as a reader makes one, however it was typed."""
-    return _store(commands).find({"value": normal(token), "type": token["type"]})
-
-
 def _enter(commands, token: dict, request: dict, reply: dict):
     """Steps: put a card on the list; the reply tells what the store now says of the card."""
-    store = _store(commands)
-    # Nothing comes in between: put() has the store to itself from its first step on.
-    present = _find(commands, token) or store.find(token) or {}
-    yield from store.put(token, _info(request, present))
-    reply["idToken"] = token
-    reply["card"] = _find(commands, token)
+    return put(commands, token, reply, lambda present: _info(request, present))
 
 
 def _get_card(commands, connection, request: dict, reply: dict) -> None:
-    card = _find(commands, id_token(request))
+    card = find(commands, id_token(request))
     if card and not commands.is_admin(connection):
         # The master-pass group might be it: see commands._get_status.
         card = {name: card[name] for name in card if name != "parent_id_token"}
     reply["card"] = card
-
-
-def _withdraw(commands, connection, request: dict, reply: dict) -> None:
-    wanted: dict = {}
-    if "evseId" in request:
-        wanted["evse_id"] = _number(request, "evseId", 1, 32)
-    if "idToken" in request:
-        wanted["id_token"] = id_token(request)
-    reply["withdrawalResult"] = commands.ports.board.withdraw(wanted)
 
 
 def _set_group(commands, connection, request: dict, reply: dict) -> None:
@@ -132,25 +96,17 @@ def _set_group(commands, connection, request: dict, reply: dict) -> None:
 
 
 def _set_timeout(commands, connection, request: dict, reply: dict) -> None:
-    seconds = _number(request, "connectionTimeout", 10, 300)
+    seconds = number(request, "connectionTimeout", 10, 300)
     if not commands.ports.board.set_connection_timeout(seconds):
         raise Refused(_ELSEWHERE)
 
 
-def _store(commands):
-    if not commands.ports.cards:
-        raise Refused("no card store")
-    return commands.ports.cards
-
-
 def _learn_card(commands, connection, request: dict, reply: dict) -> None:
-    _store(commands)
+    store_of(commands)
     commands.learner.poll()
     if commands.learning_connection() not in (None, connection):
         raise Refused("another connection is learning")
-    window = _number(
-        request, "window", low=_LEAST_WINDOW_S, high=_MOST_WINDOW_S, default=_WINDOW_S
-    )
+    window = number(request, "window", low=_LEAST_WINDOW_S, high=_MOST_WINDOW_S, default=_WINDOW_S)
     commands.learner.start(connection, window)
     reply["window"] = window
 
@@ -172,26 +128,12 @@ def _add_card(commands, connection, request: dict, reply: dict):
     yield from _enter(commands, id_token(request), request, reply)
 
 
-def _block_card(commands, connection, request: dict, reply: dict):
-    yield from _enter(commands, id_token(request), {"authorizationStatus": "Blocked"}, reply)
-
-
-def _remove_card(commands, connection, request: dict, reply: dict):
-    token = id_token(request)
-    reply["removed"] = yield from _store(commands).delete(token)
-    reply["card"] = _find(commands, token)
-
-
 def _update_cards(commands, connection, request: dict, reply: dict):
     # All else is the list's: a member with a slip in its name is refused there.
     update = {name: request[name] for name in request if name not in ("method", "requestId")}
-    status, version = yield from _store(commands).update(update)
+    status, version = yield from store_of(commands).update(update)
     reply["updateStatus"] = status
     reply["listVersion"] = version
-
-
-def _clear_cache(commands, connection, request: dict, reply: dict) -> None:
-    _store(commands).clear_cache()
 
 
 def _editor(commands):
@@ -245,17 +187,13 @@ def _bench(commands, connection, request: dict, reply: dict) -> None:
 
 # By bytes: MicroPython keeps every short text of the code for ever.
 COMMANDS = {
-    b"withdrawAuthorization": _withdraw,
     b"setMasterPassGroup": _set_group,
     b"setConnectionTimeout": _set_timeout,
     b"learnCard": _learn_card,
     b"confirmCard": _confirm_card,
     b"cancelLearning": _cancel_learning,
     b"addCard": _add_card,
-    b"blockCard": _block_card,
-    b"removeCard": _remove_card,
     b"updateCards": _update_cards,
-    b"clearCache": _clear_cache,
     b"getCard": _get_card,
     b"getConfig": _get_config,
     b"setConfig": _set_config,

@@ -41,6 +41,10 @@ def _parts():
         from tapauth.local import learn
 
     yield learn
+    with late("withdrawals"):
+        from tapauth.local import withdrawals
+
+    yield withdrawals
     with late("commands"):
         from tapauth.local import commands
 
