@@ -21,13 +21,10 @@ from tapauth.wallclock import WallClock, load_day
 
 import board
 
-<<<<<<< HEAD
 _LEAST_HEAP = const(240_000)
 """Bytes of heap that the local interface needs where code is not used from flash."""
-=======
 _KEPT = ("board_id", "update", "clock")
 """Of the configuration, what an App reads while the board runs."""
->>>>>>> 4571a40 (Let go of what the running firmware does not need of its start)
 
 
 def _begin_trial(log) -> tuple:
