@@ -74,11 +74,11 @@ def functions_of(pack: bytes) -> dict[int, int]:
         if name.endswith(".mpy"):
             start = int(offset)
             code = pack[start : start + int(size)]
-            found.update((start + at, length) for at, length in _bytecode(code))
+            found.update((start + at, length) for at, length in bytecode(code))
     return found
 
 
-def _bytecode(mpy: bytes) -> Iterator[tuple[int, int]]:
+def bytecode(mpy: bytes) -> Iterator[tuple[int, int]]:
     """(position, length) of each bytecode of a .mpy file."""
     assert mpy[:3] == b"M\x06\x00"
     names, at = _integer(mpy, 4)

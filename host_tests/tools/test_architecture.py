@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.build import AS_SOURCE, sources, used_text
+from tools.firmware import board_names, board_sources
 from tools.paths import BOARDS, FIRMWARE
 
 # Room or module (the longest name that fits counts) to what it may import, beside its own room,
@@ -83,6 +85,18 @@ AROUND = {
     ("tapauth_slot", "tapauth_boot"),
 }
 """The imports that may close a circle."""
+CALLED_AT_IMPORT = {
+    *("const", "bytes", "object", "int.from_bytes", "namedtuple", "staticmethod", "type"),
+    *("forget", "time.gmtime", "parse_rfc3339", "__file__.rpartition"),
+    # They make values: shapes and tables, an error that needs no memory later, a context.
+    *("_changing", "_enum", "_text", "_shape", "_command", "ProtocolError", "LateImports"),
+    "_closure",  # of the pinner, which is never pinned
+    # A board's pins and network, by their numbers; nothing is begun.
+    *("Chip", "Wifi", "Lan"),
+}
+"""All that a module may call while it is imported. None of it leaves code that waits or is called
+later: a generator, a coroutine, a task, a timer, an interrupt.
+"""
 SHARED_NAMES = ("evse", "login")
 """Of rooms that have a module of the same name: core/evse.py and evse/, local/login/login.py."""
 
@@ -327,6 +341,49 @@ def test_a_shut_door_leaves_no_code_of_what_is_behind_it(role):
     behind = (_loaded_with(*forgotten) | wiring) - stay
     packages = {one for one in behind if PATHS[one].name == "__init__.py"}
     assert behind - packages == forgotten
+
+
+def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What of a module runs while it is imported: all but the bodies of its functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            defaults = [one for one in child.args.kw_defaults if one]
+            for part in [*child.decorator_list, *child.args.defaults, *defaults]:
+                yield part
+                yield from _run_at_import(part)
+        elif not isinstance(child, ast.Lambda):
+            yield child
+            yield from _run_at_import(child)
+
+
+def test_no_code_waits_when_an_import_is_over():
+    """After an import the pinner turns the pointers to a module's bytecode; a generator that waits
+    has one of its own, which nobody could turn.
+    """
+    texts = {name: used_text(name, path) for name, path in sources().items()}
+    for name in board_names():
+        if name != "desktop":  # nothing is pinned there
+            texts.update({str(path): path.read_text() for path in board_sources(name).values()})
+    called = set()
+    for name, text in texts.items():
+        if name in AS_SOURCE:
+            continue  # it is not of a slot
+        tree = ast.parse(text)
+        waits = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AsyncFunctionDef)
+            or isinstance(node, ast.FunctionDef)
+            and any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node))
+        }
+        for node in _run_at_import(tree):
+            assert not isinstance(node, ast.GeneratorExp), f"{name}:{node.lineno}"
+            if isinstance(node, ast.Call):
+                function = ast.unparse(node.func)
+                called.add(function)
+                assert function in CALLED_AT_IMPORT, f"{name}:{node.lineno} calls {function}"
+                assert function not in waits, f"{name}:{node.lineno}"
+    assert called == CALLED_AT_IMPORT, CALLED_AT_IMPORT - called
 
 
 def _twins(named: list[tuple[str, str]]) -> list[str]:

@@ -30,7 +30,7 @@ from rp2 import Flash
 from uctypes import addressof, bytearray_at
 from vfs import VfsLfs2
 
-from tapauth.compat import const, forget, implementation
+from tapauth.compat import const, forget, implementation, late
 from tapauth.pinning.pinner import head_of
 from tapauth.pinning.pins import FAILED, Pins
 
@@ -169,7 +169,8 @@ def begin() -> Pins:
         flash = Flash()
         base = addressof(flash)
         blocks = _blocks(flash, base, slot)
-        from tapauth.pinning import probe
+        with late("probe"):
+            from tapauth.pinning import probe
 
         forget(probe)
         if not probe.fits(Pins(blocks=blocks, base=base)):

@@ -36,7 +36,7 @@ In a conflict, a start that works wins over a start that is pinned: see begin.py
 
 from machine import mem32
 
-from tapauth.compat import call, forget
+from tapauth.compat import call, forget, late
 
 FAILED = "/pinning.off"
 """A file that says on which build and MicroPython no start is pinned any more."""
@@ -91,7 +91,8 @@ class Pins:
         if self.why_not:
             return call
         try:
-            from tapauth.pinning import pinner
+            with late("pinner"):
+                from tapauth.pinning import pinner
 
             forget(pinner)
             return pinner.Pinner(self, counts or Counts()).load

@@ -7,7 +7,7 @@ expected. Then `specimens` is pinned as any module will be, and must work as bef
 from machine import mem32
 from uctypes import bytearray_at
 
-from tapauth.compat import forget
+from tapauth.compat import forget, late
 
 
 def fits(pins) -> bool:
@@ -29,7 +29,8 @@ def fits(pins) -> bool:
 
 
 def _specimens():
-    from tapauth.pinning import specimens
+    with late("specimens"):
+        from tapauth.pinning import specimens
 
     forget(specimens)
     return specimens
