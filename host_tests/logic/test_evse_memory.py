@@ -1,6 +1,7 @@
 """What EVSEs on MQTT must hear and tell, on a board without memory for it."""
 
 from evse_rig import TIMEOUT_S, rig, said
+from scarcity import without_memory_for
 
 from tapauth.evse import remote
 
@@ -169,3 +170,22 @@ def test_a_driver_whose_grant_could_not_be_told_may_tap_again_at_once():
     assert said(link) == ["authorize_response"]
     charger.event(1, "TransactionStarted")
     assert said(link) == [], "the first one never left the board"
+
+
+def test_a_stop_by_a_card_too_long_to_be_said_without_memory_goes_without_the_card():
+    link, charger = rig()
+    with without_memory_for("tapauth.cutting") as scarce:
+        # A grant that cannot be told holds nothing; the driver may tap again.
+        charger.tap("card", certificate="x" * 3000)
+        assert scarce.asked and said(link) == []
+    charger.wake()
+    assert not charger.station.authorized(1) and said(link) == ["withdraw_authorization"]
+    charger.tap("card", certificate="x" * 3000)
+    assert said(link) == ["authorize_response"]
+    charger.event(1, "TransactionStarted")
+    link.take()
+    with without_memory_for("tapauth.cutting"):
+        charger.tap("card", certificate="x" * 3000)
+        charger.wake()
+        sent = [value for _, value in link.take() if value.get("command") == "stop_transaction"]
+    assert len(sent) == 1 and "id_tag" not in sent[0]
