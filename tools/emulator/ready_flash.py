@@ -26,10 +26,11 @@ def make_flash(
     cards: bytes = b"",
     slots: str = "a",
     record: str = "a -1",
+    removed: dict[str, bytes] | None = None,
 ) -> None:
     """Write a flash file: the boot part, `image` in each of `slots`, the boot part's `record` (the
     slot that starts, and the trial starts that are left: -1 for confirmed), `files` by their path
-    on the board, and the cards of a list file.
+    on the board, and the cards of a list file. Files that were `removed` were there before.
     """
     flash = UserContext(BLOCKS * BLOCK)
     lfs = LfsFiles(flash)
@@ -46,6 +47,11 @@ def make_flash(
         for name, data in image.slot.items():
             found[f"/{slot}/{name}"] = data
         found[f"/{slot}/manifest"] = sign(image.manifest, site_key)
+    for name, data in (removed or {}).items():
+        with lfs.open(name, "wb") as file:
+            file.write(data)
+    for name in removed or {}:
+        lfs.remove(name)
     for name, data in found.items():
         with lfs.open(name, "wb") as file:
             file.write(data)

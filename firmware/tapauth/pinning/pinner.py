@@ -254,8 +254,8 @@ class Pinner:
             del builtins.__import__  # on MicroPython that takes away what was put over its own
             gc.threshold(threshold)  # type: ignore[attr-defined]
 
-    def _load(self, name, names, local, wanted, level):
-        """As __import__(), in whose place MicroPython calls it, and with all of its arguments."""
+    def _load(self, name, names=None, local=None, wanted=None, level=0):
+        """As __import__(), in whose place it is called."""
         new: list = []
         try:
             self._note_new(name, new)
