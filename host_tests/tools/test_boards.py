@@ -15,6 +15,7 @@ import pytest
 from tapauth import config
 from tools.build import AS_SOURCE, sources
 from tools.charger import HEAP
+from tools.compile.program import DOORS, on_board
 from tools.deploy import blocks
 from tools.firmware import board_sources, build
 from tools.paths import BOARDS
@@ -208,7 +209,10 @@ def test_a_slot_holds_what_some_configuration_loads_and_nothing_else(name):
         for line in data[: data.index(b"\n\n")].decode().splitlines():
             packed.add(folder + line.split(" ")[2])
     compiled = {path for path in packed if path.endswith(".mpy")}
-    assert compiled == {modules[module].replace(".py", ".mpy") for module in reached}
+    doors = {modules[module].replace(".py", ".mpy") for module in DOORS}
+    assert compiled == doors | {
+        on_board(modules[module].replace(".py", ".mpy")) for module in reached
+    }
 
 
 @pytest.mark.parametrize("name", CHIPS)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tools.build import build as build_common
+from tools.compile.program import on_board
 from tools.desk.broker import EmbeddedBroker
 from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
 from tools.firmware import Image, build, sign
@@ -97,7 +98,8 @@ def measure(boards: list[str]) -> dict[str, BoardSize]:
             free -= CARD_BYTES * image.limits["cards"]
             sizes = _module_sizes(image)
             # The board's own modules are those of its folder and of common/hal.
-            own = {name for name in sizes if name == "board.mpy" or name.startswith("hal/")}
-            loaded = sum(sizes[name] for name in own | idle[board].result())
+            names = {name for name in sizes if name == "board.mpy" or name.startswith("hal/")}
+            names.update(map(on_board, idle[board].result()))
+            loaded = sum(sizes[name] for name in names)
             found[board] = BoardSize(sum(map(len, slot.values())), flash, free, loaded)
     return found

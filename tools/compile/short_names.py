@@ -136,12 +136,13 @@ def _given_by_name(tree: ast.AST) -> set[str]:
     return found
 
 
-def _names(text: str) -> list[tokenize.TokenInfo]:
+def names_in(text: str) -> list[tokenize.TokenInfo]:
+    """The names of a source, keywords of the language among them."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return [token for token in tokens if token.type == tokenize.NAME]
 
 
-def _letters(number: int) -> str:
+def letters(number: int) -> str:
     """0 to "a", 25 to "z", 26 to "aa"."""
     text = ""
     while number >= 0:
@@ -171,12 +172,12 @@ def short_names(
     used: dict[str, set[str]] = {}
     family = _families(trees)
     for name, text in sources.items():
-        used.setdefault(family[name], set()).update(token.string for token in _names(text))
+        used.setdefault(family[name], set()).update(token.string for token in names_in(text))
     taken = stay.union(*used.values())
     mentioned = BUILT_IN.union(*(re.findall(r"\w+", text) for text in callers), by_name)
     tables = {}
     for home, names in used.items():
-        free = (short for number in count() if (short := "_" + _letters(number)) not in taken)
+        free = (short for number in count() if (short := "_" + letters(number)) not in taken)
         own = {name for name in names - stay if PRIVATE.fullmatch(name)}
         members = [tree for name, tree in trees.items() if family[name] == home]
         own |= {name for name in _parameters(members) - by_name if len(name) > 2}
@@ -189,7 +190,7 @@ def short_names(
 def rename(text: str, table: dict[str, str]) -> str:
     """The source with its names replaced."""
     lines = text.splitlines(keepends=True)
-    for token in reversed(_names(text)):
+    for token in reversed(names_in(text)):
         if token.string in table:
             (row, begin), (_, end) = token.start, token.end
             line = lines[row - 1]

@@ -1,0 +1,18 @@
+"""Where in the sources a board's traceback leads.
+
+    python -m tools.where < LOG
+
+Modules that always run together are one on a board (tools/compile/program.py): a traceback names
+that, and counts the lines of all of them. This copies its input, of this checkout's firmware, and
+puts the source's module and line in their place.
+"""
+
+import sys
+
+from tools.compile.program import source_line
+
+if __name__ == "__main__":
+    if len(sys.argv) != 1:
+        raise SystemExit(__doc__)
+    for text in sys.stdin:
+        print(source_line(text), end="")
