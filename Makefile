@@ -71,8 +71,8 @@ size: build/lib.stamp  ## bytes per module and board, idle heap, held against to
 bench: build/lib.stamp  ## measure speed and memory, side by side
 	@$(PY) -m tools.bench
 
-firmware: build/lib.stamp  ## build a board's firmware image (BOARD=)
-	@$(PY) -m tools.firmware "$(BOARD)"
+firmware: build/lib.stamp  ## build a board's firmware image (BOARD= [LINES=0])
+	@$(PY) -m tools.firmware "$(BOARD)" $(if $(filter 0,$(LINES)),--no-lines)
 
 flash: $(VENV)/flash.stamp  ## put MicroPython on a board (BOARD= IMAGE= PORT= [NOW=1])
 	@$(PY) -m tools.flash "$(BOARD)" "$(IMAGE)" "$(PORT)" $(if $(NOW),--now)
@@ -80,8 +80,8 @@ flash: $(VENV)/flash.stamp  ## put MicroPython on a board (BOARD= IMAGE= PORT= [
 provision: $(VENV)/run.stamp  ## give boards key and configuration (BOARD= PORT= [SITE=] [NOW=1])
 	@$(PY) -m tools.provision "$(BOARD)" "$(PORT)" $(if $(NOW),--now)
 
-deploy: build/lib.stamp  ## update boards when no car charges (BOARD= PORT=a,b [SITE=] [NOW=1])
-	@$(PY) -m tools.deploy "$(BOARD)" "$(PORT)" $(if $(NOW),--now)
+deploy: build/lib.stamp  ## update boards when no car charges (BOARD= PORT=a,b [SITE=] [NOW=1] [LINES=0])
+	@$(PY) -m tools.deploy "$(BOARD)" "$(PORT)" $(if $(NOW),--now) $(if $(filter 0,$(LINES)),--no-lines)
 
 status: $(VENV)/run.stamp  ## say what boards run, without stopping it (PORT=)
 	@$(PY) -m tools.deploy --status "$(PORT)" $(if $(NOW),--now)

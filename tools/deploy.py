@@ -331,6 +331,9 @@ def main() -> int:
     parser.add_argument(
         "--now", action="store_true", help="stop the firmware even while a car charges there"
     )
+    parser.add_argument(
+        "--no-lines", action="store_true", help="a firmware whose tracebacks have no lines"
+    )
     arguments = parser.parse_args()
     now = arguments.now
     jobs = {
@@ -345,7 +348,7 @@ def main() -> int:
     limits_of(arguments.board)
     ports_of(arguments.ports)
     key = site_key()
-    image = build(arguments.board)
+    image = build(arguments.board, not arguments.no_lines)
     return on_each(
         arguments.ports,
         lambda port, say: Deployment(image, port, say, key, arguments.wait, now).run(),

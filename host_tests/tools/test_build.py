@@ -1,11 +1,13 @@
 """What the build writes into the firmware: the same for the same commit, whenever it is built."""
 
+import re
 import subprocess
 import tomllib
 
 import tapauth
 from tools import build
-from tools.paths import IMAGE, ROOT
+from tools.firmware import compile_modules
+from tools.paths import IMAGE, ROOT, micropython
 
 
 def test_the_day_of_the_commit_is_in_the_firmware():
@@ -49,3 +51,23 @@ def test_the_version_is_said_in_one_place():
     module, _, name = project["tool"]["setuptools"]["dynamic"]["version"]["attr"].rpartition(".")
     source = (ROOT / module.replace(".", "/") / "__init__.py").read_text()
     assert f'{name} = "{tapauth.__version__}"\n' in source
+
+
+def test_without_lines_the_firmware_is_smaller_and_does_the_same(tmp_path):
+    with_lines, without = (
+        compile_modules("desktop", tmp_path / str(lines), lines) for lines in (True, False)
+    )
+    assert set(with_lines) == set(without)
+    assert sum(map(len, without.values())) < 0.95 * sum(map(len, with_lines.values()))
+    shown = []
+    for options in ((), ("-O3",)):
+        text = "\n\ndef late():\n    return 1 // 0\n"
+        build.compile_text(text, tmp_path / "low.mpy", "room.low", *options)
+        done = subprocess.run(
+            [micropython(), "-c", "import low; low.late()"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        shown += re.findall(r'File "room.low", line (\d+), in late', done.stdout)
+    assert shown == ["4", "1"]

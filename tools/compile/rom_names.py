@@ -20,8 +20,9 @@ prints the names in an image for RP2, as NAMES holds them.
 # - A text that is not renamed: the boot part, a board's own modules. Whatever words are in it.
 # - A string: getattr() with a name from a table, from JSON, or made with a prefix. Any string that
 #   is a name keeps it, and any name that begins with a string that getattr() is given a part of.
-# - A keyword of a call, for its function may make a dict of it; a name in an f-string, whose place
-#   Python tells from 3.12 on only; a module; a class that is raised, for a log tells its name.
+# - A keyword of a call whose function may make a dict of it: one with `**`, or not of these texts.
+# - A name in an f-string, whose place Python tells from 3.12 on only; a module; a class that is
+#   raised, for a log tells its name.
 #
 # The NAMES that take their places must not occur anywhere in the program, not even in a string.
 
@@ -131,6 +132,26 @@ def _kept_in_memory(tree: ast.Module) -> Iterator[str]:
             yield from sorted(bindings(node))
 
 
+def _called(call: ast.Call) -> str:
+    """The last name of what is called."""
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def _exact(trees: Iterable[ast.Module]) -> set[str]:
+    """Functions and classes that know each keyword that they are given."""
+    found: set[str] = set()
+    others: set[str] = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                (others if node.args.kwarg else found).add(node.name)
+            elif isinstance(node, ast.ClassDef):
+                made = [it for it in node.body if isinstance(it, ast.FunctionDef)]
+                first = next((it for it in made if it.name == "__init__"), None)
+                (found if first and not first.args.kwarg else others).add(node.name)
+    return found - others
+
+
 def _is_private(target: ast.expr) -> TypeGuard[ast.Name]:
     return isinstance(target, ast.Name) and target.id.startswith("_")
 
@@ -138,6 +159,7 @@ def _is_private(target: ast.expr) -> TypeGuard[ast.Name]:
 def _staying(trees: list[ast.Module], names: set[str]) -> set[str]:
     """Which of the names somebody may ask for by another way than these texts' code."""
     stay = _raised(trees)
+    exact = _exact(trees)
     for tree in trees:
         for prefix in _prefixes(tree):
             stay.update(name for name in names if name.startswith(prefix))
@@ -149,8 +171,8 @@ def _staying(trees: list[ast.Module], names: set[str]) -> set[str]:
             elif isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("const("):
                 # The compiler makes no global of one with _, and no name.
                 stay.update(it.id for it in node.targets if _is_private(it))
-            elif isinstance(node, ast.keyword) and node.arg:
-                stay.add(node.arg)
+            elif isinstance(node, ast.Call) and _called(node) not in exact:
+                stay.update(it.arg for it in node.keywords if it.arg)
             elif isinstance(node, ast.ImportFrom):
                 stay.update((node.module or "").split("."))
             elif isinstance(node, ast.Import):
