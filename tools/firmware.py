@@ -35,6 +35,8 @@ from tools.compile.program import program_texts
 from tools.paths import BOARDS, BUILD, FIRMWARE
 
 COMMON = BOARDS / "common"
+MAPPED_FLASH = "tapauth/pinning/"
+"""Modules for chips whose flash can be read like memory: for RP2."""
 MPY_VERSION = 6
 """The first byte after the M of a .mpy file, and the low byte of sys.implementation._mpy."""
 

@@ -251,7 +251,7 @@ def test_a_configuration_that_forbids_it(tmp_path, parts):
 
 def test_another_structure_pins_nothing(tmp_path, parts):
     with Board(tmp_path, image(parts, "structure", OTHER_STRUCTURE)) as board:
-        assert "structures" in board.status()["off"]
+        assert "other structures" in board.status()["off"]
         assert not board.pinned()
 
 
@@ -268,7 +268,7 @@ def test_a_pinned_start_that_fails_is_followed_by_one_without(tmp_path, parts):
         assert any("RuntimeError" in line for line in board.lines)
         assert json.loads(board.printed("RECORD")) == ["a", 2]
         board.do("print('ALLOW', begin.allow())")
-        assert board.printed("ALLOW") == "from the next start on"
+        assert board.printed("ALLOW") == "at the next start"
 
 
 def test_a_file_that_is_not_what_was_loaded_is_not_used(tmp_path, parts):

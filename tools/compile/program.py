@@ -24,10 +24,10 @@ from tools.compile.short_names import rename
 from tools.paths import BOARDS, ROOT
 
 BUNDLES: Bundles = {
-    # Loaded before all others, and needing nothing of them.
-    "tapauth": (
-        "tapauth",
-        "tapauth.compat",
+    # Loaded before all others, and before any code can be used from flash: no more than must be.
+    "tapauth": ("tapauth", "tapauth.compat"),
+    # What needs nothing of the others.
+    "tapauth.log": (
         "tapauth.json_in",
         "tapauth.topics",
         "tapauth.log",

@@ -36,8 +36,9 @@ from tapauth.pinning.pins import FAILED, Pins
 
 TESTED = ("Raspberry Pi Pico W with RP2040, MicroPython 1.27.0",)
 """Images of MicroPython on which the whole of this was tested (docs/memory.md)."""
-HAS_FAILED = "a pinned start of this build failed"
-_MARKS = (("RP2040", 0x4005800C), ("RP2350", 0x400D800C))  # the watchdog's SCRATCH0
+HAS_FAILED = "a pinned start of it failed"
+_MARK_RP2040 = const(0x4005_800C)  # the watchdog's SCRATCH0
+_MARK_RP2350 = const(0x400D_800C)
 _MARK_BITS = const(0x3FFF_FFFF)  # a number of more would need memory
 _BLOCK = const(4096)
 _INLINE = const(1024)  # no file of more bytes lies inside its directory
@@ -107,18 +108,12 @@ def _wanted() -> bool:
         return False
 
 
-def _identity(slot: str) -> str:
-    """This firmware on this MicroPython."""
-    with open("/" + slot + "/manifest") as file:
-        return file.readline(200).strip() + " " + implementation()
-
-
-def _has_failed(identity: str) -> bool:
+def _first_line(path: str) -> str:
     try:
-        with open(FAILED) as file:
-            return file.read(200) == identity
-    except OSError:
-        return False
+        with open(path) as file:
+            return file.readline(200).strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _note_failure(identity: str) -> None:
@@ -135,14 +130,14 @@ def _objection(identity: str, mark: int, found: int) -> str:
     if not _wanted():
         return "the configuration says so"
     if implementation() not in TESTED:
-        return "it was not tried on this MicroPython"
+        return "not tried on this MicroPython"
     if found == mark:
         _note_failure(identity)
-    if _has_failed(identity):
+    if _first_line(FAILED) == identity:
         return HAS_FAILED
     record = tapauth_slot.read_record()
     if record and record[0] == tapauth_slot.running and record[1] == 0:
-        return "this is the last start of a trial"
+        return "last start of a trial"
     return ""
 
 
@@ -151,16 +146,14 @@ def begin() -> Pins:
     failed.
     """
     slot = tapauth_slot.running
-    register = 0
-    for chip, address in _MARKS:
-        if chip in implementation():
-            register = address
-    if not slot or not register:
-        return Pins("no slot was started" if register else "another chip")
+    if not slot:
+        return Pins("no slot")
+    register = _MARK_RP2040 if "RP2040" in implementation() else _MARK_RP2350
     found = mem32[register] & _MARK_BITS
     mem32[register] = 0
     try:
-        identity = _identity(slot)
+        # This firmware on this MicroPython.
+        identity = _first_line("/" + slot + "/manifest") + " " + implementation()
         mark = crc32(identity.encode()) & _MARK_BITS | 1
         why_not = _objection(identity, mark, found)
         if why_not:
@@ -174,7 +167,7 @@ def begin() -> Pins:
 
         forget(probe)
         if not probe.fits(Pins(blocks=blocks, base=base)):
-            raise ValueError("the structures of this MicroPython are others")
+            raise ValueError("other structures")
     except Exception as error:  # whatever it is, the start goes on without
         mem32[register] = 0
         return Pins("it failed: " + repr(error), has_failed=True)
@@ -182,9 +175,9 @@ def begin() -> Pins:
 
 
 def allow() -> str:
-    """Let the next start pin again. Returns what to tell."""
+    """Let the next start pin again. Returns what to tell a technician."""
     try:
         os.remove(FAILED)
     except OSError:
-        return "no pinned start has failed"
-    return "from the next start on"
+        return "none has failed"
+    return "at the next start"

@@ -22,7 +22,10 @@ import sys
 from machine import WDT, mem8, mem32
 from uctypes import bytearray_at, bytes_at
 
-from tapauth.compat import const
+from tapauth.compat import TYPE_CHECKING, const
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _BLOCK = const(4096)
 _THRESHOLD = const(32_768)
@@ -38,6 +41,7 @@ _STRING_LENGTH = const(8)
 _STRING_TEXT = const(12)
 _CLOSURE_FUNCTION = const(4)
 _METHOD_FUNCTION = const(4)  # of a static or class method
+_PROPERTY_GET = const(4)
 _TUPLE_ITEMS = const(8)
 _NAMES_DEEP = const(2)  # classes and tables in the globals, and what is in these
 _MOST_BYTES = const(5)  # of an integer in a .mpy file
@@ -172,8 +176,6 @@ class _Module:
         """By its first bytes, a list: address in flash, length, count of functions nested in it;
         of each function that begins so.
         """
-        self.crossing = 0
-        """Functions that are not in one piece there."""
         head = flash.skip(4)
         if not head or bytearray_at(head, 3) != b"M\x06\x00":
             raise ValueError
@@ -226,8 +228,6 @@ class _Module:
             elif code and size >= _KEY:
                 alike = self.functions.setdefault(bytes_at(code, _KEY), [])
                 alike += (code, size, nested)
-            else:
-                self.crossing += 1
 
 
 class Pinner:
@@ -296,7 +296,6 @@ class Pinner:
             self._module = id(module)
             for value in module.__dict__.values():
                 self._visit(value, _NAMES_DEEP)
-            counts.left += found.crossing
         except Exception:  # want of memory, above all: not pinned is well, too
             pins.failures += 1
 
@@ -330,17 +329,16 @@ class Pinner:
         elif kind is staticmethod or kind is classmethod:
             self._pin_at(mem32[id(value) + _METHOD_FUNCTION])
         elif kind is property:
-            for offset in (4, 8, 12):  # to get, set and delete
-                self._pin_at(mem32[id(value) + offset])
-        elif depth and kind is type:
-            if id(value) >> 28 == 2:
-                for part in value.__dict__.values():
-                    self._visit(part, depth - 1)
-        elif depth and (kind is tuple or kind is list):
-            for part in value:
-                self._visit(part, depth - 1)
-        elif depth and kind is dict:
-            for part in value.values():
+            self._pin_at(mem32[id(value) + _PROPERTY_GET])
+        elif depth:
+            parts: Any = ()
+            if kind is dict:
+                parts = value.values()
+            elif kind is tuple or kind is list:
+                parts = value
+            elif kind is type and id(value) >> 28 == 2:
+                parts = value.__dict__.values()
+            for part in parts:
                 self._visit(part, depth - 1)
 
     def _pin_at(self, at: int) -> None:

@@ -44,12 +44,11 @@ FAILED = "/pinning.off"
 
 class Counts:
     """What was pinned: how many `functions` use their bytecode in flash, how many `constants`
-    their text, the `bytes` of the copies in RAM that went, and how many functions are `left` in
-    RAM as they cross the border of a block.
+    their text, and the `bytes` of the copies in RAM that went.
     """
 
     def __init__(self):
-        self.functions = self.constants = self.bytes = self.left = 0
+        self.functions = self.constants = self.bytes = 0
 
 
 class Pins:
@@ -109,6 +108,5 @@ class Pins:
             "functions": counts.functions,
             "constants": counts.constants,
             "bytes": counts.bytes,
-            "left": counts.left,
             "failures": self.failures,
         }
