@@ -31,7 +31,8 @@ from tools.build import (
     sources,
     text_for_board,
 )
-from tools.compile.program import program_texts
+from tools.compile.program import program
+from tools.compile.short_names import rename
 from tools.paths import BOARDS, BUILD, FIRMWARE
 
 COMMON = BOARDS / "common"
@@ -184,9 +185,13 @@ def compile_modules(board: str, folder: Path, lines: bool = True) -> dict[str, b
         if not source.exists():
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
     options = ["-march=" + limits_of(board)["architecture"], *([] if lines else ["-O3"])]
-    own = {name: text_for_board(name, path) for name, path in board_sources(board).items()}
+    made = program()
+    own = {
+        name: rename(text_for_board(name, path), made.names)
+        for name, path in board_sources(board).items()
+    }
     modules: dict[str, bytes] = {}
-    for name, text in {**program_texts(), **own}.items():
+    for name, text in {**made.texts, **own}.items():
         target = (folder / name).with_suffix(".mpy")
         compile_text(text, target, module_name(name), *options)
         data = target.read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from tools.build import module_name, sources
 from tools.compile.board_size import loaded_when_idle
 from tools.compile.bundles import Bundler
-from tools.compile.program import BUNDLES, program_texts, source_line
+from tools.compile.program import BUNDLES, program, source_line
 from tools.desk.broker import EmbeddedBroker
 from tools.firmware import board_names, compile_modules
 from tools.paths import micropython
@@ -162,7 +162,7 @@ def test_members_come_after_what_they_import():
     texts = Bundler({"room": "", "room.low": "x = 1\n", "user": "from room.low import x\n"}, ONE)
     assert texts.texts()["user"] == "from room import x\n"
     # The firmware's: a bundle runs from its first line to its last, so that each must.
-    found = program_texts()
+    found = program().texts
     for bundle in BUNDLES:
         path = next(name for name in sources() if module_name(name) == bundle)
         compile(found[path], path, "exec")
@@ -190,7 +190,7 @@ def test_a_boards_line_leads_to_the_sources(tmp_path):
     for other in ("no traceback", '  File "tapauth.start", line 3, in x'):
         assert source_line(other) == other
     # That line of the board's own text is that function.
-    board = program_texts()["tapauth/core/__init__.py"].splitlines()
+    board = program().texts["tapauth/core/__init__.py"].splitlines()
     assert board[sum(before) + line - 1].startswith("def ")
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tools.build import AS_SOURCE, module_name, sources
-from tools.compile.program import program_texts
+from tools.compile.program import program
 from tools.compile.rom_names import micropython_names, names_of_image, rom_names
 from tools.compile.short_names import rename
 from tools.emulator.install import HOME
@@ -98,7 +98,7 @@ def test_a_public_constant_stays_one():
 
 def test_the_program_is_renamed_as_a_whole():
     """That it works is seen by the tests of the charger, which run it."""
-    texts = program_texts()
+    texts = program().texts
     trees = [ast.parse(text) for text in texts.values()]
     words = {it.attr for tree in trees for it in ast.walk(tree) if isinstance(it, ast.Attribute)}
     everywhere, here = micropython_names()

@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tools.build import (
@@ -99,37 +100,49 @@ def _module_texts() -> dict[str, str]:
     return {module_name(name): text_for_board(name, path) for name, path in compiled.items()}
 
 
-def program_texts() -> dict[str, str]:
-    """Path on the board, as in sources(), to the text to compile for it. Kept for the same
-    sources, as it takes seconds.
-    """
+@dataclass
+class Program:
+    """What is compiled for boards."""
+
+    texts: dict[str, str]
+    """By path on the board, as in sources()."""
+    names: dict[str, str]
+    """What became of names, in `texts` and in a board's own modules."""
+
+
+def program() -> Program:
+    """The firmware's program. Kept for the same sources, as it takes seconds."""
     kept = texts_folder() / "program.json"
     with contextlib.suppress(FileNotFoundError):
-        return json.loads(kept.read_text())
+        return Program(**json.loads(kept.read_text()))
     with parsing:
-        found = _program_texts()
+        found = _program()
     kept.parent.mkdir(parents=True, exist_ok=True)
     # Put in place whole, as two may build at once.
     with contextlib.suppress(FileNotFoundError):
         with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
-            json.dump(found, file)
+            json.dump(asdict(found), file)
         Path(file.name).replace(kept)
     return found
 
 
-def _program_texts() -> dict[str, str]:
+def _program() -> Program:
     texts = Bundler(_module_texts(), BUNDLES, DOORS).texts()
 
     def rank(module: str) -> tuple[bool, bool, str]:
         return module.startswith(LATE), module not in BUNDLES, module
 
     texts = {module: texts[module] for module in sorted(texts, key=rank)}
-    strangers = [sources()[name] for name in AS_SOURCE] + sorted(BOARDS.rglob("*.py"))
-    kept = [path.read_text() for path in strangers]
+    kept = [sources()[name].read_text() for name in AS_SOURCE]
     kept += [_strings((ROOT / name).read_text()) for name in ON_BOARDS]
-    names = rom_names(texts, kept)
+    # Of a board's own modules only private names are surely nobody else's: a machine has others
+    # than the one that the names are of.
+    own = {str(path): path.read_text() for path in sorted(BOARDS.rglob("*.py"))}
+    words = {word for text in own.values() for word in re.findall(r"\w+", text)}
+    kept.append(" ".join(sorted(word for word in words if not word.startswith("_"))))
+    names = rom_names({**texts, **own}, kept)
     paths = {module_name(name): name for name in sources()}
-    return {paths[module]: rename(text, names) for module, text in texts.items()}
+    return Program({paths[module]: rename(text, names) for module, text in texts.items()}, names)
 
 
 def _strings(text: str) -> str:

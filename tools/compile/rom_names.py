@@ -17,7 +17,7 @@ prints the names in an image for RP2, as NAMES holds them.
 #
 # - MicroPython itself, or one of its modules: then it is in NAMES. That is also how a method that
 #   asyncio, a stream or a file system calls is known.
-# - A text that is not renamed: the boot part, a board's own modules. Whatever words are in it.
+# - A text that is not renamed, as the boot part: whatever words are in it.
 # - A string: getattr() with a name from a table, from JSON, or made with a prefix. Any string that
 #   is a name keeps it, and any name that begins with a string that getattr() is given a part of.
 # - A keyword of a call whose function may make a dict of it: one with `**`, or not of these texts.
