@@ -83,8 +83,10 @@ class EmulatedPico:
     reader's, `broker_port` the port here that the board finds at GUEST_BROKER, and `wifi=False`
     leaves the radio out, which makes its starts faster. `on_line(text)` gets what the board
     prints, `on_pin(pin, level)` what becomes of the pins in `watch`; both in a thread of their
-    own. With a `speed` above 1 the board does not wait so long where it only waits; not for what
-    speaks with others over the network.
+    own. `on_event(event)` gets all of it and more, as tools/emulator/pico.py tells it: a dict with
+    `event` and the board's `seconds`; with `trace` also what tools/emulator/trace.py sees. With a
+    `speed` above 1 the board does not wait so long where it only waits; not for what speaks with
+    others over the network.
     """
 
     def __init__(
@@ -100,12 +102,15 @@ class EmulatedPico:
         speed: float = 1.0,
         on_line: Callable[[str], object] | None = None,
         on_pin: Callable[[int, int], object] | None = None,
+        on_event: Callable[[dict], object] | None = None,
+        trace: bool = False,
     ):
         if bus not in BUSES:
             raise SystemExit(f"BUS={bus}: the reader is on one of {', '.join(BUSES)}")
         self.port = str(port)
         self.on_line = on_line or (lambda text: None)
         self.on_pin = on_pin or (lambda pin, level: None)
+        self.on_event = on_event or (lambda event: None)
         self._settings = {
             "image": str(image),
             "flash": str(flash),
@@ -114,6 +119,7 @@ class EmulatedPico:
             "ports": {str(GUEST_BROKER[1]): broker_port},
             "watch": list(watch),
             "speed": speed,
+            "trace": trace,
         }
         self._process: subprocess.Popen | None = None
         self._ready = threading.Event()
@@ -165,6 +171,7 @@ class EmulatedPico:
         for line in self._process.stdout:
             event = json.loads(line)
             name = event["event"]
+            self.on_event(event)
             if name == "printed":
                 self._printed(event["text"].encode("latin-1"))
             elif name == "pin":
@@ -224,6 +231,12 @@ class EmulatedPico:
     def drive(self, pin: int, level: int | None) -> None:
         """Drive a pin from outside; None lets go of it."""
         self._do("drive", pin=pin, level=level)
+
+    def sample(self, interval_us: int) -> None:
+        """Look every so many microseconds of the board's time at what it does; 0: no more, and
+        the event `samples` tells what was seen. Only with `trace`.
+        """
+        self._do("sample", interval_us=interval_us)
 
     def reset(self) -> None:
         """Pull the board's RUN line low for a moment."""

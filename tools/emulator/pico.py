@@ -25,16 +25,11 @@ from tools.emulator.pacing import Pacing
 from tools.emulator.pl011 import replace_uarts
 from tools.emulator.reader import Reader
 from tools.emulator.repairs import repair
+from tools.emulator.trace import Trace
 from tools.emulator.usb_console import UsbConsole
 
 BOOT_S = 120.0
 FLASH_BYTES = 2 * 1024 * 1024
-
-
-def say(event: str, **members) -> None:
-    """Print an event."""
-    sys.stdout.write(json.dumps({"event": event, **members}) + "\n")
-    sys.stdout.flush()
 
 
 class Pico:
@@ -59,27 +54,41 @@ class Pico:
             follow_power(device.mcu, radio)
         self._console = UsbConsole(device.cdc, self._printed)
         self._pacing = Pacing(device.simulator, device.mcu.clock, settings["speed"])
-        self._reader = Reader(device.mcu, settings["reader"]) if settings["reader"] else None
+        self._trace = Trace(device.mcu, self.say, radio) if settings["trace"] else None
+        self._reader = None
+        if settings["reader"]:
+            self._reader = Reader(device.mcu, settings["reader"], self._reader_waits)
         self._input = b""
         for pin in settings["watch"]:
             self._watch(pin)
+
+    def say(self, event: str, **members) -> None:
+        """Print an event, with the board's seconds."""
+        told = {"event": event, "seconds": self._mcu.clock.nanos / 1e9, **members}
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
+
+    def _reader_waits(self, frame: bytes) -> None:
+        if self._trace:
+            self.say("reader", frame=frame.hex())
 
     def _watch(self, number: int) -> None:
         def changed(new, old):
             high = GPIOPinState.HIGH
             if (new == high) != (old == high):
-                say("pin", pin=number, level=int(new == high))
+                self.say("pin", pin=number, level=int(new == high))
 
         self._mcu.gpio[number].add_listener(changed)
 
     def _printed(self, data: bytes) -> None:
-        say("printed", text=data.decode("latin-1"))
+        self.say("printed", text=data.decode("latin-1"))
 
     def do(self, command: dict) -> None:
         """Carry out one command."""
         what = command["do"]
         if what == "place" and self._reader:
             self._reader.chip.place(command["uid"])
+            self.say("placed")
         elif what == "lift" and self._reader:
             self._reader.chip.lift()
         elif what == "drive":
@@ -94,10 +103,14 @@ class Pico:
             self.save()
         elif what == "dump":
             self.dump(command["path"])
+        elif what == "sample" and self._trace:
+            if command["interval_us"]:
+                self._trace.start(command["interval_us"])
+            else:
+                self._trace.stop()
         elif what == "state":
-            say(
+            self.say(
                 "state",
-                seconds=self._mcu.clock.nanos / 1e9,
                 lost_s=self._pacing.lost_s,
                 refused=self._loopback.refused,
                 reader_boots=self._reader.chip.boots if self._reader else 0,
@@ -106,14 +119,14 @@ class Pico:
     def dump(self, path: str) -> None:
         """Write the board's memory to a file: its SRAM, and behind it its whole flash."""
         Path(path).write_bytes(bytes(self._mcu.sram) + bytes(self._mcu.flash[:FLASH_BYTES]))
-        say("dumped")
+        self.say("dumped")
 
     def save(self) -> None:
         """Keep the board's files; whole or not at all."""
         new = self._flash.with_name(self._flash.name + ".new")
         self._device.dump_flash_image(new)
         os.replace(new, self._flash)
-        say("saved")
+        self.say("saved")
 
     async def run(self) -> None:
         """Run until the input ends."""
@@ -124,7 +137,7 @@ class Pico:
         await self._device.astart(BOOT_S)
         self._console.open()
         loop.add_reader(sys.stdin, self._commands, end)
-        say("ready", port=self._console.path)
+        self.say("ready", port=self._console.path)
         crash = asyncio.create_task(self._crashed())
         await asyncio.wait({asyncio.create_task(end.wait()), crash}, return_when="FIRST_COMPLETED")
         self.save()

@@ -120,10 +120,13 @@ class UARTReader:
 
 
 class Reader:
-    """The PN532 with all its lines. `wiring` names its bus and pins (tools/emulator/board.py)."""
+    """The PN532 with all its lines. `wiring` names its bus and pins (tools/emulator/board.py),
+    `on_irq(frame)` gets the frame that begins to wait for the board, and b"" when none does.
+    """
 
-    def __init__(self, mcu, wiring: dict):
+    def __init__(self, mcu, wiring: dict, on_irq):
         self._mcu = mcu
+        self._on_irq = on_irq
         self.chip = Chip(lambda: mcu.clock.nanos / 1e6)
         self._uart = None
         bus = wiring["bus"]
@@ -149,3 +152,4 @@ class Reader:
         if level != self._level:
             self._level = level
             self._irq.set_input_value(bool(level))
+            self._on_irq(self.chip.waiting())

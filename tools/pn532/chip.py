@@ -241,6 +241,11 @@ class Chip:
         """Whether a frame waits for the host."""
         return self.due() <= self.now()
 
+    def waiting(self) -> bytes:
+        """The frame that waits for the host, and stays; b"" without one."""
+        with self.lock:
+            return self._out[0][1] if self.ready() else b""
+
     def take(self) -> bytes:
         """The waiting frame, which is gone then; b"" without one."""
         with self.lock:
