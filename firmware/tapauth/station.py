@@ -1,10 +1,15 @@
 """The shell around the authorization core: carries its effects to the edges, and wakes it.
 
 Every input to the core goes through here, because every input may have effects, and effects are
-carried out at once, in their order: statuses to who publishes them, commands to the EVSEs,
-requests to the validators, settings to the flash. An effect may bring the next input before it is
-done, as a validator that answers at once does. Such an input reaches the core at once too, but
-what it brings is carried out behind what was there before (`_carrying`).
+carried out at once: commands to the EVSEs, requests to the validators, settings to the flash,
+statuses to who publishes them. An effect may bring the next input before it is done, as a
+validator that answers at once does. Such an input reaches the core at once too, but what it brings
+is carried out behind what was there before (`_carrying`).
+
+Effects of one kind keep their order. Of two kinds, what is to be done goes before what is to be
+told: a status waits in `_untold` while there is anything else, also of an input that came on the
+way. To write a status and its line of the log takes a board longer than to decide, and the driver
+waits for the EVSE. So a card of the own list switches its EVSE before even its Processing is told.
 
 An edge may fail, above all for want of memory. Then
 
@@ -49,6 +54,7 @@ class Station:
         self._log = log
         self._owed = bytearray(len(core.evses) + 1)  # by EVSE id
         self._carrying = False
+        self._untold: list[tuple] = []  # statuses, in their order
         self._in_force = {
             "connection_timeout": core.settings.connection_timeout,
             "master_pass_group_id": core.settings.master_pass_group_id,
@@ -180,19 +186,32 @@ class Station:
             return  # an effect had another input: what that brings comes behind what was before
         self._carrying = True
         try:
-            while True:
-                taken = self._core.take_effects()
-                if not taken:
-                    return
-                for effect in taken:
-                    try:
-                        self._carry(effect[0], effect)
-                    except Exception as error:
-                        # The effects behind it may stop somebody's charging: they come all the
-                        # same.
-                        self._lost(effect, error)
+            while self._carry_next():
+                pass
         finally:
             self._carrying = False
+
+    def _carry_next(self) -> bool:
+        """Do all that is to be done now, or else tell one status. False: there is neither."""
+        taken = self._core.take_effects()
+        for effect in taken:
+            try:
+                if effect[0] == effects.STATUS:
+                    self._untold.append(effect)  # a tap's three take no memory
+                else:
+                    self._carry(effect[0], effect)
+            except Exception as error:
+                # The effects behind it may stop somebody's charging: they come all the same.
+                self._lost(effect, error)
+        if not taken and self._untold:
+            effect = self._untold.pop(0)
+            try:
+                _, token, status, messages = effect
+                self._on_status(token, status, messages)
+            except Exception as error:
+                self._lost(effect, error)
+            return True
+        return bool(taken)
 
     def _lost(self, effect: tuple, error: Exception) -> None:
         kind = effect[0]
@@ -215,10 +234,7 @@ class Station:
             pass
 
     def _carry(self, kind: str, effect: tuple) -> None:
-        if kind == effects.STATUS:
-            _, token, status, messages = effect
-            self._on_status(token, status, messages)
-        elif kind == effects.VALIDATE:
+        if kind == effects.VALIDATE:
             _, request_id, validator, token = effect
             self._validators[validator](request_id, token)
         elif kind == effects.SAVE:

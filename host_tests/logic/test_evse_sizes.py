@@ -54,7 +54,7 @@ def test_a_driver_with_a_long_certificate_loses_no_status_and_no_command():
         await scene.pass_ms()
         scene.greetings = stream.take()
         came = await drained(scene, stream)
-        assert came == ["Processing", "Accepted", "Accepted at EVSE", "UsedToStart"], came
+        assert came == ["Accepted at EVSE", "Processing", "Accepted", "UsedToStart"], came
         assert scene.link.outbox.dropped == 0
 
     play(script)
@@ -94,17 +94,17 @@ def test_a_token_with_a_thousand_odd_members_is_told_about_all_the_same():
 def test_statuses_and_commands_say_how_much_they_matter():
     link, charger = rig()
     charger.tap("card")
-    # Processing, Accepted, the command, UsedToStart.
-    assert [keep for keep, _ in link.ranks] == [-1, -1, LASTING, LASTING]
-    assert [wait for _, wait in link.ranks] == [None, None, TIMEOUT_S * 1000, None]
+    # The command, Processing, Accepted, UsedToStart.
+    assert [keep for keep, _ in link.ranks] == [LASTING, -1, -1, LASTING]
+    assert [wait for _, wait in link.ranks] == [TIMEOUT_S * 1000, None, None, None]
     del link.ranks[:]
     charger.event(1, "TransactionStarted")
     charger.tap("card")
-    assert [keep for keep, _ in link.ranks] == [-1, STOP, LASTING]
+    assert [keep for keep, _ in link.ranks] == [STOP, -1, LASTING]
     charger.event(1, "SessionFinished")
     del link.ranks[:]
     charger.tap("stranger", authorization_type="PlugAndCharge")
-    assert [keep for keep, _ in link.ranks] == [-1, REFUSAL, 0]
+    assert [keep for keep, _ in link.ranks] == [REFUSAL, -1, 0]
 
 
 def test_a_shorter_connection_timeout_holds_for_the_next_command():

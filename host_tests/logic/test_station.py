@@ -118,6 +118,17 @@ def test_a_fault_of_one_edge_does_not_keep_the_stops_behind_it():
     assert board.said == [(1, "stop_transaction"), (2, "stop_transaction")]
 
 
+def test_a_status_that_could_not_be_told_keeps_no_other_from_it():
+    board = Board(1, Quiet())
+    board.short = ["Accepted"]
+    board.tap("card")
+    assert board.said == [(1, "authorize_response"), "Processing", "UsedToStart"]
+    del board.said[:]
+    board.station.session_event(1, {"event": "TransactionStarted"})
+    board.tap("card")
+    assert board.said == [(1, "stop_transaction"), "Processing", "UsedToStop"]
+
+
 def test_a_card_that_could_not_be_looked_up_is_refused_whatever_others_say():
     board = Board(1, Quiet(), 2)
     board.short = ["own list"]
@@ -158,7 +169,7 @@ def test_a_setting_that_found_no_memory_is_kept_when_there_is_some():
     assert board.saved == [("master_pass_group_id", "OLD")]
 
 
-def test_what_an_effect_brings_comes_behind_the_effects_before_it():
+def test_what_is_done_goes_before_what_is_told_and_both_in_their_order():
     board = Board(1, Quiet())
     order = []
 
@@ -172,9 +183,9 @@ def test_what_an_effect_brings_comes_behind_the_effects_before_it():
     board.station.connect(lambda *status: order.append(status[1]), command, None, [board.on_own])
     board.tap("card")
     assert order == [
+        "authorize_response",
+        "stop_transaction",
         "Processing",
         "Accepted",
-        "authorize_response",
         "UsedToStart",
-        "stop_transaction",
     ]
