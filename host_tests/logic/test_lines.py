@@ -290,6 +290,57 @@ class Ticks(Quiet):
         return self.ms
 
 
+def test_a_command_switches_at_once_while_the_inputs_are_polled():
+    pins = (Line(0), Line(0), Line(0))
+    clock = Ticks()
+    told = []
+    short = []
+    seen = []
+
+    class Done(Exception):
+        pass
+
+    class Short(Line):
+        """An input that is looked at without memory, once for each in `short`."""
+
+        def __call__(self, *level):
+            if short:
+                raise short.pop()
+            return super().__call__(*level)
+
+    def beat():
+        clock.ms += 10
+        if clock.ms == 100:
+            evses.command(1, ACCEPTED)
+            seen.append(pins[1].level)
+            assert told == ["SessionStarted"], "the report waits for the poll"
+        elif clock.ms == 120:
+            evses.command(1, {"command": "stop_transaction"})
+            seen.append(pins[1].level)
+        elif clock.ms == 140:
+            pins[2].level = 1  # a wire breaks: not certain yet when the command comes
+        elif clock.ms == 200:
+            evses.command(1, ACCEPTED)
+            seen.append(pins[1].level)
+            pins[2].level = 0
+        elif clock.ms == 300:
+            short.append(MemoryError())
+            evses.command(1, ACCEPTED)
+            seen.append(pins[1].level)
+        elif clock.ms == 310:
+            seen.append(pins[1].level)
+            raise Done
+
+    pins = (Short(0), pins[1], pins[2])
+    evses = LineEvses([pins], LINES, clock, Quiet(), lambda n, event: told.append(event["event"]))
+    try:
+        asyncio.run(evses.run(beat))
+    except Done:
+        pass
+    assert seen == [1, 0, 0, 0, 1], seen
+    assert told.count("TransactionStarted") == 2 and pins[1].level == 0
+
+
 def test_no_line_is_switched_on_by_what_its_inputs_once_were():
     pins = (Line(0), Line(0), Line(0))
     told = []

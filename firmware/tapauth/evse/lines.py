@@ -21,8 +21,8 @@ time in which nobody looked. In a conflict off wins:
   not known yet counts as one.
 * A fault is looked at before the plug, so a car and a fault at once do not charge. An
   authorization during a fault is given back at once.
-* A command that switches off drives the line at once. One that switches on waits for the next
-  poll, which looks at the inputs first.
+* A command that switches off drives the line at once. One that switches on does so too, after a
+  look at the inputs as a poll takes it; while nothing polls, it waits for that.
 * Driving the line off needs no memory; reporting may. A report that there is no memory for is told
   again at the next poll, one that is refused or fails is not.
 * When run() ends, for whatever reason, every line is off; five polls in a row without memory end
@@ -203,6 +203,7 @@ class LineEvses:
         self._log = log
         self._on_event = on_event
         self._evses = [LineEvse(config["debounce_ms"]) for _ in lines]
+        self._polled = False  # whether run() polls, so that a line that is on is looked after
         # Before anything else can fail: a pin may come up on.
         self.off()
 
@@ -217,19 +218,27 @@ class LineEvses:
         return False
 
     def command(self, evse_id: int, command: dict) -> None:
-        """Carry out a command object: at once where the command switches off, else at the next
-        poll, which looks at the inputs first. The poll reports what came of it.
-        """
+        """Carry out a command object at once. The next poll reports what came of it."""
         if evse_id <= len(self._evses):
-            evse = self._evses[evse_id - 1]
+            i = evse_id - 1
+            evse = self._evses[i]
             evse.command(command)
-            if not evse.enable:
-                self._drive(evse_id - 1)
+            if evse.enable and self._polled:
+                try:
+                    self._sense(i, self._clock.now())
+                except MemoryError:
+                    return  # the next poll looks again
+            if self._polled or not evse.enable:
+                self._drive(i)
 
     def off(self) -> None:
         """Switch every enable line off, whatever was authorized."""
         for _, enable, _ in self._lines:
             enable(1 if self._enable_low else 0)
+
+    def _sense(self, i: int, now: int) -> None:
+        plugged, _, fault = self._lines[i]
+        self._evses[i].sense(plugged() != self._plugged_low, fault() != self._fault_low, now)
 
     def _drive(self, i: int) -> None:
         self._lines[i][1](1 if self._evses[i].enable != self._enable_low else 0)
@@ -239,11 +248,10 @@ class LineEvses:
         needs no memory. Raises MemoryError, and whatever on_event() raises.
         """
         for i in range(len(self._evses)):
-            evse = self._evses[i]
-            plugged, _, fault = self._lines[i]
-            evse.sense(plugged() != self._plugged_low, fault() != self._fault_low, now)
+            self._sense(i, now)
             self._drive(i)  # before the reports, which may raise
-            while evse.events and self._tell(i + 1, evse.events):
+            events = self._evses[i].events
+            while events and self._tell(i + 1, events):
                 pass
 
     def _tell(self, evse_id: int, events: list) -> bool:
@@ -271,6 +279,7 @@ class LineEvses:
         for evse in self._evses:
             evse.unwatched()
         missed = 0
+        self._polled = True
         try:
             while True:
                 try:
@@ -284,4 +293,5 @@ class LineEvses:
                 beat()
                 await sleep_ms(_POLL_MS)
         finally:
+            self._polled = False
             self.off()
