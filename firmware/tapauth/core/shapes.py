@@ -49,6 +49,7 @@ STATUSES = (
 #   (required, optional)       an object: its members' shapes by name, two dicts
 #   int, bool                  a value of that very type
 #   parse_rfc3339, _evse_id    what the function returns None for is wrong
+_HEX_DIGITS = "0123456789abcdef"
 _ASCII = const(0)
 _TEXT = const(0x1_0000)  # above all lengths
 _LONG = const(0xFFFF)
@@ -128,14 +129,15 @@ def normal(id_token: dict) -> str:
     the reader makes it, without what people write between its hex digits (04:A1, 04-a1, 0x04A1).
     """
     value = id_token["value"].lower()
-    if id_token["type"] not in UID_TYPES:
+    # As the reader spells it, there is nothing to do: a tap asks several times.
+    if id_token["type"] not in UID_TYPES or not value.strip(_HEX_DIGITS):
         return value
     digits = value
     for mark in ":-. ":
         digits = digits.replace(mark, "")
     if digits.startswith("0x"):
         digits = digits[2:]
-    return value if digits.strip("0123456789abcdef") else digits
+    return value if digits.strip(_HEX_DIGITS) else digits
 
 
 def _check_text(value, shape: int, name: str) -> str | None:
