@@ -18,6 +18,7 @@ if MICROPYTHON:
 
     mem_free = gc.mem_free
     mem_alloc = gc.mem_alloc
+    collect_after = gc.threshold
 
     def trace_lines(error: BaseException) -> list:
         """Where `error` was raised, a line a call, without the error's own text."""
@@ -57,6 +58,11 @@ else:
     def mem_alloc() -> int:
         """Used heap in bytes; CPython has no such figure, so 0."""
         return 0
+
+    def collect_after(size: int) -> None:
+        """Collect the heap when `size` bytes were given out, -1: only when none is left. Not on
+        CPython, which counts otherwise.
+        """
 
     def trace_lines(error: BaseException) -> list:
         """Where `error` was raised, a line a call, without the error's own text."""

@@ -22,18 +22,25 @@ The supervisor must outlive what it watches over, so want of memory decides noth
 * Only the supervisor's own failure ends the firmware, and the boot part restarts the board.
 
 run() also measures how late the loop is, which delays a tap too, and the heap after a collection,
-which it makes once a second. Every ten seconds it sees whether the largest block of the heap is
-smaller than ever.
+which it makes once a second. A collection takes a board some 20 ms, in which nothing else happens.
+MicroPython makes more of them, whenever so many bytes were given out (_COLLECT_AFTER, which counts
+the frames of calls too, given back at once): a tap met two or three. So hold_collection() puts
+them off while a driver waits, for less than half a second. Until then the heap is collected only
+when nothing is left of it.
+Every tenth collection comes after a look whether the largest block of the heap is smaller than ever.
 """
 
 import asyncio
 import gc
 
-from tapauth.compat import const, largest_block, mem_alloc, mem_free, sleep_ms
+from tapauth.compat import collect_after, const, largest_block, mem_alloc, mem_free, sleep_ms
 
 _TICK_MS = const(100)
 _COLLECT_TICKS = const(10)
-_BLOCK_TICKS = const(100)
+_LOOK_COLLECTIONS = const(10)
+_COLLECT_AFTER = const(16384)  # bytes; boot.py has less, as what is loaded stays
+_NOT_YET = const(-1)
+_HELD_TICKS = const(4)
 _FIRST_BACKOFF_MS = const(500)
 _LAST_BACKOFF_MS = const(30_000)
 _HEALTHY_MS = const(60_000)  # a task that ran for so long had no lasting trouble
@@ -115,6 +122,9 @@ class Supervisor:
         self._clock = clock
         self._log = log
         self._watchdog = watchdog
+        self._ticks = 0  # since the last collection, more of them when that was put off
+        self._held = False
+        self._collections = 0  # since the last look for the largest block
         self._complained = ""  # of this stalled task: once, until it moves
 
     def add(self, name: str, run, stall_ms: int = 5000) -> None:
@@ -131,6 +141,26 @@ class Supervisor:
     def restarts(self) -> int:
         """How often a task was restarted, of all tasks."""
         return sum([task.restarts for task in self.tasks])
+
+    def hold_collection(self) -> None:
+        """Put collections off: a driver waits. The next one comes in 0.4 s at the latest."""
+        # Once for each collection, so that cards in a row cannot put it off for ever.
+        if not self._held:
+            self._held = True
+            self._ticks = _COLLECT_TICKS - _HELD_TICKS
+            collect_after(_NOT_YET)
+
+    def _collect(self) -> None:
+        self._ticks = 0
+        self._held = False
+        self._collections += 1
+        if self._collections >= _LOOK_COLLECTIONS:
+            self._collections = 0
+            self.min_block = largest_block(self.min_block)
+        gc.collect()  # what the look has taken is given back too
+        collect_after(_COLLECT_AFTER)
+        self.live_heap = mem_alloc()
+        self.min_free = min(self.min_free, mem_free())
 
     async def _guard(self, task: SupervisedTask) -> None:
         error = None
@@ -166,20 +196,14 @@ class Supervisor:
 
     async def run(self) -> None:
         """Runs for ever."""
-        ticks = 0
+        collect_after(_COLLECT_AFTER)
         while True:
             before = self._clock.now()
             self._check(before)
-            ticks += 1
-            if ticks >= _BLOCK_TICKS:
-                ticks = 0
-                self.min_block = largest_block(self.min_block)
+            self._ticks += 1
             # Now and then, and not only when memory has ended: `live_heap` is true after it alone.
-            # What the look for a block has taken is given back here.
-            if ticks % _COLLECT_TICKS == 0:
-                gc.collect()
-                self.live_heap = mem_alloc()
-                self.min_free = min(self.min_free, mem_free())
+            if self._ticks >= _COLLECT_TICKS:
+                self._collect()
             started = self._clock.now()
             await sleep_ms(_TICK_MS)
             # The time that one turn of this loop took beyond its sleep, itself included.

@@ -3,7 +3,7 @@
 import asyncio
 
 from tapauth import compat, log
-from tapauth import supervisor as supervisor_module
+from tapauth import supervisor as supervising
 from tapauth.supervisor import Backoff, SupervisedTask, Supervisor
 
 from moved_clock import MovedClock
@@ -95,6 +95,30 @@ def test_a_failing_task_is_restarted_and_the_others_go_on():
     assert supervisor.tasks[1].restarts == 0
     assert len(steps) > 20
     assert watchdog.fed > 5
+
+
+def test_collections_are_put_off_while_drivers_wait_but_not_for_long():
+    clock = compat.Clock()
+    supervisor = Supervisor(clock, quiet_log(clock))
+    told = []
+
+    async def reader(beat):
+        while True:
+            supervisor.hold_collection()  # a card after the other
+            beat()
+            await compat.sleep_ms(50)
+
+    own = supervising.collect_after
+    supervising.collect_after = lambda size: told.append((size, clock.now()))
+    try:
+        supervisor.add("reader", reader)
+        run_for(supervisor, 1500)
+    finally:
+        supervising.collect_after = own
+    usual = told[0][0]
+    assert usual > 0 and [size for size, _ in told[:5]] == [usual, -1, usual, -1, usual], told
+    for held, over in ((1, 2), (3, 4)):
+        assert 250 <= told[over][1] - told[held][1] < 600, told
 
 
 def test_a_task_there_is_no_memory_to_start_does_not_end_the_firmware():
@@ -213,8 +237,8 @@ def test_the_largest_block_is_looked_at_every_ten_seconds_and_its_least_is_kept(
     async def soon(ms):
         await own_sleep(0)
 
-    own_block, own_sleep = supervisor_module.largest_block, supervisor_module.sleep_ms
-    supervisor_module.largest_block, supervisor_module.sleep_ms = block, soon
+    own_block, own_sleep = supervising.largest_block, supervising.sleep_ms
+    supervising.largest_block, supervising.sleep_ms = block, soon
     try:
         clock = MovedClock()
         supervisor = Supervisor(clock, quiet_log(clock))
@@ -228,5 +252,5 @@ def test_the_largest_block_is_looked_at_every_ten_seconds_and_its_least_is_kept(
 
         asyncio.run(main())
     finally:
-        supervisor_module.largest_block, supervisor_module.sleep_ms = own_block, own_sleep
+        supervising.largest_block, supervising.sleep_ms = own_block, own_sleep
     assert asked[:5] == [5000, 4900, 4800, 4800, 4800] and supervisor.min_block == 4800

@@ -186,6 +186,7 @@ class App:
     def card(self, event: str, value, now: int) -> None:
         """The reader has something: see reader/scanner.py."""
         if event == taps.TOKEN:
+            self.supervisor.hold_collection()
             self.feedback.show(READING, now)
             try:
                 if not (self.local and self.local.tap(value)):
