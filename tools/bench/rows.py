@@ -13,3 +13,14 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     """Write rows as a JSON array, replacing the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def add_rows(path: Path, rows: list[dict]) -> None:
+    """Write rows into such a file, in the place of those that measured the same there."""
+
+    def what(it: dict) -> tuple:
+        return it["suite"], it["case"], it["metric"]
+
+    new = {what(it) for it in rows}
+    old = json.loads(path.read_text()) if path.exists() else []
+    write_rows(path, [it for it in old if what(it) not in new] + rows)

@@ -477,9 +477,9 @@ def cards_list(count: int) -> bytes:
 @contextlib.contextmanager
 def tapped_board(folder: Path, cards: int, broker_port: int):
     """A TapMeter with its board, a car plugged in, and so many cards in the store."""
+    image = build(BOARD)
     meter = TapMeter()
     files = {"/config.json": json.dumps(meter.config()).encode()}
-    image = build(BOARD)
     make_flash(folder / "flash", image, files, site_key=KEY, cards=cards_list(cards))
     with EmulatedPico(
         micropython_image(),
