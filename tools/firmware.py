@@ -184,6 +184,7 @@ def compile_modules(board: str, folder: Path, lines: bool = True) -> dict[str, b
     for source in sources().values():
         if not source.exists():
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
+    texts = program_texts()
     options = ["-march=" + limits_of(board)["architecture"], *([] if lines else ["-O3"])]
     made = program()
     own = {

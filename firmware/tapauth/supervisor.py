@@ -26,8 +26,8 @@ which it makes once a second. A collection takes a board some 20 ms, in which no
 MicroPython makes more of them, whenever so many bytes were given out (_COLLECT_AFTER, which counts
 the frames of calls too, given back at once): a tap met two or three. So hold_collection() puts
 them off while a driver waits, for less than half a second. Until then the heap is collected only
-when nothing is left of it.
-Every tenth collection comes after a look whether the largest block of the heap is smaller than ever.
+when nothing is left of it. Before every tenth collection run() looks whether the largest block of
+the heap is smaller than ever.
 """
 
 import asyncio

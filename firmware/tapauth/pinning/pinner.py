@@ -22,10 +22,7 @@ import sys
 from machine import WDT, mem8, mem32
 from uctypes import bytearray_at, bytes_at
 
-from tapauth.compat import TYPE_CHECKING, const
-
-if TYPE_CHECKING:
-    from typing import Any
+from tapauth.compat import const
 
 _BLOCK = const(4096)
 _THRESHOLD = const(32_768)
@@ -331,11 +328,9 @@ class Pinner:
         elif kind is property:
             self._pin_at(mem32[id(value) + _PROPERTY_GET])
         elif depth:
-            parts: Any = ()
+            parts = value if kind is tuple or kind is list else ()
             if kind is dict:
                 parts = value.values()
-            elif kind is tuple or kind is list:
-                parts = value
             elif kind is type and id(value) >> 28 == 2:
                 parts = value.__dict__.values()
             for part in parts:
