@@ -69,11 +69,16 @@ class Vault:
         self._unkept: dict = {}  # settings that are not on flash yet
         self._pause = 0  # ticks until they are tried again
         self._starved = 0  # ticks until there may be memory for a change
+        with late("sitekey"):
+            from tapauth.crypto import sitekey
+
+        forget(sitekey)
         try:
             self.store = Store(
                 files,
                 FOLDER,
-                self._key(),
+                # The boot part has checked the running slot with it.
+                sitekey.mended_key(tapauth_slot.running != "", log),
                 capacity=settings["capacity"],
                 cache_days=settings["cache_days"],
                 accept_expiry_without_clock=without_clock,
@@ -85,21 +90,6 @@ class Vault:
             status = self.store.status()
             log.info("cards", "{} cards, list version {}", status["list"], status["version"])
         self._report()
-
-    def _key(self) -> bytes:
-        """The site's key, whose second copy is made when it is not there. Raises ValueError."""
-        with late("sitekey"):
-            from tapauth.crypto import sitekey
-
-        forget(sitekey)
-        # The boot part has checked the running slot with it.
-        key = sitekey.site_key(open, tapauth_slot.running != "")
-        try:
-            if sitekey.mend_key(key):
-                self._log.warning("cards", "a copy of the site key was damaged or missing: mended")
-        except OSError as error:
-            self._log.warning("cards", "a copy of the site key cannot be mended ({})", error)
-        return key
 
     def look_up(self, id_token: dict) -> tuple:
         """(ValidationResult or None, whether that settles the question) for an IdToken."""

@@ -62,3 +62,16 @@ def mend_key(key: bytes) -> bool:
             os.rename(path + ".new", path)
             mended = True
     return mended
+
+
+def mended_key(proven: bool, log) -> bytes:
+    """The site's key, as site_key(); both copies are made whole, and `log` hears of it. Raises
+    ValueError.
+    """
+    key = site_key(open, proven)
+    try:
+        if mend_key(key):
+            log.warning("cards", "a copy of the site key was damaged or missing: mended")
+    except OSError as error:
+        log.warning("cards", "a copy of the site key cannot be mended ({})", error)
+    return key
