@@ -5,10 +5,8 @@ import json
 import os
 
 from conn_rig import Connection, Rig, finish
-from scarcity import without_memory_for
 
 from tapauth import config_trial as trial_module
-from tapauth.compat import late
 from tapauth.config_edit import changed, shown
 from tapauth.config_trial import ConfigTrial
 from tapauth.local import door, server
@@ -152,57 +150,6 @@ def test_a_tapped_card_waits_for_a_store_that_is_busy():
     assert cards.kept == [CARD["id_token"]]
     reply = finish(commands.handle(admin, {"method": "confirmCard"}))
     assert reply["error"] == "no card was tapped"
-
-
-class Everything:
-    """The ports `cards` and `board`, which note what is done."""
-
-    def __init__(self):
-        self.done = []
-
-    def find(self, token):
-        return {"authorization_status": "Accepted", "evse_ids": [2], "tariff_messages": []}
-
-    def put(self, token, info):
-        self.done.append(info)
-        yield 0
-
-    def delete(self, token):
-        self.done.append("deleted")
-        yield 0
-        return True
-
-    def clear_cache(self):
-        self.done.append("cleared")
-
-    def withdraw(self, request):
-        self.done.append(request)
-        return "Accepted"
-
-
-def test_what_takes_a_permission_away_needs_no_code_that_is_loaded_for_it():
-    rig = Rig()
-    admin = rig.login()
-    ports = Ports()
-    ports.cards = ports.board = port = Everything()
-    commands = Commands(rig.auth, ports, rig.clock, rig.log, lambda *arguments: None)
-
-    def ask(method, **members):
-        return finish(commands.handle(admin, dict(method=method, **members)))
-
-    failures = late.failures
-    with without_memory_for("") as scarce:
-        assert ask("withdrawAuthorization", evseId=2)["withdrawalResult"] == "Accepted"
-        assert ask("removeCard", idToken="04A1")["removed"]
-        assert ask("blockCard", idToken="04A1")["result"]
-        assert ask("clearCache")["result"]
-        assert scarce.asked == [] and late.failures == failures
-        reply = ask("addCard", idToken="04A1")
-        assert (reply["result"], reply["error"]) == (False, "MemoryError")
-    assert late.failures == failures + 1 and late.missing == "commands_admin"
-    blocked = {"authorization_status": "Blocked", "evse_ids": [2]}
-    assert port.done == [{"evse_id": 2}, "deleted", blocked, "cleared"]
-    assert ask("addCard", idToken="04A1")["result"]
 
 
 def test_one_admin_learns_at_a_time():

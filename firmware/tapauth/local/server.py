@@ -301,15 +301,18 @@ class Server:
                 raise MemoryError
             return await http.begin(self, pipe)
         except MemoryError as error:
-            self.log.warning("server", "a request was turned away: {}", error)
-            self._counts["server_refused"] += 1
-            # Behind a part of an answer, a second status line would be taken for its body.
-            if not pipe.answering:
-                await pipe.awrite(BUSY)
+            await self._turn_away(pipe, error)
             return None
         finally:
             self._asking -= 1
             self._asked = self.clock.now()
+
+    async def _turn_away(self, pipe: Pipe, error: MemoryError) -> None:
+        self.log.warning("server", "a request was turned away: {}", error)
+        self._counts["server_refused"] += 1
+        # Behind a part of an answer, a second status line would be taken for its body.
+        if not pipe.answering:
+            await pipe.awrite(BUSY)
 
     async def _load_http(self):
         """The module http, loaded in steps. Only while `_asking` is not 0: none is forgotten then.
@@ -328,9 +331,15 @@ class Server:
             forget(self._request_code.pop())
 
     async def _upload(self, pipe: Pipe, size: int, token: str) -> None:
-        with late("upload"):
-            from tapauth.local import upload
-
+        try:
+            with late("upload"):
+                from tapauth.local import upload
+        except MemoryError as error:
+            await self._turn_away(pipe, error)
+            # Left unread, the list would take the answer with it.
+            pipe.deadline = self.clock.now() + _CLOSE_MS
+            await pipe.exhaust()
+            return
         forget(upload)
         # A list takes long, and memory of its own: the code for requests makes room meanwhile.
         if not self._asking:
