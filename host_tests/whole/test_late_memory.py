@@ -30,7 +30,7 @@ def late_modules() -> list[str]:
 def test_a_module_for_which_there_is_no_room_is_told_and_leaves_nothing_behind(tell):
     modules = late_modules()
     assert len(modules) > 25
-    done = run_micropython("host_tests/on_micropython/late_memory.py", *modules, heap="320k")
+    done = run_micropython("host_tests/on_micropython/late_memory.py", *modules, heap="512k")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == len(modules)
