@@ -184,15 +184,17 @@ def compile_modules(board: str, folder: Path, lines: bool = True) -> dict[str, b
     for source in sources().values():
         if not source.exists():
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
-    texts = program_texts()
     options = ["-march=" + limits_of(board)["architecture"], *([] if lines else ["-O3"])]
     made = program()
     own = {
         name: rename(text_for_board(name, path), made.names)
         for name, path in board_sources(board).items()
     }
+    is_mapped = limits_of(board)["family"] == "rp2"
     modules: dict[str, bytes] = {}
     for name, text in {**made.texts, **own}.items():
+        if name.startswith(MAPPED_FLASH) and not is_mapped:
+            continue
         target = (folder / name).with_suffix(".mpy")
         compile_text(text, target, module_name(name), *options)
         data = target.read_bytes()

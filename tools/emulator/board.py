@@ -86,7 +86,9 @@ class EmulatedPico:
     own. `on_event(event)` gets all of it and more, as tools/emulator/pico.py tells it: a dict with
     `event` and the board's `seconds`; with `trace` also what tools/emulator/trace.py sees. With a
     `speed` above 1 the board does not wait so long where it only waits; not for what speaks with
-    others over the network.
+    others over the network. `ways_in` maps a port that the board listens on
+    to one of 127.0.0.1 where it can be reached, 0 for any; it then says which, of a board that has
+    started.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class EmulatedPico:
         wifi: bool = True,
         bus: str = "i2c",
         broker_port: int = GUEST_BROKER[1],
+        ways_in: dict[int, int] | None = None,
         watch: tuple[int, ...] = (),
         speed: float = 1.0,
         on_line: Callable[[str], object] | None = None,
@@ -108,6 +111,7 @@ class EmulatedPico:
         if bus not in BUSES:
             raise SystemExit(f"BUS={bus}: the reader is on one of {', '.join(BUSES)}")
         self.port = str(port)
+        self.ways_in = dict(ways_in or {})
         self.on_line = on_line or (lambda text: None)
         self.on_pin = on_pin or (lambda pin, level: None)
         self.on_event = on_event or (lambda event: None)
@@ -117,6 +121,7 @@ class EmulatedPico:
             "wifi": wifi,
             "reader": reader_wiring(bus),
             "ports": {str(GUEST_BROKER[1]): broker_port},
+            "ways_in": self.ways_in,
             "watch": list(watch),
             "speed": speed,
             "trace": trace,
@@ -178,6 +183,7 @@ class EmulatedPico:
                 self.on_pin(event["pin"], event["level"])
             elif name == "ready":
                 self._link(event["port"])
+                self.ways_in = {int(port): here for port, here in event["ways_in"].items()}
                 self._ready.set()
             else:
                 self._answers[name] = event

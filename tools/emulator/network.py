@@ -3,7 +3,7 @@
 The emulator's own network lets the board out to any host. It must not: the board's firmware is
 under test, and its passwords are for nobody. So the one address that answers is the gateway's:
 over TCP it means 127.0.0.1 here; over UDP it is a DHCP server and an NTP server, both in this
-process. There is no name look-up.
+process. There is no name look-up. The way in is the loopback's, too (way_in.py).
 """
 
 import asyncio
@@ -11,8 +11,10 @@ import struct
 import time
 
 from rp2040py.external.cyw43 import Cyw43439, net
-from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC
+from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC, NatBridge, TcpReflector
 from rp2040py.gpio_pin import GPIOPinState
+
+from tools.emulator.way_in import WayIn
 
 GATEWAY = "10.0.0.1"
 SSID = "RP2040PY-GUEST"
@@ -80,10 +82,44 @@ def follow_power(mcu, radio: Cyw43439) -> None:
     mcu.gpio[radio._power].add_listener(changed)
 
 
-def confine(radio: Cyw43439, loopback: Loopback) -> None:
-    """Leave an attached radio nothing but the loopback."""
-    bridge = radio.bus.nat_bridge
-    if not hasattr(bridge._tcp, "_connect_fn") or not hasattr(bridge, "_udp"):
-        raise SystemExit("this rp2040py is not 0.3.6: the board would reach other hosts")
-    bridge._tcp._connect_fn = loopback.connect
-    bridge._udp = TimeServer(radio.bus.queue_rx_ethernet_frame)
+class Connections(TcpReflector):
+    """The emulator's own connections, which the board begins, and those of a way in."""
+
+    def __init__(self, mcu, send, loopback: Loopback, way_in: WayIn):
+        super().__init__(mcu, send, connect_fn=loopback.connect)
+        self._way_in = way_in
+
+    def maybe_handle(self, eth, ip) -> bool:
+        """Take an Ethernet frame with a segment."""
+        return self._way_in.maybe_handle(ip) or super().maybe_handle(eth, ip)
+
+    def reset(self) -> None:
+        """End all connections: the board has left the network."""
+        super().reset()
+        self._way_in.leave()
+
+
+class Air(NatBridge):
+    """What takes the board's frames, and sends others to it."""
+
+    def __init__(self, mcu, send, loopback: Loopback, ports: dict[int, int]):
+        super().__init__(mcu, send)
+        if not hasattr(self, "_tcp") or not hasattr(self, "_udp"):
+            raise SystemExit("this rp2040py is not 0.3.6: the board would reach other hosts")
+        self.way_in = WayIn(mcu, send, ports)
+        self._tcp = Connections(mcu, send, loopback, self.way_in)
+        self._udp = TimeServer(send)
+
+    def handle_outbound_ethernet_frame(self, frame: bytes) -> None:
+        """Take a frame of the board."""
+        eth = net.parse_ethernet(frame)
+        if eth:
+            self.way_in.join(eth.src_mac)
+        super().handle_outbound_ethernet_frame(frame)
+
+
+def confine(mcu, radio: Cyw43439, loopback: Loopback, ports: dict[int, int]) -> WayIn:
+    """Leave an attached radio nothing but the loopback. Returns the way in, to `ports` of it."""
+    air = Air(mcu, radio.bus.queue_rx_ethernet_frame, loopback, ports)
+    radio.bus.nat_bridge = air
+    return air.way_in

@@ -49,8 +49,10 @@ class Pico:
         repair(device.mcu)
         replace_uarts(device.mcu)
         self._loopback = Loopback({int(k): v for k, v in settings["ports"].items()})
+        self._way_in = None
         if radio:
-            confine(radio, self._loopback)
+            ways = {int(k): v for k, v in settings["ways_in"].items()}
+            self._way_in = confine(device.mcu, radio, self._loopback, ways)
             follow_power(device.mcu, radio)
         self._console = UsbConsole(device.cdc, self._printed)
         self._pacing = Pacing(device.simulator, device.mcu.clock, settings["speed"])
@@ -137,10 +139,13 @@ class Pico:
         await self._device.astart(BOOT_S)
         self._console.open()
         loop.add_reader(sys.stdin, self._commands, end)
-        self.say("ready", port=self._console.path)
+        ways = await self._way_in.open() if self._way_in else {}
+        self.say("ready", port=self._console.path, ways_in=ways)
         crash = asyncio.create_task(self._crashed())
         await asyncio.wait({asyncio.create_task(end.wait()), crash}, return_when="FIRST_COMPLETED")
         self.save()
+        if self._way_in:
+            self._way_in.close()
         self._console.close()
         self._device.simulator.stop()
 

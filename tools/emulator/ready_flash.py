@@ -32,10 +32,6 @@ def make_flash(
     slot that starts, and the trial starts that are left: -1 for confirmed), `files` by their path
     on the board, and the cards of a list file. Files that were `removed` were there before.
     """
-    flash = UserContext(BLOCKS * BLOCK)
-    lfs = LfsFiles(flash)
-    lfs.format()
-    lfs.mount()
     found = {
         **{"/" + name: data for name, data in image.boot.items()},
         "/site.key": site_key,
@@ -43,18 +39,36 @@ def make_flash(
         **files,
     }
     for slot in slots:
-        lfs.mkdir("/" + slot)
         for name, data in image.slot.items():
             found[f"/{slot}/{name}"] = data
         found[f"/{slot}/manifest"] = sign(image.manifest, site_key)
-    for name, data in (removed or {}).items():
-        with lfs.open(name, "wb") as file:
-            file.write(data)
-    for name in removed or {}:
-        lfs.remove(name)
-    for name, data in found.items():
-        with lfs.open(name, "wb") as file:
-            file.write(data)
-    path.write_bytes(bytes(flash.buffer))
+    write_files(path, found, removed or {})
     if cards:
         ImageTarget(path, image.limits["cards"]).install(cards)
+
+
+def write_files(path: Path, files: dict[str, bytes], removed: dict[str, bytes]) -> None:
+    """Write a flash file with these files, by their path on the board, and nothing else but what
+    those have left that were `removed` before.
+    """
+    flash = UserContext(BLOCKS * BLOCK)
+    lfs = LfsFiles(flash)
+    lfs.format()
+    lfs.mount()
+
+    def write(name: str, data: bytes) -> None:
+        with lfs.open(name, "wb") as file:
+            file.write(data)
+
+    for name, data in removed.items():
+        write(name, data)
+    for name in removed:
+        lfs.remove(name)
+    folders = set()
+    for name, data in files.items():
+        folder = name.rpartition("/")[0]
+        if folder and folder not in folders:
+            lfs.mkdir(folder)
+            folders.add(folder)
+        write(name, data)
+    path.write_bytes(bytes(flash.buffer))
