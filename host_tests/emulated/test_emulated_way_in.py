@@ -5,14 +5,17 @@ MicroPython's image for the board, its lwIP and its asyncio; clients are plain s
 
 import socket
 import struct
+import subprocess
 import threading
 import time
 
 import pytest
 
 from tools.emulator.board import SSID, EmulatedPico
+from tools.emulator.install import PYTHON
 from tools.emulator.install import image as micropython_image
 from tools.emulator.ready_flash import write_files
+from tools.paths import ROOT
 
 ECHO, COUNT, TALK, RUDE, NOBODY = 7, 9, 19, 21, 4
 """Ports of the board: what each does is in SERVER."""
@@ -67,6 +70,44 @@ async def main():
     print("SERVING", *nic.ifconfig())
     while True:
         await asyncio.sleep(1)
+
+asyncio.run(main())
+"""
+
+GONE = """
+import asyncio, socket, struct
+from rp2040py.external.cyw43 import net
+from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC, GUEST_IP
+from rp2040py.simulator import Simulator
+from tools.emulator.network import Air, Loopback
+
+def flags_of(frame):
+    return net.parse_tcp(net.parse_ipv4(net.parse_ethernet(frame).payload).payload).flags
+
+async def main():
+    simulator = Simulator()
+    simulator.bind_loop()
+    frames = []
+    air = Air(simulator.rp2040, frames.append, Loopback({}), {})
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def board_sends(seq, flags):
+        segment = net.pack_tcp(GUEST_IP, GATEWAY_IP, 50000, port, seq, 0, flags, 1000)
+        packet = net.pack_ipv4(GUEST_IP, GATEWAY_IP, net.IP_PROTO_TCP, segment)
+        air.handle_outbound_ethernet_frame(
+            net.pack_ethernet(GATEWAY_MAC, bytes(6), net.ETHERTYPE_IPV4, packet)
+        )
+
+    board_sends(0, net.TCP_SYN)
+    while not frames:
+        await asyncio.sleep(0.01)
+    board_sends(1, net.TCP_ACK)
+    peer = listener.accept()[0]
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    board_sends(1, net.TCP_FIN | net.TCP_ACK)  # before anybody has looked
+    assert flags_of(frames[-1]) & net.TCP_RST, frames
 
 asyncio.run(main())
 """
@@ -197,6 +238,12 @@ def test_a_client_that_breaks_the_connection(board):
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
     assert echoed(board, b"still there") == b"still there"
+
+
+def test_the_board_ends_a_connection_of_its_own_whose_other_end_is_gone():
+    """In the emulator's own part, without a board: a crash of it would be the end of the board."""
+    done = subprocess.run([PYTHON, "-c", GONE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_is_on_one_address_of_this_machine_only(board):

@@ -120,6 +120,17 @@ class Connections(TcpReflector):
         """Take an Ethernet frame with a segment."""
         return self._way_in.maybe_handle(ip) or super().maybe_handle(eth, ip)
 
+    def _on_guest_segment(self, flow, tcp) -> None:
+        # The emulator's own does not expect that the other side is gone already when the board
+        # says its last, and would end with that.
+        try:
+            super()._on_guest_segment(flow, tcp)
+        except OSError:
+            flow.pump_task.cancel()
+            self._flows.pop(flow.key, None)
+            reset = self._build_tcp_frame(flow, flags=net.TCP_RST | net.TCP_ACK)
+            self._queue_ethernet_frame(reset)
+
     def reset(self) -> None:
         """End all connections: the board has left the network."""
         super().reset()
