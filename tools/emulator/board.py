@@ -131,6 +131,7 @@ class EmulatedPico:
         self._answer = threading.Event()
         self._answers: dict[str, dict] = {}
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._line = b""
         self._ended = False
 
@@ -214,15 +215,16 @@ class EmulatedPico:
                 raise EmulatorError("the emulator has ended: " + self._errors()) from None
 
     def _ask(self, what: str, answer: str, **members) -> dict:
-        self._answer.clear()
-        self._answers.pop(answer, None)
-        self._do(what, **members)
-        deadline = time.monotonic() + 60
-        while answer not in self._answers:
-            if self._ended or not self._answer.wait(max(0.0, deadline - time.monotonic())):
-                raise EmulatorError("the emulator has ended: " + self._errors())
+        with self._asking:
             self._answer.clear()
-        return self._answers[answer]
+            self._answers.pop(answer, None)
+            self._do(what, **members)
+            deadline = time.monotonic() + 60
+            while answer not in self._answers:
+                if self._ended or not self._answer.wait(max(0.0, deadline - time.monotonic())):
+                    raise EmulatorError("the emulator has ended: " + self._errors())
+                self._answer.clear()
+            return self._answers[answer]
 
     # -- what can be done to the board
 

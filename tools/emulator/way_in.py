@@ -30,6 +30,7 @@ import random
 import socket
 import struct
 from collections import deque
+from functools import partial
 
 from rp2040py.external.cyw43 import net
 from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC, GUEST_IP
@@ -134,7 +135,7 @@ class WayIn:
         loop = asyncio.get_running_loop()
         opened = {}
         for port, here in self._ports.items():
-            server = await loop.create_server(lambda port=port: Visitor(self, port), HOST, here)
+            server = await loop.create_server(partial(Visitor, self, port), HOST, here)
             self._servers.append(server)
             opened[port] = server.sockets[0].getsockname()[1]
         return opened
