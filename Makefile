@@ -48,12 +48,13 @@ test: build/lib.stamp $(VENV)/test.stamp  ## run all tests
 	@$(PY) -m tools.build
 	@$(PY) -m pytest -n 4 --dist loadfile
 
-emu: build/lib.stamp  ## start the firmware on an emulated Pico W (DEMO=1, BUS=i2c|spi|uart, UF2=image, BROKER=port)
-	@$(PY) -m tools.emulator $(if $(DEMO),--demo) $(if $(BUS),--bus $(BUS)) $(if $(BROKER),--broker-port $(BROKER))
+emu: build/lib.stamp  ## start the firmware on an emulated Pico W (DEMO=1, SERVER=1, BUS=i2c|spi|uart, UF2=image, BROKER=port)
+	@$(PY) -m tools.emulator $(if $(DEMO),--demo) $(if $(filter-out 0,$(SERVER)),--server) $(if $(BUS),--bus $(BUS)) $(if $(BROKER),--broker-port $(BROKER))
 
 test-emu: build/lib.stamp $(VENV)/test.stamp  ## test and measure on an emulated Pico W, some minutes (UF2=image)
 	@$(PY) -m tools.emulator.install
 	@$(PY) -m tools.desk.mosquitto
+	@rm -f build/emu.json
 	@$(PY) -m pytest -s host_tests/emulated
 
 lint: $(VENV)/test.stamp  ## check format, style and types

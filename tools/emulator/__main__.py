@@ -1,6 +1,6 @@
 """`make emu`: the firmware on an emulated Pico W.
 
-    python -m tools.emulator [--demo] [--bus i2c|spi|uart] [--broker-port PORT]
+    python -m tools.emulator [--demo] [--bus i2c|spi|uart] [--broker-port PORT] [--server]
 
 MicroPython's own image for that board starts in an emulator, with the simulated card reader on
 the bus that you name, a WiFi that reaches nothing but this machine's loopback, and a serial
@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--demo", action="store_true", help="play the bundled scenario and check")
     parser.add_argument("--bus", choices=BUSES, default=BUSES[0], help="the reader's")
     parser.add_argument("--broker-port", type=int, help="a broker here; default: an embedded one")
+    parser.add_argument("--server", action="store_true", help="with the local interface")
     arguments = parser.parse_args()
     try:
         install_emulator()
@@ -54,6 +55,7 @@ def main() -> int:
         arguments.broker_port,
         on_message=screen.message,
         on_board_line=screen.board,
+        server=arguments.server,
     )
     screen.say(f"{limits_of(BOARD)['product']} with {uf2.name}, the reader on {arguments.bus}")
     screen.say(f"MQTT broker 127.0.0.1:{charger.broker_port}")
@@ -68,6 +70,9 @@ def main() -> int:
             charger.wait_until_up()
             charger.set_time()
             screen.say(f"the board is up after {time.monotonic() - started:.0f} s")
+            if arguments.server:
+                address = f"http://127.0.0.1:{charger.server_port}/"
+                screen.say(f"console page {address}  PIN {charger.give_pin()}")
             if arguments.demo or not sys.stdin.isatty():
                 return scenario.play(charger, screen, SLOWNESS)
             return console.converse(charger, screen, HELP)

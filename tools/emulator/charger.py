@@ -7,6 +7,7 @@ by the project's own tools and mpremote; so is one whose firmware is not this ch
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -28,6 +29,9 @@ CONFIRM_S = 10
 DEPLOY_S = 300.0
 """The board's seconds are up to twelve of ours."""
 GROUP = "MASTER-PASS"
+HTTP_PORT = 80
+PIN_TAKEN = "until the restart"
+"""The end of the firmware's answer to `pin` (firmware/tapauth/local/serial_console.py)."""
 
 
 def config_for(bus: str) -> dict:
@@ -103,9 +107,10 @@ class PluggedCars:
 class EmulatedCharger:
     """Everything together. A context.
 
-    `broker_port` is that of a broker on this machine, None for an embedded one. `say(text)` tells
-    how it goes; `on_message(topic, payload)` and `on_board_line(line)` get what comes over MQTT
-    and what the board prints.
+    `broker_port` is that of a broker on this machine, None for an embedded one. `server` has the
+    board start its local interface, which is reached by `server_port` here; give_pin() lets admin
+    in. `say(text)` tells how it goes; `on_message(topic, payload)` and `on_board_line(line)` get
+    what comes over MQTT and what the board prints.
     """
 
     exit_code = None
@@ -120,6 +125,7 @@ class EmulatedCharger:
         folder: Path = FOLDER,
         on_message=None,
         on_board_line=None,
+        server: bool = False,
     ):
         self._embedded = EmbeddedBroker() if broker_port is None else None
         self.broker_port = self._embedded.port if self._embedded else broker_port
@@ -128,6 +134,9 @@ class EmulatedCharger:
         self.on_message = on_message or (lambda topic, payload: None)
         self.on_board_line = on_board_line or (lambda line: None)
         self.config = config_for(bus)
+        self.server = server
+        if server:
+            self.config["server"] = {"enabled": True}
         self.base = "tapauth/" + self.config["board_id"]
         self.switched: list[tuple[int, str]] = []
         """What the board did with the enable lines: EVSE and "on" or "off"."""
@@ -139,6 +148,7 @@ class EmulatedCharger:
             folder / "tty",
             bus=bus,
             broker_port=self.broker_port or 0,
+            ways_in={HTTP_PORT: 0} if server else None,
             watch=tuple(self._enable_pins),
             on_line=self._board_line,
             on_pin=self._pin,
@@ -148,6 +158,7 @@ class EmulatedCharger:
         self.flash = folder / "flash"
         self.site = folder / "site"
         self._up = threading.Event()
+        self._pin_taken = threading.Event()
         self._quiet = True
 
     def __enter__(self) -> "EmulatedCharger":
@@ -205,6 +216,8 @@ class EmulatedCharger:
     def _board_line(self, line: str) -> None:
         # The talk of mpremote with the board is not for people.
         if not self._quiet:
+            if line.endswith(PIN_TAKEN):
+                self._pin_taken.set()
             self.on_board_line(line)
 
     def _pin(self, pin: int, level: int) -> None:
@@ -219,6 +232,23 @@ class EmulatedCharger:
         """Wait for the firmware's heartbeat. Raises RuntimeError when none comes in time."""
         if not self._up.wait(seconds):
             raise RuntimeError(f"no heartbeat of the firmware within {seconds:.0f} s")
+
+    @property
+    def server_port(self) -> int:
+        """The port of this machine that leads to the local interface."""
+        return self.board.ways_in[HTTP_PORT]
+
+    def give_pin(self, seconds: float = 300) -> str:
+        """Type a PIN for admin on the serial console, as a technician would. Returns it; it holds
+        until the board's restart. Raises RuntimeError when the board does not take it.
+        """
+        pin = f"{secrets.randbelow(10**6):06}"
+        self._pin_taken.clear()
+        with open(self.board.port, "wb", buffering=0) as console:
+            console.write(f"pin {pin}\r\n".encode())
+        if not self._pin_taken.wait(seconds):
+            raise RuntimeError("the board did not take a PIN: its local interface is not up")
+        return pin
 
     def set_time(self) -> None:
         """Tell the board the time of day, as a site would."""
