@@ -12,7 +12,7 @@ from brokers import BROKERS, Listener
 from certificates import Authority, server_side
 
 from tools import cards
-from tools.bench.rows import row, write_rows
+from tools.bench.rows import add_rows, row
 from tools.board.board_port import BoardPort
 from tools.deploy import Deployment
 from tools.emulator.board import BOARD, GUEST_BROKER, EmulatedPico, wiring
@@ -140,7 +140,7 @@ def bench(tmp_path_factory):
             yield it
     finally:
         BoardPort.patience_s = patience
-        write_rows(BUILD / "emu.json", rows)
+        add_rows(BUILD / "emu.json", rows)
 
 
 def test_it_is_provisioned_and_deployed_and_finds_its_broker(bench):

@@ -12,6 +12,13 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+WAIT_S = 15
+SLOW_TIME = """(() => {
+  const timeout = setTimeout, interval = setInterval, now = Date.now, began = now();
+  window.setTimeout = (call, ms, ...rest) => timeout(call, (ms || 0) * SLOWNESS, ...rest);
+  window.setInterval = (call, ms, ...rest) => interval(call, (ms || 0) * SLOWNESS, ...rest);
+  Date.now = () => began + (now() - began) / SLOWNESS;
+})()"""
 
 
 def find() -> str | None:
@@ -20,10 +27,15 @@ def find() -> str | None:
 
 
 class Browser:
-    """One page. A context manager. `errors` are what the page's scripts complained about."""
+    """One page. A context manager. `errors` are what the page's scripts complained about. Time
+    passes `slowness` times slower for the page, and so do the waits here: for an emulated board.
+    """
 
-    def __init__(self, width: int = 390, height: int = 844, dark: bool = False):
+    def __init__(
+        self, width: int = 390, height: int = 844, dark: bool = False, slowness: float = 1
+    ):
         self._size = width, height
+        self._slowness = slowness
         self._dark = dark
         self.errors: list[str] = []
         self._number = 0
@@ -65,6 +77,9 @@ class Browser:
         self.command("Runtime.enable")
         self.command("Page.enable")
         self.command("Log.enable")
+        if self._slowness != 1:
+            source = SLOW_TIME.replace("SLOWNESS", str(self._slowness))
+            self.command("Page.addScriptToEvaluateOnNewDocument", source=source)
         width, height = self._size
         self.command(
             "Emulation.setDeviceMetricsOverride",
@@ -89,7 +104,7 @@ class Browser:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
         while True:
-            message = json.loads(self._socket.recv(30))
+            message = json.loads(self._socket.recv(2 * WAIT_S * self._slowness))
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
@@ -121,9 +136,9 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 15) -> None:
+    def wait(self, condition: str, seconds: float = WAIT_S) -> None:
         """Wait until a JavaScript expression holds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * self._slowness
         while not self.run(condition):
             assert time.monotonic() < deadline, (condition, self.text()[-500:], self.errors)
             time.sleep(0.05)
@@ -132,7 +147,7 @@ class Browser:
         """What a reader sees of the page."""
         return self.run("document.body?.innerText") or ""
 
-    def sees(self, text: str, seconds: float = 15) -> None:
+    def sees(self, text: str, seconds: float = WAIT_S) -> None:
         """Wait until the page shows a text."""
         self.wait(f"document.body?.innerText.includes({json.dumps(text)})", seconds)
 

@@ -199,11 +199,14 @@ class LocalBoard:
 
 
 class Client:
-    """A WebSocket to /api: replies and events are told apart by the request's id."""
+    """A WebSocket to /api: replies and events are told apart by the request's id. A slow board has
+    `patience_s` for the handshake, and three times as long for a reply.
+    """
 
-    def __init__(self, port: int, path: str = "/api", **options):
+    def __init__(self, port: int, path: str = "/api", patience_s: float = 10, **options):
+        self._patience_s = patience_s
         self.socket = connect(
-            f"ws://127.0.0.1:{port}{path}", open_timeout=10, proxy=None, **options
+            f"ws://127.0.0.1:{port}{path}", open_timeout=patience_s, proxy=None, **options
         )
         self.events: queue.Queue = queue.Queue()
         self._number = 0
@@ -223,7 +226,7 @@ class Client:
         number = str(self._number)
         self.socket.send(json.dumps({"method": method, "requestId": number, **members}))
         while True:
-            message = json.loads(self.socket.recv(30))
+            message = json.loads(self.socket.recv(3 * self._patience_s))
             if message["method"] == "event":
                 self.events.put(message)
             elif message["requestId"] == number:
