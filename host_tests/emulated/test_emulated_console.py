@@ -27,6 +27,7 @@ SLOWNESS = 40
 """Of the emulated board, at the most."""
 CASES = {"without TLS": False, "TLS to the broker": True}
 IS_LONG = os.environ.get("TAPAUTH_EMU_LONG") == "1"
+HEAP = ("heap_free", "heap_largest_block", "heap_min_free", "heap_min_largest_block")
 SERVES = "server: http on port"
 REFUSED = ["Processing", "Rejected"]
 STARTS, STOPS = ["Processing", "Accepted", "UsedToStart"], ["Processing", "UsedToStop"]
@@ -64,7 +65,7 @@ class Life:
     def note_heap(self, stage: str, since: int = -1) -> None:
         """Keep what the heap had in the reports from number `since` on: the worst of them."""
         reports = self.pico.reports()[since:]
-        for name in ("heap_free", "heap_largest_block", "heap_min_free"):
+        for name in HEAP:
             self.note(stage, name, min(report[name] for report in reports), "bytes")
         most = max(report["heap_used_after_gc"] for report in reports)
         self.note(stage, "heap_used_after_gc", most, "bytes")
