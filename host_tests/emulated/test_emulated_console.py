@@ -105,16 +105,14 @@ def life(request, rows, tmp_path_factory):
 def serving(life):
     """The life of a board that serves."""
     if not life.serves:
-        pytest.skip("the local interface does not fit on it")
+        pytest.skip("its local interface is not up")
     return life
 
 
 def test_the_local_interface_is_up(life):
     life.serves = life.pico.printed(SERVES, START_S, "MemoryError") == SERVES
     life.note("local interface", "fits", int(life.serves), "1 or 0")
-    if not life.serves:
-        print("the local interface does NOT FIT")
-        return
+    assert life.serves, "\n".join(life.pico.lines[-10:])
     life.pico.printed("mqtt: connected to", START_S)
     life.pico.settled()
     life.note_heap("nobody there")
