@@ -138,7 +138,6 @@ def test_two_consoles_and_an_upload_go_on_beside_taps(serving):
     life, pico = serving, serving.pico
     if not life.is_whole:
         pytest.skip("with TAPAUTH_EMU_LONG=1")
-    pico.plug(1)
     with life.console() as admin, life.console() as user:
         assert admin.login(life.token, role="admin")["previleges"] == 2
         assert admin.ask("setAuthParams", userType="user", authType="unsecured")["result"]
@@ -164,14 +163,19 @@ def upload_beside_taps(life: Life, admin: Client, user: Client) -> None:
     began = pico.seconds()
     data = a_list(CARDS, version=2)
     upload = threading.Thread(
-        target=lambda: answers.append((life.http("POST", "/cards", token, data), pico.seconds()))
+        target=lambda: answers.append((life.http("POST", "/cards", token, data), pico.seconds())),
+        daemon=True,
     )
     upload.start()
     slowest, taps = 0.0, 0
     rounds = [(STRANGER, REFUSED), (CARD, STARTS), (CARD, STOPS)]
     while upload.is_alive() or taps % 3:
         card, statuses = rounds[taps % 3]
+        if statuses is STARTS:
+            pico.plug(1)
         slowest = max(slowest, pico.tap(card, *statuses))
+        if statuses is STOPS:
+            pico.unplug(1)
         taps += 1
         for client in (admin, user):
             seen = [client.event("tokenValidationStatus", REPLY_S) for _ in statuses]

@@ -95,11 +95,13 @@ class ReadyPico:
         self.lines.append(text)
         print("  |", text[:150], flush=True)
 
-    def printed(self, text: str, seconds: float, other: str = "") -> str:
-        """Wait until the board has printed this, or the other; returns which."""
+    def printed(self, text: str, seconds: float, other: str = "", since: int = 0) -> str:
+        """Wait until the board has printed this, or the other, from line number `since` on.
+        Returns which.
+        """
         deadline = time.monotonic() + seconds
         while True:
-            for line in self.lines:
+            for line in self.lines[since:]:
                 if text in line or other and other in line:
                     return text if text in line else other
             assert time.monotonic() < deadline, "\n".join(self.lines[-30:])
@@ -147,5 +149,13 @@ class ReadyPico:
 
     def plug(self, evse_id: int) -> None:
         """A car is plugged in."""
-        self.board.drive(wiring()["evses"][evse_id - 1][0], 0)
-        self.printed(f"EVSE {evse_id}: SessionStarted", TAP_S)
+        self._drive_car(evse_id, 0, "SessionStarted")
+
+    def unplug(self, evse_id: int) -> None:
+        """The car is unplugged."""
+        self._drive_car(evse_id, None, "SessionFinished")
+
+    def _drive_car(self, evse_id: int, level: int | None, news: str) -> None:
+        since = len(self.lines)
+        self.board.drive(wiring()["evses"][evse_id - 1][0], level)
+        self.printed(f"EVSE {evse_id}: {news}", TAP_S, since=since)
