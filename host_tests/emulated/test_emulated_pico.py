@@ -28,7 +28,13 @@ BASE = "tapauth/pico-w"
 START_S = 900
 TAP_S = 300
 SETTLED_S = 4
-HEAP = ("heap_free", "heap_used_after_gc", "heap_largest_block", "heap_min_free")
+HEAP = (
+    "heap_free",
+    "heap_used_after_gc",
+    "heap_largest_block",
+    "heap_min_free",
+    "heap_min_largest_block",
+)
 # At the end of the board's boot.py: the firmware removes its modules when it is interrupted, so
 # they are counted while it runs.
 SAY_MODULES = """
