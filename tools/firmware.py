@@ -31,6 +31,7 @@ from tools.build import (
     sources,
     text_for_board,
 )
+from tools.compile.bundles import Bundler
 from tools.compile.program import program
 from tools.compile.short_names import rename
 from tools.paths import BOARDS, BUILD, FIRMWARE
@@ -179,6 +180,22 @@ def build(board: str, lines: bool = True) -> Image:
     return image
 
 
+def board_texts(board: str) -> dict[str, str]:
+    """Module to text of a board's own, each after what it imports: they are one on the board."""
+    found: dict[str, str] = {}
+    paths = board_sources(board)
+
+    def add(name: str) -> None:
+        text = text_for_board(name, paths[name])
+        for module in re.findall(r"^from (hal\.\w+) import", text, re.M):
+            if module not in found:
+                add(module.replace(".", "/") + ".py")
+        found[module_name(name)] = text
+
+    add("board.py")
+    return found
+
+
 def compile_modules(board: str, folder: Path, lines: bool = True) -> dict[str, bytes]:
     """The modules and pages of a board's slot, by their path there. Raises SystemExit."""
     for source in sources().values():
@@ -186,13 +203,11 @@ def compile_modules(board: str, folder: Path, lines: bool = True) -> dict[str, b
             raise SystemExit(f"{source} is missing: run `make build`, which fetches the libraries")
     options = ["-march=" + limits_of(board)["architecture"], *([] if lines else ["-O3"])]
     made = program()
-    own = {
-        name: rename(text_for_board(name, path), made.names)
-        for name, path in board_sources(board).items()
-    }
+    own = board_texts(board)
+    whole = Bundler(own, {"board": tuple(own)}).texts()["board"]
     is_mapped = limits_of(board)["family"] == "rp2"
     modules: dict[str, bytes] = {}
-    for name, text in {**made.texts, **own}.items():
+    for name, text in {**made.texts, "board.py": rename(whole, made.names)}.items():
         if name.startswith(MAPPED_FLASH) and not is_mapped:
             continue
         target = (folder / name).with_suffix(".mpy")

@@ -10,7 +10,7 @@ from tools.compile.board_size import loaded_when_idle
 from tools.compile.bundles import Bundler
 from tools.compile.program import BUNDLES, program, source_line
 from tools.desk.broker import EmbeddedBroker
-from tools.firmware import board_names, compile_modules
+from tools.firmware import board_names, board_texts, compile_modules
 from tools.paths import micropython
 
 LOW = """
@@ -186,9 +186,13 @@ def test_a_boards_line_leads_to_the_sources(tmp_path):
         for name in ("tapauth/core/__init__.py", "tapauth/core/timestamps.py")
     ]
     shown = f'  File "tapauth.core", line {sum(before) + line}, in acos\n'
-    assert source_line(shown) == f'  File "tapauth.core.shapes", line {line}, in acos\n'
+    own = board_texts("pico-w")
+    assert source_line(shown, own) == f'  File "tapauth.core.shapes", line {line}, in acos\n'
     for other in ("no traceback", '  File "tapauth.start", line 3, in x'):
-        assert source_line(other) == other
+        assert source_line(other, own) == other
+    inner = own["hal.chip"].count("\n") + 12
+    assert list(own) == ["hal.chip", "hal.nic", "board"]
+    assert source_line(f'File "board", line {inner}', own) == 'File "hal.nic", line 12'
     # That line of the board's own text is that function.
     board = program().texts["tapauth/core/__init__.py"].splitlines()
     assert board[sum(before) + line - 1].startswith("def ")

@@ -97,9 +97,7 @@ def measure(boards: list[str]) -> dict[str, BoardSize]:
             free = image.limits["flash"]["file_system_bytes"] - boot
             free -= CARD_BYTES * image.limits["cards"]
             sizes = _module_sizes(image)
-            # The board's own modules are those of its folder and of common/hal.
-            names = {name for name in sizes if name == "board.mpy" or name.startswith("hal/")}
-            names.update(map(on_board, idle[board].result()))
+            names = {"board.mpy", *map(on_board, idle[board].result())}
             loaded = sum(sizes[name] for name in names)
             found[board] = BoardSize(sum(map(len, slot.values())), flash, free, loaded)
     return found

@@ -160,12 +160,14 @@ def on_board(name: str) -> str:
     return name
 
 
-def source_line(text: str) -> str:
+def source_line(text: str, own: dict[str, str]) -> str:
     """A line of a board's traceback with the module and the line of the sources, where a bundle's
     are in it: `File "tapauth.core", line 300` becomes `File "tapauth.core.shapes", line 120`.
+    `own` are the board's own modules (tools.firmware.board_texts).
     """
     found = re.search(r'File "([\w.]+)", line (\d+)', text)
-    if not found or found[1] not in BUNDLES:
+    if not found or found[1] not in {"board", *BUNDLES}:
         return text
-    module, line = place(_module_texts(), BUNDLES[found[1]], int(found[2]))
+    members = BUNDLES.get(found[1], tuple(own))
+    module, line = place({**_module_texts(), **own}, members, int(found[2]))
     return f'{text[: found.start()]}File "{module}", line {line}{text[found.end() :]}'
