@@ -29,10 +29,12 @@ from functools import cache
 from pathlib import Path
 
 from tools.bench.rows import row
-from tools.build import sources
+from tools.build import AS_SOURCE, module_name, sources, text_for_board
 from tools.cardlist.card_image import Builder
 from tools.cardlist.card_rows import card, read_rows
 from tools.charger import DESKTOP
+from tools.compile.bundles import place
+from tools.compile.program import BUNDLES
 from tools.desk.broker import EmbeddedBroker
 from tools.emulator.board import BOARD, EmulatedPico, wiring
 from tools.emulator.charger import config_for
@@ -46,6 +48,8 @@ CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 KEY = bytes(range(32))
 INTERVAL_US = 200
 """Between two samples."""
+LENGTHS = (40, 28, 20)
+"""Bytes that a function is known by: behind the end of a short one, RAM holds something else."""
 KINDS = {
     "start": ["Processing", "Accepted", "UsedToStart"],
     "stop": ["Processing", "UsedToStop"],
@@ -60,17 +64,17 @@ APART_S = 0.5
 
 # The part of the firmware that a module is, by the start of its name: the first that fits.
 PARTS = (
-    ("reader and bus", ("tapauth/reader/", "lib/adafruit_pn532/")),
-    ("token", ("tapauth/core/taps",)),
-    ("store look-up", ("tapauth/cards/", "tapauth/crypto/")),
-    ("core", ("tapauth/core/",)),
-    ("EVSE lines", ("tapauth/evse/",)),
-    ("lamp", ("tapauth/feedback", "hal/")),
-    ("status text", ("tapauth/everest/", "tapauth/fitting", "tapauth/wallclock")),
-    ("log lines", ("tapauth/log",)),
-    ("link", ("tapauth/link/", "lib/umqtt/")),
-    ("between the parts", ("tapauth/station", "tapauth/roles/")),
-    ("other tasks", ("tapauth/",)),
+    ("reader and bus", ("tapauth.reader", "adafruit_pn532")),
+    ("token", ("tapauth.core.taps",)),
+    ("store look-up", ("tapauth.cards", "tapauth.crypto")),
+    ("core", ("tapauth.core",)),
+    ("EVSE lines", ("tapauth.evse",)),
+    ("lamp", ("tapauth.feedback", "hal")),
+    ("status text", ("tapauth.everest", "tapauth.fitting", "tapauth.wallclock")),
+    ("log lines", ("tapauth.log",)),
+    ("link", ("tapauth.link", "umqtt")),
+    ("between the parts", ("tapauth.station", "tapauth.roles")),
+    ("other tasks", ("tapauth",)),
 )
 LOOP = "event loop"
 COLLECTION = "collection of the heap"
@@ -157,22 +161,32 @@ class Firmware:
     def __init__(self):
         folder = BUILD / "boards" / BOARD / "modules"
         self._modules = {
-            path.relative_to(folder).with_suffix("").as_posix(): path.read_bytes()
+            module_name(path.relative_to(folder).with_suffix(".py").as_posix()): path.read_bytes()
             for path in sorted(folder.rglob("*.mpy"))
         }
+        paths = {name: path for name, path in sources().items() if name not in AS_SOURCE}
+        self._texts = {
+            module_name(name): text_for_board(name, path) for name, path in paths.items()
+        }
         self._trees = {
-            Path(name).with_suffix("").as_posix(): ast.parse(path.read_text())
-            for name, path in {**sources(), **board_sources(BOARD)}.items()
-            if path.suffix == ".py"
+            module_name(name): ast.parse(path.read_text())
+            for name, path in {**paths, **board_sources(BOARD)}.items()
         }
 
     @cache  # noqa: B019 - there is one for a run
     def place(self, code: bytes, offset: int) -> tuple[str, int] | None:
-        """(module, line) of a place in the function that begins so; None: it is not of ours."""
-        for name, data in self._modules.items():
-            at = data.find(code)
-            if at >= 0:
-                return name, line_of(data[at:], offset)
+        """(module, line) in the sources of a place in the function that begins so; None: it is
+        not of ours.
+        """
+        for length in LENGTHS:
+            begins = code[:length]
+            found = [(name, data) for name, data in self._modules.items() if begins in data]
+            if len(found) == 1 and found[0][1].count(begins) == 1:
+                name, data = found[0]
+                line = line_of(data[data.find(begins) :], offset)
+                if name in BUNDLES:
+                    return place(self._texts, BUNDLES[name], line)
+                return name, line
         return None
 
     def function(self, module: str, line: int) -> str:
@@ -415,7 +429,7 @@ class TapMeter:
         for tap in taps:
             total.update(tap.lines)  # type: ignore[arg-type]
         return [
-            f"{ms / len(taps):7.2f} ms  {module}.py:{line} {self._firmware.function(module, line)}"
+            f"{ms / len(taps):7.2f} ms  {module}:{line} {self._firmware.function(module, line)}"
             for (module, line), ms in total.most_common(count)
         ]
 
