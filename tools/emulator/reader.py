@@ -121,12 +121,12 @@ class UARTReader:
 
 class Reader:
     """The PN532 with all its lines. `wiring` names its bus and pins (tools/emulator/board.py),
-    `on_irq(frame)` gets the frame that begins to wait for the board, and b"" when none does.
+    `on_frame(frame)` gets the frame that begins to wait for the board, and b"" when none does.
     """
 
-    def __init__(self, mcu, wiring: dict, on_irq):
+    def __init__(self, mcu, wiring: dict, on_frame):
         self._mcu = mcu
-        self._on_irq = on_irq
+        self._on_frame = on_frame
         self.chip = Chip(lambda: mcu.clock.nanos / 1e6)
         self._uart = None
         bus = wiring["bus"]
@@ -137,7 +137,7 @@ class Reader:
         else:
             self._uart = UARTReader(mcu, self.chip, wiring["number"])
         self._irq = mcu.gpio[wiring["irq_pin"]]
-        self._level: int | None = None
+        self._waiting: bytes | None = None
         mcu.gpio[wiring["reset_pin"]].add_listener(
             lambda new, old: self.chip.reset_line(0 if is_low(new) else 1)
         )
@@ -148,8 +148,8 @@ class Reader:
         self._alarm.schedule(TICK_NS)
         if self._uart:
             self._uart.tick()
-        level = self.chip.irq_line()
-        if level != self._level:
-            self._level = level
-            self._irq.set_input_value(bool(level))
-            self._on_irq(self.chip.waiting())
+        waiting = self.chip.waiting()
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._irq.set_input_value(not waiting)
+            self._on_frame(waiting)
