@@ -9,7 +9,7 @@ import time
 
 import pytest
 from deploy_rig import KEY, compiled
-from pinned_memory import FUNCTION, GENERATOR, INSTANCE, bytecode, pinned
+from pinned_memory import TYPES, bytecode, pinned
 from serial import Serial
 
 from tools.emulator.board import BOARD, EmulatedPico
@@ -166,9 +166,8 @@ class Board:
         """The addresses of the functions that use flash, by a look at the memory from outside. Of
         those which are not in use any more, some are still found.
         """
-        types = self.told("TYPES", "types()")
-        assert set(types) == {FUNCTION, GENERATOR, INSTANCE}
-        found = pinned(self.pico.memory(), types, "a", self.image.slot)
+        assert self.told("TYPES", "types()") == TYPES
+        found = pinned(self.pico.memory(), "a", self.image.slot)
         assert not found.wrong, found.wrong[:10]
         return set(found.functions)
 
@@ -282,6 +281,5 @@ def test_a_file_that_is_not_what_was_loaded_is_not_used(tmp_path, parts):
         board.do("from tapauth import altered")
         victim, other = board.told("TWO", "[id(altered.victim), id(altered.other)]")
         assert board.told("SAID", "altered.victim()") == "the first one, which is altered"
-        types = board.told("TYPES", "types()")
-        found = pinned(board.pico.memory(), types, "a", firmware.slot)
-        assert victim not in found.functions and other in found.functions
+        found = board.pinned()
+        assert victim not in found and other in found

@@ -17,6 +17,8 @@ FILES_AT = 0x12C000
 """Where the file system of a Pico W begins in its flash (MicroPython's own image)."""
 FILES_END = 0x200000
 FUNCTION, GENERATOR, INSTANCE = "function", "generator", "generator instance"
+TYPES = {FUNCTION: 0x1007FF84, GENERATOR: 0x100800AC, INSTANCE: 0x1008001C}
+"""Where MicroPython's own image has its types; test_emulated_pinning.py asks the board."""
 
 
 class _Watched(UserContext):
@@ -132,11 +134,9 @@ class Pinned:
     wrong: list[str] = field(default_factory=list)
 
 
-def pinned(memory: Memory, types: dict[str, int], slot: str, packs: dict[str, bytes]) -> Pinned:
-    """Every function in a board's memory that uses its bytecode in flash.
-
-    `types` has the addresses of MicroPython's types by FUNCTION and so on, `packs` the running
-    slot's as they were built.
+def pinned(memory: Memory, slot: str, packs: dict[str, bytes]) -> Pinned:
+    """Every function in a board's memory that uses its bytecode in flash. Of those which are not
+    in use any more, some are still found. `packs` are the running slot's as they were built.
     """
     words = struct.unpack(f"<{len(memory.sram) // 4}I", memory.sram)
     blocks = blocks_of(memory, slot)
@@ -167,14 +167,14 @@ def pinned(memory: Memory, types: dict[str, int], slot: str, packs: dict[str, by
         return size
 
     for at in range(SRAM, SRAM + len(memory.sram) - 16, 16):
-        if word(at) in (types[FUNCTION], types[GENERATOR]) and in_ram(word(at + 4)):
+        if word(at) in (TYPES[FUNCTION], TYPES[GENERATOR]) and in_ram(word(at + 4)):
             code = word(at + 12)
             if code >> 28 == 1 and code >= FLASH + FILES_AT:
                 result.functions.append(at)
                 length_of(code)
-        elif word(at) == types[INSTANCE] and in_ram(word(at + 8)):
+        elif word(at) == TYPES[INSTANCE] and in_ram(word(at + 8)):
             function, place = word(at + 8), word(at + 12)
-            if word(function) != types[GENERATOR] or not place:
+            if word(function) != TYPES[GENERATOR] or not place:
                 continue  # freed, or at its end
             code = word(function + 12)
             if code >> 28 == 1 and code >= FLASH + FILES_AT:

@@ -45,6 +45,7 @@ class ReadyPico:
         self._tls = tls
         self.config = {**config_for("i2c"), "health_interval_s": 1, **sections}
         self.config["mqtt"]["keepalive_s"] = KEEPALIVE_S
+        self.removed_s = REMOVED_S
         self._files = {"/conn": state_with(ADMIN_PIN)}
 
     def __enter__(self) -> "ReadyPico":
@@ -57,8 +58,8 @@ class ReadyPico:
             self.listener = undo.enter_context(Listener(broker.port))
             self._files["/config.json"] = checked(self.config).encode()
             flash = self._folder / "flash"
-            image = build(BOARD)
-            make_flash(flash, image, self._files, site_key=SITE_KEY, cards=self._cards)
+            self.image = build(BOARD)
+            make_flash(flash, self.image, self._files, site_key=SITE_KEY, cards=self._cards)
             self.board = EmulatedPico(
                 micropython_image(),
                 flash,
@@ -85,6 +86,7 @@ class ReadyPico:
         host = GUEST_BROKER[0]
         context = server_side(ours.issue("server", host, kind="pem"))
         proxy = undo.enter_context(HostileProxy(broker_port, tls=context))
+        self.proxy = proxy
         proxy.handshake_s = START_S
         self._files["/ca.der"] = Path(ours.der).read_bytes()
         tls = {"enabled": True, "ca_file": "/ca.der"}
@@ -143,7 +145,7 @@ class ReadyPico:
         self.listener.wait_for(lambda it: it.statuses(start) == wanted, TAP_S)
         took = self.seconds() - began
         self.board.lift()
-        self.wait(REMOVED_S)
+        self.wait(self.removed_s)
         assert self.listener.statuses(start) == wanted
         return took
 
