@@ -45,7 +45,7 @@ def a_list(count: int, version: int) -> bytes:
 
 
 class Life:
-    """A board, and how far it has come. `case` begins the names of its rows; `token` is admin's."""
+    """A board, and how far it has come. `case` begins its rows' names; `token` is admin's."""
 
     def __init__(self, pico: ReadyPico, case: str, rows: list[dict]):
         self.pico = pico
@@ -168,7 +168,9 @@ def upload_beside_taps(life: Life, admin: Client, user: Client) -> None:
         card, statuses = rounds[taps % 3]
         if statuses is STARTS:
             pico.plug(1)
-        slowest = max(slowest, pico.tap(card, *statuses))
+        took = pico.tap(card, *statuses)
+        if card == CARD:  # the stranger waits for a validator that nobody is
+            slowest = max(slowest, took)
         if statuses is STOPS:
             pico.unplug(1)
         taps += 1
@@ -181,7 +183,9 @@ def upload_beside_taps(life: Life, admin: Client, user: Client) -> None:
     life.note("two consoles and an upload", "upload", ended - began, "s, board's")
     life.note("two consoles and an upload", "cards", CARDS, "cards")
     life.note("two consoles and an upload", "taps", taps, "taps")
-    life.note("two consoles and an upload", "slowest_tap_to_last_status", slowest, "s, board's")
+    life.note(
+        "two consoles and an upload", "slowest_known_card_to_last_status", slowest, "s, board's"
+    )
 
 
 @pytest.mark.skipif(not browser.find(), reason="Chromium is not installed")
