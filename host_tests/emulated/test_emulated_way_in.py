@@ -112,6 +112,46 @@ async def main():
 asyncio.run(main())
 """
 
+CLIENT_GONE = """
+import asyncio, socket, struct
+from rp2040py.external.cyw43 import net
+from rp2040py.external.cyw43.nat import GATEWAY_IP, GATEWAY_MAC, GUEST_IP
+from rp2040py.simulator import Simulator
+from tools.emulator.network import Air, Loopback
+
+def segment_of(frame):
+    return net.parse_tcp(net.parse_ipv4(net.parse_ethernet(frame).payload).payload)
+
+async def main():
+    simulator = Simulator()
+    simulator.bind_loop()
+    frames = []
+    air = Air(simulator.rp2040, frames.append, Loopback({}), {80: 0})
+    port = (await air.way_in.open())[80]
+
+    def board_sends(seq, flags):
+        ack = segment_of(frames[0]).seq + 1 if frames else 0
+        to = segment_of(frames[0]).src_port if frames else 1
+        segment = net.pack_tcp(GUEST_IP, GATEWAY_IP, 80, to, seq, ack, flags, 1000)
+        packet = net.pack_ipv4(GUEST_IP, GATEWAY_IP, net.IP_PROTO_TCP, segment)
+        air.handle_outbound_ethernet_frame(
+            net.pack_ethernet(GATEWAY_MAC, bytes(6), net.ETHERTYPE_IPV4, packet)
+        )
+
+    board_sends(0, net.TCP_ACK)  # it is in the network
+    peer = socket.create_connection(("127.0.0.1", port))
+    while not frames:
+        await asyncio.sleep(0.01)
+    board_sends(0, net.TCP_SYN | net.TCP_ACK)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    board_sends(1, net.TCP_FIN | net.TCP_ACK)  # before anybody has looked
+    await asyncio.sleep(0.1)
+    assert segment_of(frames[-1]).flags & net.TCP_RST, frames
+
+asyncio.run(main())
+"""
+
 
 class Board:
     """The board, and sockets to its ports."""
@@ -240,9 +280,10 @@ def test_a_client_that_breaks_the_connection(board):
     assert echoed(board, b"still there") == b"still there"
 
 
-def test_the_board_ends_a_connection_of_its_own_whose_other_end_is_gone():
-    """In the emulator's own part, without a board: a crash of it would be the end of the board."""
-    done = subprocess.run([PYTHON, "-c", GONE], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("script", [GONE, CLIENT_GONE], ids=["board calls", "client calls"])
+def test_the_board_ends_a_connection_whose_other_end_is_gone(script):
+    """In the emulator alone, without a board: a crash there would be the end of the board."""
+    done = subprocess.run([PYTHON, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -90,7 +90,10 @@ class Visitor(asyncio.Protocol):
         self._transport.write(data)
 
     def finish(self) -> None:
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset it, which nobody has been told yet
+            self._transport.abort()
 
     def reset(self) -> None:
         handle = self._transport.get_extra_info("socket")
