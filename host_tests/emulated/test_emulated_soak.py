@@ -94,8 +94,8 @@ def pico(tmp_path_factory):
     config = config_for("i2c")
     sections = {
         "server": {"enabled": True},
-        "reader": {**config["reader"], "removal_ms": 200},
-        "auth": {**config["auth"], "restart_guard_ms": 0},
+        "reader": {**config["reader"], "removal_ms": 200, "restart_guard_ms": 0},
+        "lines": {"debounce_ms": 50},
         "cards": {"mqtt_update": True},
     }
     with ReadyPico(folder, sections, a_list(3, version=1), folder) as it:

@@ -10,7 +10,7 @@ class Named:
 
     def __init__(self, names, hostname):
         self.settings = {"server": {"names": names}, "network": {"hostname": hostname}}
-        self.clock = self.log = None
+        self.clock = self.log = self.loader = None
 
 
 def test_a_board_is_found_under_its_addresses_and_its_own_names_only():

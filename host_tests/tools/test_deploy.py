@@ -566,7 +566,7 @@ def test_builds_are_reproducible_and_say_what_they_are(tmp_path):
         heads = [data.split(b"\n\n")[0].decode().splitlines() for data in first.slot.values()]
         modules = [line.split(" ")[2] for head in heads for line in head]
         assert "board.mpy" in modules and "app.mpy" in modules
-        assert ("nic.mpy" in modules) == (name != "desktop")
+        assert ("pinner.mpy" in modules) == (limits_of(name)["family"] == "rp2")
         assert sum(map(len, first.slot.values())) <= ceilings[name]["slot"]
 
 
