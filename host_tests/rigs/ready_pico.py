@@ -39,7 +39,11 @@ class ReadyPico:
 
     def __init__(self, folder: Path, sections: dict, cards: bytes, tls: Path | None = None):
         self.lines: list[str] = []
+        self.line_s: list[float] = []
+        """The board's time at each line, in seconds."""
         self.switched: list[tuple[int, int]] = []
+        self.switched_s: list[float] = []
+        self._event_s = 0.0
         self._folder = folder
         self._cards = cards
         self._tls = tls
@@ -68,7 +72,7 @@ class ReadyPico:
                 ways_in={HTTP_PORT: 0},
                 watch=tuple(lines[1] for lines in wiring()["evses"]),
                 on_line=self._line,
-                on_pin=lambda pin, level: self.switched.append((pin, level)),
+                on_event=self._event,
             )
             undo.enter_context(self.board)
             self.http_port = self.board.ways_in[HTTP_PORT]
@@ -93,8 +97,15 @@ class ReadyPico:
         self.config["mqtt"] |= {"port": proxy.port, "timeout_ms": 30000, "tls": tls}
         self.config["clock"] = {"source": "ntp", "ntp_host": host}
 
+    def _event(self, event: dict) -> None:
+        self._event_s = event["seconds"]
+        if event["event"] == "pin":
+            self.switched.append((event["pin"], event["level"]))
+            self.switched_s.append(self._event_s)
+
     def _line(self, text: str) -> None:
         self.lines.append(text)
+        self.line_s.append(self._event_s)
         print("  |", text[:150], flush=True)
 
     def printed(self, text: str, seconds: float, other: str = "", since: int = 0) -> str:
