@@ -144,4 +144,5 @@ def make(local, kept, counts: dict):
         clock=app.clock,
         log=app.log,
         counts=counts,
+        loader=app.loader,
     )
