@@ -248,6 +248,13 @@ def _show_running(status: dict, say) -> None:
     say(f"{status['board_id']}: TapAuth {status['version']} runs for {status['uptime_s']} s")
     say(f"broker: connection {status['link']}")
     say(f"charging: EVSE {charging}" if charging else "charging: none")
+    pinned = status.get("pinned")
+    if pinned and "off" in pinned:
+        say(f"code in flash is not used: {pinned['off']}")
+    elif pinned:
+        say(
+            f"code in flash: {pinned['functions']} functions, {pinned['bytes']} bytes of RAM saved"
+        )
     _show_flash(status, status["log"], say)
     if "boot_part" in status:  # the firmware may be of a release that does not say
         _show_boot_part(status["boot_part"], say)

@@ -56,7 +56,8 @@ def _boot_part() -> str:
 
 def report(app) -> dict:
     """Of an App that runs. `free` is in bytes of flash, `record` the slot that starts next and
-    the trial starts it has left (-1: confirmed), or None.
+    the trial starts it has left (-1: confirmed), or None; `pinned` what Pins.status() tells, None
+    on chips where nothing is pinned.
     """
     flash = os.statvfs("/")
     return {
@@ -70,7 +71,7 @@ def report(app) -> dict:
         "record": tapauth_slot.read_record(),
         "builds": {slot: _build(slot) for slot in ("a", "b")},
         "boot_part": _boot_part(),
-        "pinned": app.pins.status() if app.pins else {"off": "another chip"},
+        "pinned": app.pins.status() if app.pins else None,
         "free": flash[0] * flash[3],
         "log": _boot_log(),
     }

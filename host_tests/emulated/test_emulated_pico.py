@@ -14,7 +14,7 @@ from certificates import Authority, server_side
 from tools import cards
 from tools.bench.rows import add_rows, row
 from tools.board.board_port import BoardPort
-from tools.deploy import Deployment
+from tools.deploy import Deployment, show_status
 from tools.emulator.board import BOARD, GUEST_BROKER, EmulatedPico, wiring
 from tools.emulator.charger import config_for
 from tools.emulator.install import image as micropython_image
@@ -194,6 +194,9 @@ def test_a_tap_starts_a_plugged_in_car_and_the_next_stops_it(bench):
 def test_its_firmware_is_confirmed_and_its_heap_is_known(bench):
     bench.printed("slot a confirmed", TAP_S)
     bench.measured("WiFi and MQTT up", bench.health())
+    said: list[str] = []
+    show_status(bench.board.port, said.append)
+    assert any(line.startswith("code in flash: ") and "RAM saved" in line for line in said), said
 
 
 def test_which_modules_are_loaded(bench):
@@ -236,19 +239,3 @@ def test_it_speaks_tls_to_the_broker(bench, tmp_path_factory):
         )
         bench.printed("mqtt: connected to", START_S, since)
         bench.measured("TLS to the broker", bench.health())
-
-
-def test_with_the_local_server(bench):
-    """A Pico W may be too small for it: then the figures say by how much it is missed."""
-    since = len(bench.lines)
-    bench.configure(server={"enabled": True})
-    up = "server: http on port"
-    fits = bench.printed(up, START_S, since, "MemoryError") == up
-    bench.rows.append(row("emu", "local server", "fits", int(fits), "1 or 0"))
-    if fits:
-        bench.measured("local server, WiFi and MQTT up", bench.health())
-    else:
-        left = [it["value"] for it in bench.rows if it["metric"] == "heap_min_free"]
-        print(f"the local server does NOT FIT: {left[0]} bytes are left without it, and the board")
-        print("runs out of memory with it:")
-        print("\n".join(bench.lines[since:][-10:]))

@@ -82,7 +82,7 @@ class Day:
         since = len(pico.lines)
         before = pico.proxy.connections
         pico.proxy.down = once(PUBLISH, rule)
-        pico.listener.publish(f"{BASE}/time", "0")
+        pico.listener.publish(f"{BASE}/cards/clear_cache", "{}")
         pico.printed("mqtt: connected to", START_S, since=since)
         pico.proxy.heal()
         assert pico.proxy.connections > before
