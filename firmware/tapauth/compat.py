@@ -109,22 +109,28 @@ def is_scarce(words: int = 0) -> bool:
     return mem_free() < words * _WORD
 
 
-def largest_block(size: int) -> int:
-    """A heap block of at least this many bytes can be had, `size` at most, to within a quarter;
-    0 on CPython.
+def largest_block(size: int = 0) -> int:
+    """A heap block of at least this many bytes can be had, to within an eighth, and `size` at most
+    unless that is 0. 0 on CPython.
 
-    Free heap in small pieces is of little use, so this says more than mem_free(). To ask for
-    `size` is cheap where it can be had; each size that cannot be had costs a collection.
+    Free heap in small pieces is of little use, so this says more than mem_free(). What was
+    found is garbage until the next collection.
     """
     if not MICROPYTHON:
         return 0
-    while size > 256:
-        try:
-            bytearray(size)
-        except MemoryError:
-            size = size * 3 // 4
-        else:
-            break
+    gc.collect()
+    size = size or mem_free()
+    gc.disable()  # another collection for each size that cannot be had would take 20 ms
+    try:
+        while size > 256:
+            try:
+                bytearray(size)
+            except MemoryError:
+                size = size * 7 // 8
+            else:
+                break
+    finally:
+        gc.enable()
     return size
 
 

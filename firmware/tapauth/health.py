@@ -22,7 +22,7 @@ class Health:
     def report(self) -> dict:
         """Heap in bytes, times in the unit that the name ends in."""
         supervisor = self._supervisor
-        largest = largest_block(mem_free())
+        largest = largest_block()
         supervisor.min_block = min(supervisor.min_block, largest)
         return {
             "version": __version__,
