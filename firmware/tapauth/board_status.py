@@ -54,10 +54,24 @@ def _boot_part() -> str:
     return hexlify(whole.digest())[:12].decode()
 
 
+def pinned(pins):
+    """What a Pins has pinned since the start, or why it has not; None where nothing ever is."""
+    if not pins:
+        return None
+    if pins.why_not:
+        return {"off": pins.why_not}
+    counts = pins.counts
+    return {
+        "functions": counts.functions,
+        "constants": counts.constants,
+        "bytes": counts.bytes,
+        "failures": pins.failures,
+    }
+
+
 def report(app) -> dict:
     """Of an App that runs. `free` is in bytes of flash, `record` the slot that starts next and
-    the trial starts it has left (-1: confirmed), or None; `pinned` what Pins.status() tells, None
-    on chips where nothing is pinned.
+    the trial starts it has left (-1: confirmed), or None; `pinned` as above.
     """
     flash = os.statvfs("/")
     return {
@@ -71,7 +85,7 @@ def report(app) -> dict:
         "record": tapauth_slot.read_record(),
         "builds": {slot: _build(slot) for slot in ("a", "b")},
         "boot_part": _boot_part(),
-        "pinned": app.pins.status() if app.pins else None,
+        "pinned": pinned(app.pins),
         "free": flash[0] * flash[3],
         "log": _boot_log(),
     }

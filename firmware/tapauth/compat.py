@@ -167,17 +167,22 @@ class LateImports:
     takes a half-loaded module out of `sys.modules` itself, but not those which that one had
     brought along. `failures` counts, `missing` is the module of the last one: both are told by
     the health report and the log when there is memory for that. Nothing waits inside: the
-    context is one for all.
+    context is one for all. What `stays` for a while is used from flash where `pins`, a
+    pinning.pins.Pins, can do that; for what goes at once that is not worth its time.
     """
 
     def __init__(self):
         self.failures = 0
         self.missing = ""
+        self.pins = None
+        self._pinner = None
         self._name = ""
         self._known: list | tuple = ()
 
-    def __call__(self, name: str):
+    def __call__(self, name: str, stays: bool = False):
         """Begin the import of the module whose last name this is."""
+        # First, as the pinner comes late itself.
+        self._pinner = self.pins.pinner() if stays and self.pins else None
         self._name = name
         return self
 
@@ -185,10 +190,16 @@ class LateImports:
         try:
             self._known = list(sys.modules)
         except MemoryError:
+            self._pinner = None
             self._failed()
             raise
+        if self._pinner:
+            self._pinner.begin()
 
     def __exit__(self, kind, error, trace) -> None:
+        if self._pinner:
+            self._pinner.end()
+            self._pinner = None
         known, self._known = self._known, ()
         if isinstance(error, MemoryError):
             self._failed()

@@ -6,7 +6,7 @@ import tapauth_slot
 
 from tapauth import __version__
 from tapauth.cards.vault import Vault
-from tapauth.compat import Clock, const, forget, mem_alloc, mem_free, unix_time
+from tapauth.compat import Clock, const, forget, late, mem_alloc, mem_free, unix_time
 from tapauth.console import Console
 from tapauth.errors import VENDOR_ERROR, VENDOR_WARNING, Errors
 from tapauth.feedback import OFFLINE, Feedback
@@ -108,7 +108,7 @@ def make(settings: dict, clock, log, trial=None, tail=None, pins=None):
         join = _join_attached
     _make_parts(app, settings, clock, log)
     app.trial = trial
-    app.pins = pins
+    app.pins = late.pins = pins
     app.tail = tail
     join(app)
     return app

@@ -15,8 +15,8 @@ from serial import Serial
 from tools.emulator.board import BOARD, EmulatedPico
 from tools.emulator.install import image as micropython_image
 from tools.emulator.ready_flash import make_flash
-from tools.firmware import Image, boot_part, build, limits_of, make_manifest, make_packs
-from tools.paths import BUILD
+from tools.firmware import Image, boot_part, limits_of, make_manifest, make_packs
+from tools.paths import IMAGE
 
 WAIT_S = 150
 # `work` imports and uses; TRY goes before begin().
@@ -55,7 +55,8 @@ def main():
     load = space["load"] = pins.loader(pins.counts)
     space["core"] = load(work)
     during(space)
-    print("PINNED", json.dumps(pins.status()))
+    from tapauth.board_status import pinned
+    print("PINNED", json.dumps(pinned(pins)))
     print("RECORD", json.dumps(tapauth_slot.read_record()))
     tapauth_slot.confirm()
     while True:
@@ -76,12 +77,10 @@ def during(space):
 
 
 def modules() -> dict[str, bytes]:
-    """Those of the whole firmware, as they were built for the board."""
-    build(BOARD)
-    folder = BUILD / "boards" / BOARD / "modules"
+    """Those of the whole firmware, under the names of the sources."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*.mpy"))
+        str(path.relative_to(IMAGE)): path.read_bytes()
+        for path in sorted(IMAGE.rglob("*.mpy"))
         if "local" not in path.parts and "rpc" not in path.parts  # a smaller flash is faster
     }
 

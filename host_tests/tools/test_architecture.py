@@ -243,7 +243,8 @@ def _late_imports() -> Iterator[tuple[str, str, bool]]:
                 inside = [one for one in ast.walk(node) if isinstance(one, imports)]
                 names = ".".join(_imports(ast.Module(inside, []))).split(".")
                 names += [alias.name for one in inside for alias in one.names]
-                if ast.unparse(node.items[0])[len("late('") : -len("')")] in names:
+                name = node.items[0].context_expr.args[0]
+                if isinstance(name, ast.Constant) and name.value in names:
                     told.update(inside)
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -621,7 +621,7 @@ class Store:
 
     def load(self):
         """Begin to take a full list (list_in.py). Raises Busy."""
-        with late("list_in"):
+        with late("list_in", stays=True):
             from tapauth.cards import list_in
 
         forget(list_in)

@@ -237,19 +237,28 @@ class Pinner:
         self._heads: dict = {}
         self._import = builtins.__import__
         self._hook = self._load
+        self._collect_after = 0
 
     def load(self, function, *arguments):
         """See Pins.loader(). Raises what the function raises."""
-        threshold = gc.threshold()  # type: ignore[attr-defined]
+        self.begin()
         try:
-            # What is pinned becomes garbage at once: looked for each 8 KB, it takes a second more.
-            gc.threshold(_THRESHOLD)  # type: ignore[attr-defined]
-            builtins.__import__ = self._hook  # type: ignore[assignment]
             return function(*arguments)
         finally:
-            builtins.__import__ = self._import
-            del builtins.__import__  # on MicroPython that takes away what was put over its own
-            gc.threshold(threshold)  # type: ignore[attr-defined]
+            self.end()
+
+    def begin(self) -> None:
+        """From now on pin what is imported. Until end(), which must follow, nothing may wait."""
+        self._collect_after = gc.threshold()  # type: ignore[attr-defined]
+        # What is pinned becomes garbage at once: looked for each 8 KB, it takes a second more.
+        gc.threshold(_THRESHOLD)  # type: ignore[attr-defined]
+        builtins.__import__ = self._hook  # type: ignore[assignment]
+
+    def end(self) -> None:
+        """Pin no more."""
+        builtins.__import__ = self._import
+        del builtins.__import__  # on MicroPython that takes away what was put over its own
+        gc.threshold(self._collect_after)  # type: ignore[attr-defined]
 
     def _load(self, name, names=None, local=None, wanted=None, level=0):
         """As __import__(), in whose place it is called."""

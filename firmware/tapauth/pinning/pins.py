@@ -87,26 +87,19 @@ class Pins:
         """load(function, *arguments), which calls a function, pins the modules that this imports,
         and returns what it returns. Keep it for as long as there is more to load, and no longer.
         """
+        pinner = self.pinner(counts)
+        return pinner.load if pinner else call
+
+    def pinner(self, counts: Counts | None = None):
+        """A new pinner.Pinner, None where nothing is pinned or there is no memory for it."""
         if self.why_not:
-            return call
+            return None
         try:
             with late("pinner"):
                 from tapauth.pinning import pinner
 
             forget(pinner)
-            return pinner.Pinner(self, counts or Counts()).load
+            return pinner.Pinner(self, counts or Counts())
         except MemoryError:
             self.failures += 1
-            return call
-
-    def status(self) -> dict:
-        """What is pinned, for people: counts, and bytes of RAM; or why nothing is."""
-        if self.why_not:
-            return {"off": self.why_not}
-        counts = self.counts
-        return {
-            "functions": counts.functions,
-            "constants": counts.constants,
-            "bytes": counts.bytes,
-            "failures": self.failures,
-        }
+            return None
