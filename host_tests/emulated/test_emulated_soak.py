@@ -74,7 +74,7 @@ class Day:
 
     def odd(self) -> None:
         """The broker sends bytes that raise in the client's code: a traceback, and a new start."""
-        self._reconnect(lambda _: (b"\x30\x02\xff\xff",))
+        self._reconnect(lambda _: (b"\x30\x00",))
         self.nonsense += 1
 
     def _reconnect(self, rule) -> None:

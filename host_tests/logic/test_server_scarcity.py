@@ -47,7 +47,7 @@ def test_what_takes_a_permission_away_needs_no_code_that_is_loaded_for_it():
         return finish(commands.handle(admin, dict(method=method, **members)))
 
     failures = late.failures
-    with without_memory_for("") as scarce:
+    with without_memory_for("", "tapauth.local.commands_admin") as scarce:
         assert ask("withdrawAuthorization", evseId=2)["withdrawalResult"] == "Accepted"
         assert ask("removeCard", idToken="04A1")["removed"]
         assert ask("blockCard", idToken="04A1")["result"]
