@@ -55,7 +55,8 @@ test-emu: build/lib.stamp $(VENV)/test.stamp  ## test and measure on an emulated
 	@$(PY) -m tools.emulator.install
 	@$(PY) -m tools.desk.mosquitto
 	@rm -f build/emu.json
-	@$(PY) -m pytest -s host_tests/emulated
+	@$(PY) -m pytest -n 2 --dist loadfile host_tests/emulated; \
+	  status=$$?; $(PY) -m tools.bench.rows build/emu.json && exit $$status
 
 lint: $(VENV)/test.stamp  ## check format, style and types
 	@$(VENV)/bin/ruff format --check .

@@ -11,7 +11,7 @@ import threading
 
 import browser
 import pytest
-from ready_pico import ADMIN_PIN, SITE_KEY, ReadyPico
+from ready_pico import ADMIN_PIN, SITE_KEY, ReadyPico, held
 
 from tools.bench.rows import add_rows, row
 from tools.cardlist.card_image import Builder
@@ -66,6 +66,7 @@ class Life:
             self.note(stage, name, min(report[name] for report in reports), "bytes")
         most = max(report["heap_used_after_gc"] for report in reports)
         self.note(stage, "heap_used_after_gc", most, "bytes")
+        held(f"{self.case}, {stage}", most)
 
     def console(self) -> Client:
         """A WebSocket to the board, without Pings: what is in time there comes late here."""

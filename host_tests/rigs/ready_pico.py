@@ -1,6 +1,7 @@
 """An emulated Pico W whose flash has this firmware already, and what a test wants around it."""
 
 import contextlib
+import json
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tools.emulator.ready_flash import make_flash
 from tools.firmware import build
 from tools.provision import checked
 from tools.rigs.hostile_proxy import HostileProxy
+from tools.size import CEILINGS
 
 START_S = 900
 TAP_S = 300
@@ -26,6 +28,12 @@ HTTP_PORT = 80
 ADMIN_PIN = "K7MQ2X"
 REMOVED_S = 3.5
 """After this the next tap is a new one: past reader.removal_ms and auth.restart_guard_ms."""
+
+
+def held(case: str, used: int) -> None:
+    """Hold the heap that is used against the ceiling that tools/ceilings.json has for it."""
+    ceiling = json.loads(CEILINGS.read_text())["emulated_heap_used"][case]
+    assert used <= ceiling, f"{case}: {used} bytes of heap are used, the ceiling is {ceiling}"
 
 
 class ReadyPico:

@@ -1,6 +1,10 @@
-"""Measurements as rows: what `make bench` and `make size` print and write."""
+"""Measurements as rows: what `make bench`, `make size` and `make test-emu` print and write.
+
+python -m tools.bench.rows build/emu.json
+"""
 
 import json
+import sys
 from pathlib import Path
 
 
@@ -17,10 +21,24 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 def add_rows(path: Path, rows: list[dict]) -> None:
     """Write rows into such a file, in the place of those that measured the same there."""
+    import fcntl  # not on Windows, where nothing adds rows
 
     def what(it: dict) -> tuple:
         return it["suite"], it["case"], it["metric"]
 
     new = {what(it) for it in rows}
-    old = json.loads(path.read_text()) if path.exists() else []
-    write_rows(path, [it for it in old if what(it) not in new] + rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in several processes add theirs
+        old = json.loads(path.read_text()) if path.exists() else []
+        write_rows(path, [it for it in old if what(it) not in new] + rows)
+
+
+def show(path: Path) -> None:
+    """Print the rows of such a file."""
+    for it in sorted(json.loads(path.read_text()), key=lambda it: (it["suite"], it["case"])):
+        print(f"{it['case']:46} {it['metric']:32} {it['value']:>10} {it['unit']}")
+
+
+if __name__ == "__main__":
+    show(Path(sys.argv[1]))
