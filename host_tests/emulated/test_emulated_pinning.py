@@ -237,13 +237,13 @@ alter()
 
 def test_another_micropython_pins_nothing(tmp_path, parts):
     with Board(tmp_path, image(parts, "other", BEGIN + "; begin.TESTED = ()")) as board:
-        assert "not tried" in board.status()["off"]
+        assert "untried" in board.status()["off"]
         assert not board.pinned()
 
 
 def test_a_configuration_that_forbids_it(tmp_path, parts):
     with Board(tmp_path, image(parts, "no"), {"pinning": False}) as board:
-        assert "configuration" in board.status()["off"]
+        assert "configured off" in board.status()["off"]
         assert not board.pinned()
 
 

@@ -107,6 +107,7 @@ def look(pico: ReadyPico) -> set[int]:
     """The pinned functions; each of them has been compared with the pack it is of."""
     found = pinned(pico.board.memory(), "a", pico.image.slot)
     assert not found.wrong, found.wrong[:10]
+    assert found.generators > 5  # tasks that wait, each in its function
     return set(found.functions)
 
 

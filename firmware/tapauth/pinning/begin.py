@@ -31,12 +31,11 @@ from uctypes import addressof, bytearray_at
 from vfs import VfsLfs2
 
 from tapauth.compat import const, forget, implementation, late
-from tapauth.pinning.pinner import head_of
 from tapauth.pinning.pins import FAILED, Pins
 
 TESTED = ("Raspberry Pi Pico W with RP2040, MicroPython 1.27.0",)
 """Images of MicroPython on which the whole of this was tested (docs/memory.md)."""
-HAS_FAILED = "a pinned start of it failed"
+HAS_FAILED = "a pinned start failed"
 _MARK_RP2040 = const(0x4005_800C)  # the watchdog's SCRATCH0
 _MARK_RP2350 = const(0x400D_800C)
 _MARK_BITS = const(0x3FFF_FFFF)  # a number of more would need memory
@@ -69,6 +68,10 @@ def _blocks(flash, base: int, slot: str) -> dict:
     """The blocks of the packs of a slot, an array for each; of those that littlefs keeps in blocks
     of their own.
     """
+    with late("pinner"):
+        from tapauth.pinning import pinner
+
+    forget(pinner)
     device = _ReadOnly(flash)
     files = VfsLfs2(device)
     found = {}
@@ -84,7 +87,7 @@ def _blocks(flash, base: int, slot: str) -> dict:
             while position < size:
                 file.seek(position)
                 sample = file.read(_SAMPLE)
-                head = head_of(len(blocks))
+                head = pinner.head_of(len(blocks))
                 at = base + device.block * _BLOCK
                 # The first of a block's pointers is the block before it.
                 if (
@@ -128,16 +131,16 @@ def _note_failure(identity: str) -> None:
 def _objection(identity: str, mark: int, found: int) -> str:
     """Why this start must not pin, "" when it may."""
     if not _wanted():
-        return "the configuration says so"
+        return "configured off"
     if implementation() not in TESTED:
-        return "not tried on this MicroPython"
+        return "untried MicroPython"
     if found == mark:
         _note_failure(identity)
     if _first_line(FAILED) == identity:
         return HAS_FAILED
     record = tapauth_slot.read_record()
     if record and record[0] == tapauth_slot.running and record[1] == 0:
-        return "last start of a trial"
+        return "last trial start"
     return ""
 
 
@@ -170,7 +173,7 @@ def begin() -> Pins:
             raise ValueError("other structures")
     except Exception as error:  # whatever it is, the start goes on without
         mem32[register] = 0
-        return Pins("it failed: " + repr(error), has_failed=True)
+        return Pins("error: " + repr(error), has_failed=True)
     return Pins(blocks=blocks, base=base, mark=register)
 
 

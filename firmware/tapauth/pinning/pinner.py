@@ -233,7 +233,8 @@ class Pinner:
     def __init__(self, pins, counts):
         self._pins = pins
         self._counts = counts
-        self._watchdog = WDT(timeout=_WATCHDOG_MS)
+        # The start has no other that feeds it, and takes longer than it waits. Later ones have.
+        self._watchdog = WDT(timeout=_WATCHDOG_MS) if counts is pins.counts else None
         self._heads: dict = {}
         self._import = builtins.__import__
         self._hook = self._load
@@ -253,9 +254,11 @@ class Pinner:
         # What is pinned becomes garbage at once: looked for each 8 KB, it takes a second more.
         gc.threshold(_THRESHOLD)  # type: ignore[attr-defined]
         builtins.__import__ = self._hook  # type: ignore[assignment]
+        self._pins.is_hooked = True
 
     def end(self) -> None:
         """Pin no more."""
+        self._pins.is_hooked = False
         builtins.__import__ = self._import
         del builtins.__import__  # on MicroPython that takes away what was put over its own
         gc.threshold(self._collect_after)  # type: ignore[attr-defined]
@@ -283,8 +286,8 @@ class Pinner:
 
     def _pin(self, name: str) -> None:
         pins, counts = self._pins, self._counts
-        # A start with many modules takes longer than the boot part's watchdog may wait.
-        self._watchdog.feed()
+        if self._watchdog:
+            self._watchdog.feed()
         try:
             module = sys.modules.get(name)
             if type(module) is not _MODULE or id(module) >> 28 != 2:

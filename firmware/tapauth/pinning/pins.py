@@ -75,6 +75,8 @@ class Pins:
         """Of the start. A room that is forgotten takes its functions along, and is not counted."""
         self.failures = 0
         """How often a module could not be pinned, for want of memory above all."""
+        self.is_hooked = False
+        """A Pinner pins already what is imported now."""
         self._mark = mark
 
     def well(self) -> None:
@@ -92,7 +94,7 @@ class Pins:
 
     def pinner(self, counts: Counts | None = None):
         """A new pinner.Pinner, None where nothing is pinned or there is no memory for it."""
-        if self.why_not:
+        if self.why_not or self.is_hooked:
             return None
         try:
             with late("pinner"):
