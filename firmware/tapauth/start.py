@@ -343,6 +343,8 @@ def _serve_locally(app) -> None:
         app.errors.set(
             True, VENDOR_WARNING, "Local interface not started", origin="server", message=text
         )
+        app.log.write_to(print)
+        app.tail = None  # nobody can come who would read it
         return
     from tapauth.local.interface import LocalInterface
 
