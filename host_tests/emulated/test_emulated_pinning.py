@@ -4,6 +4,7 @@ the application is a small one that obeys lines of its console.
 """
 
 import json
+import re
 import threading
 import time
 
@@ -16,7 +17,7 @@ from tools.emulator.board import BOARD, EmulatedPico
 from tools.emulator.install import image as micropython_image
 from tools.emulator.ready_flash import make_flash
 from tools.firmware import Image, boot_part, limits_of, make_manifest, make_packs
-from tools.paths import IMAGE
+from tools.paths import FIRMWARE, IMAGE
 
 WAIT_S = 150
 # `work` imports and uses; TRY goes before begin().
@@ -46,10 +47,15 @@ def live():
     return sorted(set(found))
 def waits():
     yield
+def trace(function):
+    try:
+        function()
+    except Exception as error:
+        sys.print_exception(error)
 def main():
     boot_hal.keep_alive()
     from tapauth.pinning import begin
-    space = dict(begin=begin, types=types, live=live, json=json)
+    space = dict(begin=begin, types=types, live=live, json=json, trace=trace)
     before()
     space["pins"] = pins = begin.begin()
     load = space["load"] = pins.loader(pins.counts)
@@ -193,6 +199,24 @@ def test_what_is_pinned_lies_in_the_running_slot_whatever_else_is_on_the_flash(t
         board.do("[f.write(b'x' * 4096) for _ in range(n)]; f.close()")
         board.do("print(core.__class__.__name__)")
         assert board.pinned().intersection(live) == before
+
+
+def test_a_traceback_through_code_in_flash_names_the_lines_of_the_sources(tmp_path, parts):
+    with Board(tmp_path, image(parts, "trace")) as board:
+        assert board.status()["functions"] > 250
+        board.do("from tapauth.core import authorizer, settings")
+        since = len(board.lines)
+        wrong = "settings.AuthSettings(connection_timeout=0)"
+        board.do(f"for _ in range(50): trace(lambda: authorizer.Authorizer({wrong}, [1], 1))")
+        shown = [line.strip() for line in board.lines[since:]]
+        assert shown.count("ValueError: connection_timeout: must be an integer of 1..300") == 50
+        found = [re.match(r'File "tapauth.(core.\w+)", line (\d+)', line) for line in shown]
+        places = {(match[1], int(match[2])) for match in found if match}
+        assert {module for module, _ in places} >= {"core.authorizer", "core.settings_check"}
+        for module, number in places:
+            source = FIRMWARE / "tapauth" / (module.replace(".", "/") + ".py")
+            line = source.read_text().splitlines()[number - 1]
+            assert "raise ValueError" in line or "check(" in line, (module, number, line)
 
 
 BEGIN = "from tapauth.pinning import begin"
