@@ -23,7 +23,7 @@ def main() -> None:
     app = None
     try:
         start = load(_load_start)
-        begun = start.begin()
+        begun = start.begin(pins)
         if begun:
             app = load(start.make, *begun, pins)
             load(start.add_tasks, app)

@@ -65,7 +65,7 @@ def _load(log) -> dict | None:
     return settings
 
 
-def begin() -> tuple | None:
+def begin(pins=None) -> tuple | None:
     """(settings, clock, log, trial or None, tail or None) for an App; None when the
     configuration is refused, and the log says why.
     """
@@ -76,6 +76,8 @@ def begin() -> tuple | None:
     if not settings:
         if new:
             # No task runs that would end the trial. The next start restores the one before.
+            if pins:
+                pins.well()  # it was not its code that ended this start
             board.reset()
         return None
     tail = None

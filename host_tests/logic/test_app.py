@@ -188,6 +188,19 @@ def test_who_watches_costs_no_driver_his_tap_when_memory_is_short():
         assert local.door.counts["server_events_dropped"] == dropped
 
 
+def test_a_restart_that_is_wanted_is_no_failure_of_code_in_flash():
+    told = []
+    board = sys.modules["tapauth.roles.base"].board
+    board.reset = lambda: told.append("reset")
+    app = App()
+    app.restart()
+    assert told == ["reset"] and app.allow_pinning() == "another chip"
+    app.pins = Part()
+    app.pins.well = lambda: told.append("well")
+    app.restart()
+    assert told == ["reset", "well", "reset"]
+
+
 class Typed:
     """A console on which `text` is typed: it stands in for `select` and for `sys`."""
 
