@@ -11,6 +11,7 @@ from tapauth.compat import MICROPYTHON, largest_block, late
 from tapauth.core import taps
 from tapauth.errors import Errors
 from tapauth.health import Health
+from tapauth.local import interface
 from tapauth.local.interface import LocalInterface
 from tapauth.reader import scanner
 from tapauth.supervisor import Supervisor
@@ -172,7 +173,7 @@ def test_a_driver_without_memory_for_his_tap_is_told_to_try_again():
 
 def test_who_watches_costs_no_driver_his_tap_when_memory_is_short():
     app = make()
-    app.settings = {"server": {}, "network": {"hostname": ""}}
+    app.settings = settings_of_local()
     local = LocalInterface(app, Part(), None, None)
     for server, dropped in ((None, 0), (Part(), 3)):
         local.door.server = server
@@ -199,6 +200,44 @@ def test_a_restart_that_is_wanted_is_no_failure_of_code_in_flash():
     app.pins.well = lambda: told.append("well")
     app.restart()
     assert told == ["reset", "well", "reset"]
+
+
+def settings_of_local(tls=False):
+    return {"server": {}, "network": {"hostname": ""}, "mqtt": {"tls": {"enabled": tls}}}
+
+
+def beats_until_it_opens(tls, connects_at):
+    """After how many beats a local interface opens whose link connects at one of them."""
+    app = make()
+    app.settings = settings_of_local(tls)
+    app.link.connected = False
+    local = LocalInterface(app, Part(), None, None)
+    beats = []
+
+    def beat():
+        beats.append(1)
+        app.link.connected = len(beats) >= connects_at
+
+    async def soon(ms):
+        pass
+
+    async def opening():
+        raise MemoryError
+
+    local.door.open = opening
+    own, interface.sleep_ms = interface.sleep_ms, soon
+    try:
+        asyncio.run(local.run(beat))
+    except MemoryError:
+        return len(beats)
+    finally:
+        interface.sleep_ms = own
+
+
+def test_the_local_interface_opens_after_tls_to_the_broker_and_does_not_wait_for_ever():
+    assert beats_until_it_opens(tls=True, connects_at=5) == 5
+    assert beats_until_it_opens(tls=False, connects_at=5) == 1
+    assert beats_until_it_opens(tls=True, connects_at=1000) == 151
 
 
 class Typed:

@@ -9,7 +9,11 @@ class Named:
     """An App, as far as its local interface asks for names."""
 
     def __init__(self, names, hostname):
-        self.settings = {"server": {"names": names}, "network": {"hostname": hostname}}
+        self.settings = {
+            "server": {"names": names},
+            "network": {"hostname": hostname},
+            "mqtt": {"tls": {"enabled": False}},
+        }
         self.clock = self.log = self.loader = None
 
 

@@ -3,8 +3,11 @@
 This module stays in memory; local/wiring.py is there while somebody is connected.
 """
 
-from tapauth.compat import forget, late, sleep_ms
+from tapauth.compat import const, forget, late, sleep_ms
 from tapauth.local.door import Door
+
+_TICK_MS = const(100)
+_TLS_FIRST_MS = const(15_000)
 
 
 def _parts():
@@ -67,6 +70,7 @@ class LocalInterface:
         self.rpc = rpc
         self.board = board
         self.settings = settings = app.settings["server"]
+        self._has_tls = app.settings["mqtt"]["tls"]["enabled"]
         name = app.settings["network"]["hostname"]
         if name:
             settings["names"] += f" {name} {name}.local"
@@ -86,9 +90,20 @@ class LocalInterface:
         forget(wiring)
         return wiring.make(self, kept, counts)
 
+    async def _let_tls_go_first(self, beat) -> None:
+        """Wait for TLS to the broker, but not for long: its buffers are 21 KB in two pieces, and
+        stay. Above all the names that are met here they would break up the largest piece.
+        """
+        waited = 0 if self._has_tls else _TLS_FIRST_MS
+        while waited < _TLS_FIRST_MS and not self.app.link.connected:
+            beat()
+            await sleep_ms(_TICK_MS)
+            waited += _TICK_MS
+
     async def run(self, beat) -> None:
         """The task: serve for ever. Raises OSError when the port cannot be had, MemoryError."""
         beat()
+        await self._let_tls_go_first(beat)
         # Now, and not when the first one comes: PINs are made, and it shows whether it fits.
         await self.door.open()
         with late("names"):
