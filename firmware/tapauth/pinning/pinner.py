@@ -25,7 +25,7 @@ from uctypes import bytearray_at, bytes_at
 from tapauth.compat import const
 
 _BLOCK = const(4096)
-_THRESHOLD = const(32_768)
+_THRESHOLD = const(16_384)
 _WATCHDOG_MS = const(8000)  # the boot part's
 _MOUNT = const(5)  # len("/run/")
 _FUNCTION_MODULE = const(4)
@@ -251,7 +251,8 @@ class Pinner:
     def begin(self) -> None:
         """From now on pin what is imported. Until end(), which must follow, nothing may wait."""
         self._collect_after = gc.threshold()  # type: ignore[attr-defined]
-        # What is pinned becomes garbage at once: looked for each 8 KB, it takes a second more.
+        # What is pinned becomes garbage at once. Looked for more often, a start takes longer; less
+        # often, what stays lies further apart.
         gc.threshold(_THRESHOLD)  # type: ignore[attr-defined]
         builtins.__import__ = self._hook  # type: ignore[assignment]
         self._pins.is_hooked = True
