@@ -109,18 +109,15 @@ def is_scarce(words: int = 0) -> bool:
     return mem_free() < words * _WORD
 
 
-def largest_block(size: int = 0) -> int:
-    """A heap block of at least this many bytes can be had, to within an eighth, and `size` at most
-    unless that is 0. 0 on CPython.
+def largest_block(size: int) -> int:
+    """A heap block of at least this many bytes can be had, `size` at most, to within an eighth;
+    0 on CPython. Is right after a collection, and leaves the block that it found as garbage.
 
-    Free heap in small pieces is of little use, so this says more than mem_free(). What was
-    found is garbage until the next collection.
+    Free heap in small pieces is of little use, so this says more than mem_free().
     """
     if not MICROPYTHON:
         return 0
-    gc.collect()
-    size = size or mem_free()
-    gc.disable()  # another collection for each size that cannot be had would take 20 ms
+    gc.disable()  # a collection for each size that cannot be had would take 20 ms
     try:
         while size > 256:
             try:

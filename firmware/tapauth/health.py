@@ -1,5 +1,6 @@
 """The board's health on `{base}/health`: how it is, for people and for fleet software."""
 
+import gc
 import json
 
 from tapauth import __version__
@@ -22,12 +23,14 @@ class Health:
     def report(self) -> dict:
         """Heap in bytes, times in the unit that the name ends in."""
         supervisor = self._supervisor
-        largest = largest_block()
+        gc.collect()
+        free = mem_free()
+        largest = largest_block(free)
         supervisor.min_block = min(supervisor.min_block, largest)
         return {
             "version": __version__,
             "uptime_s": self._clock.now() // 1000,
-            "heap_free": mem_free(),
+            "heap_free": free,
             "heap_used_after_gc": supervisor.live_heap,
             "heap_largest_block": largest,
             "heap_min_free": supervisor.min_free,

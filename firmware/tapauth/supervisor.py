@@ -26,7 +26,7 @@ which it makes once a second. A collection takes a board some 20 ms, in which no
 MicroPython makes more of them, whenever so many bytes were given out (_COLLECT_AFTER, which counts
 the frames of calls too, given back at once): a tap met two or three. So hold_collection() puts
 them off while a driver waits, for less than half a second. Until then the heap is collected only
-when nothing is left of it. Before every tenth collection run() looks whether the largest block of
+when nothing is left of it. After every tenth collection run() looks whether the largest block of
 the heap is smaller than ever.
 """
 
@@ -153,14 +153,14 @@ class Supervisor:
     def _collect(self) -> None:
         self._ticks = 0
         self._held = False
+        gc.collect()
+        collect_after(_COLLECT_AFTER)
+        self.live_heap = mem_alloc()
+        self.min_free = min(self.min_free, mem_free())
         self._collections += 1
         if self._collections >= _LOOK_COLLECTIONS:
             self._collections = 0
             self.min_block = largest_block(self.min_block)
-        gc.collect()  # what the look has taken is given back too
-        collect_after(_COLLECT_AFTER)
-        self.live_heap = mem_alloc()
-        self.min_free = min(self.min_free, mem_free())
 
     async def _guard(self, task: SupervisedTask) -> None:
         error = None

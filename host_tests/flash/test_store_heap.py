@@ -5,11 +5,11 @@ import re
 from conftest import run_micropython
 
 
-def test_100_000_lookups_in_a_heap_of_64k(tmp_path, tell):
+def test_100_000_lookups_in_a_heap_of_66k(tmp_path, tell):
     folder = str(tmp_path)
     filled = run_micropython("host_tests/on_micropython/store_heap.py", "fill", folder)
     assert filled.returncode == 0, filled.stdout + filled.stderr
-    done = run_micropython("host_tests/on_micropython/store_heap.py", "look", folder, heap="64k")
+    done = run_micropython("host_tests/on_micropython/store_heap.py", "look", folder, heap="66k")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"known (\d+) unknown (\d+) growth (\d+) held (\d+)", done.stdout)
     assert found, done.stdout
