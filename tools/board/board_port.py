@@ -51,6 +51,8 @@ class SilentError(BoardError):
 stop = threading.Event()
 """A technician wants to end: no new command begins, but what restarts a board."""
 
+STOP_S = 0.5
+"""So long after mpremote's end it may take until a technician's Ctrl-C is known here."""
 OLDEST = (1, 24)
 """The oldest MicroPython that the firmware runs on."""
 HAS_RUN = "import sys\n" + inspect.getsource(on_board.has_run)
@@ -159,7 +161,8 @@ class BoardPort:
         except subprocess.TimeoutExpired:
             raise SilentError(SILENT) from None
         if done.returncode:
-            self._end_if_stopped()  # Ctrl-C reaches mpremote too
+            stop.wait(STOP_S)  # Ctrl-C reaches mpremote too, and often first
+            self._end_if_stopped()
             # What the board raised comes out as its output.
             text = done.stdout + "\n" + done.stderr
             # Its last line: a traceback of mpremote shows lines of code, with `timeout` in them.

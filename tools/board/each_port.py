@@ -10,6 +10,7 @@ from tools.board.board_port import BoardError, stop
 
 _lock = threading.Lock()
 _STOP_SECONDS = 30
+_LOOK_SECONDS = 0.2
 
 
 class Reporter:
@@ -65,7 +66,9 @@ def on_each(text: str, job) -> int:
         threading.Thread(target=work, args=each, daemon=True).start()
     try:
         for end in ends:
-            end.wait()
+            # By the clock: Ctrl-C that reaches another thread of this process wakes nobody here.
+            while not end.wait(_LOOK_SECONDS):
+                pass
     except KeyboardInterrupt:
         # A board that is stopped in the middle shall run its firmware again.
         stop.set()
