@@ -16,7 +16,7 @@ from tools import cards
 from tools.bench.rows import add_rows, row
 from tools.board.board_port import BoardPort
 from tools.deploy import Deployment, show_status
-from tools.emulator.board import BOARD, GUEST_BROKER, EmulatedPico, wiring
+from tools.emulator.board import BOARD, GUEST_BROKER, SSID, EmulatedPico, wiring
 from tools.emulator.charger import config_for
 from tools.emulator.install import image as micropython_image
 from tools.firmware import build, limits_of
@@ -45,8 +45,14 @@ say = Timer(-1)
 say.init(mode=Timer.ONE_SHOT, period=9000, callback=lambda _: print("MODULES", *sys.modules))
 """
 SOCKET = """
-def outside():
-    import socket
+def outside(ssid):
+    import network, socket, time
+    # The visit began with a soft reset, which ended the firmware's network.
+    wlan = network.WLAN(network.STA_IF)
+    wlan.active(True)
+    wlan.connect(ssid, "any will do")
+    while not wlan.isconnected():
+        time.sleep_ms(100)
     found = []
     for address in (("192.0.2.1", 80), ("1.1.1.1", 53)):
         sock = socket.socket()
@@ -218,7 +224,7 @@ def test_which_modules_are_loaded(bench):
 
 
 def test_it_reaches_nothing_but_this_machine(bench):
-    answer = BoardPort(bench.board.port).run("exec", SOCKET + "print(outside())")
+    answer = BoardPort(bench.board.port).run("exec", SOCKET + f"print(outside({SSID!r}))")
     assert "reached" not in answer and answer.count("Errno") == 2, answer
     refused = bench.board.state()["refused"]
     assert refused == [["192.0.2.1", 80], ["1.1.1.1", 53]]
