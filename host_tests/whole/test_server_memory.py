@@ -115,6 +115,7 @@ def test_an_hour_of_visits_leaves_the_heap_as_it_was(tmp_path, tell):
     with charger:
         charger.wait_until_up()
         charger.wait_for(lambda: any("http on port" in line for line in lines), 20)
+        charger.wait_for(lambda: any("until the restart" in line for line in lines), 20)
         port = charger.config["server"]["port"]
         charger.wait_for(lambda: health, 20)
         used = []

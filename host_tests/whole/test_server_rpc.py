@@ -26,6 +26,7 @@ def charger(tmp_path_factory):
     with it:
         it.wait_until_up()
         it.wait_for(lambda: any("http on port" in line for line in lines), 20)
+        it.wait_for(lambda: any("until the restart" in line for line in lines), 20)
         yield it
     assert not [line for line in lines if " E " in line or "Traceback" in line], lines
     assert not [line for line in lines if KEY in line or "qwerty" in line]
