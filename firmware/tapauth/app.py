@@ -6,20 +6,20 @@ part knows more than its own room: docs/architecture.md has the map.
 
 import asyncio
 
-from tapauth.compat import MAPS_FLASH, call, forget
+from tapauth.compat import MAPS_FLASH, forget, loader
 
 
 def main() -> None:
     """Start the firmware; returns only when its configuration is refused."""
-    pins = None
-    load = call
+    pins = counts = None
     if MAPS_FLASH:
         from tapauth.pinning import begin
 
         forget(begin)
         pins = begin.begin()
         del begin
-        load = pins.loader(pins.counts)
+        counts = pins.counts
+    load = loader(pins, counts)
     app = None
     try:
         start = load(_load_start)

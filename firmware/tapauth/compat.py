@@ -148,9 +148,16 @@ def sleep_ms(ms: int):
     return asyncio.sleep_ms(ms) if MICROPYTHON else asyncio.sleep(ms / 1000)
 
 
-def call(function, *arguments):
-    """Call a function. Stands for what does more elsewhere: pinning.pins.Pins.loader()."""
+def _call(function, *arguments):
     return function(*arguments)
+
+
+def loader(pins, counts=None):
+    """load(function, *arguments): calls a function, and pins what that imports where `pins`, a
+    pinning.pins.Pins or None, can. Keep it for as long as there is more to load, and no longer.
+    """
+    pinner = pins.pinner(counts) if pins else None
+    return pinner.load if pinner else _call
 
 
 class LateImports:
@@ -201,6 +208,17 @@ class LateImports:
         if isinstance(error, MemoryError):
             self._failed()
             forget_all_but(known)
+
+    def room(self, parts):
+        """Steps: the modules that the steps `parts` load, which stay as long as somebody is in
+        the room that they make; one pinner serves them all.
+        """
+        load = loader(self.pins)
+        while True:
+            module = load(next, parts, None)
+            if not module:
+                return
+            yield module
 
     def _failed(self) -> None:
         self.failures += 1

@@ -58,7 +58,8 @@ def main():
     space = dict(begin=begin, types=types, live=live, json=json, trace=trace)
     before()
     space["pins"] = pins = begin.begin()
-    load = space["load"] = pins.loader(pins.counts)
+    from tapauth.compat import loader
+    load = space["load"] = loader(pins, pins.counts)
     space["core"] = load(work)
     during(space)
     from tapauth.board_status import pinned

@@ -14,7 +14,7 @@ class Named:
             "network": {"hostname": hostname},
             "mqtt": {"tls": {"enabled": False}},
         }
-        self.clock = self.log = self.loader = None
+        self.clock = self.log = None
 
 
 def test_a_board_is_found_under_its_addresses_and_its_own_names_only():

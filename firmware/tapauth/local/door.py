@@ -42,17 +42,15 @@ class Door:
     """`settings` is the checked "server" object of the configuration. `parts()` is a generator
     that loads the modules behind the door and yields each, `make(kept, counts)` a generator that
     returns the server.Server; `kept` is what accounts.freeze() put by, None at the start.
-    `loader()` gives what calls a function that imports: App.loader().
     """
 
-    def __init__(self, settings: dict, parts, make, loader, clock, log):
+    def __init__(self, settings: dict, parts, make, clock, log):
         self.server = None
         """The server.Server while it is loaded."""
         self.counts = {"server_refused": 0, "server_dropped": 0, "server_events_dropped": 0}
         self._settings = settings
         self._parts = parts
         self._make = make
-        self._loader = loader
         self._clock = clock
         self._log = log
         self._kept = None
@@ -99,19 +97,13 @@ class Door:
             known = list(sys.modules.values())
             at = 0
             # A step at a time, so that the loop goes on between them.
-            parts = self._parts()
-            load = self._loader()
-            while True:
-                module = load(next, parts, None)
-                if not module:
-                    break
+            for module in late.room(self._parts()):
                 if module not in known:
                     self._loaded[at] = module
                     at += 1
                     await sleep_ms(0)
                     if is_scarce():
                         raise MemoryError
-            del load
             self._empty_since = self._clock.now()
             self.server = await finish(self._make(self._kept, self.counts))
             # The server's auth is the truth from here on; a copy would give old tries back.

@@ -74,14 +74,7 @@ class LocalInterface:
         name = app.settings["network"]["hostname"]
         if name:
             settings["names"] += f" {name} {name}.local"
-        self.door = Door(
-            settings,
-            parts=_parts,
-            make=self._make,
-            loader=app.loader,
-            clock=app.clock,
-            log=app.log,
-        )
+        self.door = Door(settings, parts=_parts, make=self._make, clock=app.clock, log=app.log)
 
     def _make(self, kept, counts):
         with late("wiring"):

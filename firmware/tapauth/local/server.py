@@ -35,7 +35,7 @@ for the next one, and is never forgotten while a request is being read or answer
 import asyncio
 import json
 
-from tapauth.compat import SYSTEM_ERRORS, call, const, forget, is_scarce, late, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, const, forget, is_scarce, late, sleep_ms
 from tapauth.json_in import load
 from tapauth.local.commands import Commands
 from tapauth.local.door import BUSY, finish, turn_away
@@ -143,11 +143,10 @@ class Server:
     """`settings` is the checked "server" object of the configuration, `ports` a commands.Ports,
     `auth` a ConnectionAuth that tells this server from now on which connection lost its
     authorization; `counts` is the door's dict of what was turned away, given up and dropped.
-    `loader()` gives what calls a function that imports (App.loader), None for a plain call.
     Raises OSError, ValueError for a certificate that is of no use.
     """
 
-    def __init__(self, settings: dict, ports, auth, clock, log, counts: dict, loader=None):
+    def __init__(self, settings: dict, ports, auth, clock, log, counts: dict):
         self.settings = settings
         self.ports = ports
         self.clock = clock
@@ -156,7 +155,6 @@ class Server:
         auth.on_lost = self._lost
         self.commands = Commands(auth, ports=ports, clock=clock, log=log, tell=self._tell)
         self._counts = counts
-        self._loader = loader
         self._context = None
         if settings["tls_cert"]:
             with late("certificate"):
@@ -320,19 +318,15 @@ class Server:
         """The module http, loaded in steps. Only while `_asking` is not 0: none is forgotten then.
         Raises MemoryError.
         """
-        load = call
-        if self._loader and not self._request_code:
-            load = self._loader()
-        http = None
         parts = http_parts()
-        while True:
-            module = load(next, parts, None)
-            if not module:
-                return http
-            http = module
+        if not self._request_code:
+            parts = late.room(parts)
+        module = None
+        for module in parts:
             if module not in self._request_code:
                 self._request_code.append(module)
             await sleep_ms(0)
+        return module
 
     def _forget_http(self) -> None:
         """Forget the code that only requests need; the next request loads that code again."""

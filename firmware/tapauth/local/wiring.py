@@ -144,5 +144,4 @@ def make(local, kept, counts: dict):
         clock=app.clock,
         log=app.log,
         counts=counts,
-        loader=app.loader,
     )

@@ -241,7 +241,7 @@ class Pinner:
         self._collect_after = 0
 
     def load(self, function, *arguments):
-        """See Pins.loader(). Raises what the function raises."""
+        """Call a function, and pin what it imports. Returns and raises what the function does."""
         self.begin()
         try:
             return function(*arguments)

@@ -8,14 +8,15 @@ copies. MicroPython itself is not changed, and does not know.
 
     begin.py    once, at the start: whether this start may pin anything, and which block of the
                 flash has which part of each pack. Forgotten then
-    pins.py     this file stays. Its loader() is the one way to pin: load(function) calls the
-                function, and pins what that imports. Letting go of the loader frees the pinner
-    pinner.py   the loader: reads a module's file in flash, finds its functions and constants in
-                memory, compares, and changes the pointers
+    pins.py     this file stays, and says what is pinned. It gives out pinners
+    pinner.py   a pinner hooks on `import`: it reads a module's file in flash, finds its functions
+                and constants in memory, compares, and changes the pointers. Its code is in memory
+                as long as somebody has one
 
-The hook on `import` is in place while load() is under way, and at no other time. The firmware's
-start is made by it, and the rooms are whose code stays as long as somebody is there. A module
-that is used and forgotten at once is not worth the pinner's own memory.
+The hook is in place while something is loaded by a pinner, and at no other time: the firmware's
+start (compat.loader), the rooms whose code stays as long as somebody is there, and single modules
+that stay for a while (compat.late). A module that is used and forgotten at once is not worth the
+pinner's own memory.
 
 What makes it safe:
 
@@ -36,7 +37,7 @@ In a conflict, a start that works wins over a start that is pinned: see begin.py
 
 from machine import mem32
 
-from tapauth.compat import call, forget, late
+from tapauth.compat import forget, late
 
 FAILED = "/pinning.off"
 """A file that says on which build and MicroPython no start is pinned any more."""
@@ -85,15 +86,10 @@ class Pins:
             mem32[self._mark] = 0
             self._mark = 0
 
-    def loader(self, counts: Counts | None = None):
-        """load(function, *arguments), which calls a function, pins the modules that this imports,
-        and returns what it returns. Keep it for as long as there is more to load, and no longer.
-        """
-        pinner = self.pinner(counts)
-        return pinner.load if pinner else call
-
     def pinner(self, counts: Counts | None = None):
-        """A new pinner.Pinner, None where nothing is pinned or there is no memory for it."""
+        """A new pinner.Pinner, which adds to `counts`; None where nothing is pinned now, or there
+        is no memory for it. Keep it for as long as there is more to load, and no longer.
+        """
         if self.why_not or self.is_hooked:
             return None
         try:

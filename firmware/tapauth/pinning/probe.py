@@ -16,7 +16,7 @@ def fits(pins) -> bool:
     if not _reads(specimens) or not specimens.work():
         return False
     # Another copy of it, and only that one, is looked at while it is imported.
-    specimens = pins.loader()(_specimens)
+    specimens = pins.pinner().load(_specimens)
     for part in _parts(specimens):
         if mem32[part + 12] >> 28 != 1:
             return False

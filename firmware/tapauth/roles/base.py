@@ -6,7 +6,7 @@ The parts are made by start.py. A role (standalone.py, attached.py) adds its own
 import tapauth_slot
 
 from tapauth.cards.vault import Vault
-from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, call, const, forget, late, sleep_ms
+from tapauth.compat import SYSTEM_ERRORS, TYPE_CHECKING, Clock, const, forget, late, sleep_ms
 from tapauth.console import Console
 from tapauth.core import taps
 from tapauth.errors import COMMUNICATION_FAULT, VENDOR_WARNING, Errors
@@ -93,10 +93,6 @@ class App:
     def charging(self) -> list:
         """The EVSEs that charge and that a restart would stop, or leave without their board."""
         return []
-
-    def loader(self):
-        """See pinning.pins.Pins.loader(); a plain call on chips where nothing is pinned."""
-        return self.pins.loader() if self.pins else call
 
     def restart(self) -> None:
         """Restart the board, as somebody wants."""
