@@ -11,10 +11,11 @@ import time
 
 import pytest
 
+from tools.desk.flash_image import write_image
 from tools.emulator.board import SSID, EmulatedPico
 from tools.emulator.install import PYTHON
 from tools.emulator.install import image as micropython_image
-from tools.emulator.ready_flash import write_files
+from tools.emulator.ready_flash import BLOCKS
 from tools.paths import ROOT
 
 ECHO, COUNT, TALK, RUDE, NOBODY = 7, 9, 19, 21, 4
@@ -159,7 +160,7 @@ class Board:
     def __init__(self, folder):
         self.lines: list[str] = []
         flash = folder / "flash"
-        write_files(flash, {"/main.py": SERVER.encode()}, {})
+        write_image(flash, {"/main.py": SERVER.encode()}, BLOCKS)
         self._serving = threading.Event()
         self.board = EmulatedPico(
             micropython_image(),

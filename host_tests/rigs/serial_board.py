@@ -10,30 +10,20 @@ import threading
 import tty
 from pathlib import Path
 
-from tools.desk.flash_image import BLOCK, LfsFiles, UserContext
+from tools.desk.flash_image import write_image
 from tools.paths import IMAGE, ROOT, micropython
 
 
 def blank_image(path: Path, blocks: int = 512) -> None:
     """A flash image with an empty file system."""
-    flash = UserContext(buffsize=blocks * BLOCK)
-    files = LfsFiles(flash)
-    files.format()
-    path.write_bytes(bytes(flash.buffer))
+    write_image(path, {}, blocks)
 
 
 def firmware_image(path: Path) -> None:
     """A flash image with the built firmware on it."""
-    flash = UserContext(buffsize=512 * BLOCK)
-    files = LfsFiles(flash)
-    files.format()
-    files.mount()
-    for source in sorted((IMAGE / "tapauth").rglob("*.mpy")):
-        target = source.relative_to(IMAGE)
-        files.lfs.makedirs(str(target.parent), exist_ok=True)
-        with files.open(str(target), "wb") as file:
-            file.write(source.read_bytes())
-    path.write_bytes(bytes(flash.buffer))
+    modules = sorted((IMAGE / "tapauth").rglob("*.mpy"))
+    files = {source.relative_to(IMAGE).as_posix(): source.read_bytes() for source in modules}
+    write_image(path, files, blocks=512)
 
 
 class SerialBoard:

@@ -46,12 +46,7 @@ def _on_flash(limits: dict, groups: list[dict[str, bytes]]) -> list[int]:
     taken = []
     for group in groups:
         before = files.lfs.used_block_count
-        for name, data in group.items():
-            folder = name.rpartition("/")[0]
-            if folder:
-                files.lfs.makedirs(folder, exist_ok=True)
-            with files.open(name, "wb") as file:
-                file.write(data)
+        files.write(group)
         taken.append((files.lfs.used_block_count - before) * BLOCK)
     return taken
 

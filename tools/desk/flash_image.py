@@ -50,6 +50,32 @@ class LfsFiles:
     def urandom(self, count: int) -> bytes:
         return os.urandom(count)
 
+    def write(self, files: dict[str, bytes]) -> None:
+        """Write files by their path, and the folders that they are in."""
+        for name, data in files.items():
+            folder = name.rpartition("/")[0]
+            if folder:
+                self.lfs.makedirs(folder, exist_ok=True)
+            with self.open(name, "wb") as file:
+                file.write(data)
+
+
+def write_image(
+    path: Path, files: dict[str, bytes], blocks: int, removed: dict[str, bytes] | None = None
+) -> None:
+    """Write an image file of so many blocks, with these files by their path, and nothing else but
+    what those have left that were `removed` before.
+    """
+    flash = UserContext(buffsize=blocks * BLOCK)
+    lfs = LfsFiles(flash)
+    lfs.format()
+    lfs.mount()
+    lfs.write(removed or {})
+    for name in removed or {}:
+        lfs.remove(name)
+    lfs.write(files)
+    path.write_bytes(bytes(flash.buffer))
+
 
 def lock_file(path: Path, refusal: str) -> TextIO:
     """Keep others off what this file stands for. Raises SystemExit when one of them is there."""

@@ -7,10 +7,8 @@ what is about something else begins here.
 from pathlib import Path
 from zlib import crc32
 
-from littlefs.context import UserContext
-
 from tools.cardlist.store_target import ImageTarget
-from tools.desk.flash_image import BLOCK, LfsFiles
+from tools.desk.flash_image import write_image
 from tools.firmware import Image, sign
 
 BLOCKS = 212
@@ -42,33 +40,6 @@ def make_flash(
         for name, data in image.slot.items():
             found[f"/{slot}/{name}"] = data
         found[f"/{slot}/manifest"] = sign(image.manifest, site_key)
-    write_files(path, found, removed or {})
+    write_image(path, found, BLOCKS, removed)
     if cards:
         ImageTarget(path, image.limits["cards"]).install(cards)
-
-
-def write_files(path: Path, files: dict[str, bytes], removed: dict[str, bytes]) -> None:
-    """Write a flash file with these files, by their path on the board, and nothing else but what
-    those have left that were `removed` before.
-    """
-    flash = UserContext(BLOCKS * BLOCK)
-    lfs = LfsFiles(flash)
-    lfs.format()
-    lfs.mount()
-
-    def write(name: str, data: bytes) -> None:
-        with lfs.open(name, "wb") as file:
-            file.write(data)
-
-    for name, data in removed.items():
-        write(name, data)
-    for name in removed:
-        lfs.remove(name)
-    folders = set()
-    for name, data in files.items():
-        folder = name.rpartition("/")[0]
-        if folder and folder not in folders:
-            lfs.mkdir(folder)
-            folders.add(folder)
-        write(name, data)
-    path.write_bytes(bytes(flash.buffer))
