@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.bench.rows import write_rows
+from tools.bench.rows import show, write_rows
 from tools.build import build
 from tools.paths import BUILD, IMAGE, LIBS, ROOT, micropython
 
@@ -56,12 +56,6 @@ def run(suite: str) -> list[dict]:
     if done.returncode or not rows:
         raise SystemExit(f"{suite} failed:\n{done.stdout}{done.stderr}")
     return rows
-
-
-def show(row: dict) -> None:
-    value = row["value"]
-    text = f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
-    print(f"{row['suite']:12} {row['case']:34} {row['metric']:30} {text:>14} {row['unit']}")
 
 
 def main() -> None:

@@ -34,11 +34,13 @@ def add_rows(path: Path, rows: list[dict]) -> None:
         write_rows(path, [it for it in old if what(it) not in new] + rows)
 
 
-def show(path: Path) -> None:
-    """Print the rows of such a file."""
-    for it in sorted(json.loads(path.read_text()), key=lambda it: (it["suite"], it["case"])):
-        print(f"{it['case']:46} {it['metric']:32} {it['value']:>10} {it['unit']}")
+def show(it: dict) -> None:
+    """Print a row."""
+    value = it["value"]
+    text = f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+    print(f"{it['suite']:12} {it['case']:34} {it['metric']:30} {text:>14} {it['unit']}")
 
 
 if __name__ == "__main__":
-    show(Path(sys.argv[1]))
+    for one in sorted(json.loads(Path(sys.argv[1]).read_text()), key=lambda it: it["case"]):
+        show(one)
