@@ -10,9 +10,10 @@ import time
 
 import pytest
 from deploy_rig import KEY, compiled
-from pinned_memory import TYPES, bytecode, pinned
+from pinned_memory import TYPES, pinned
 from serial import Serial
 
+from tools.compile.mpy import bytecode
 from tools.emulator.board import BOARD, EmulatedPico
 from tools.emulator.install import image as micropython_image
 from tools.emulator.ready_flash import make_flash

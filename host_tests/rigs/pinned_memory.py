@@ -4,11 +4,11 @@ the packs that were built.
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from littlefs.context import UserContext
 
+from tools.compile.mpy import bytecode
 from tools.desk.flash_image import BLOCK, LfsFiles
 from tools.emulator.board import Memory
 
@@ -57,16 +57,6 @@ def blocks_of(memory: Memory, slot: str) -> dict[int, tuple[str, int]]:
     return found
 
 
-def _integer(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value = value << 7 | byte & 127
-        if byte < 128:
-            return value, at
-
-
 def functions_of(pack: bytes) -> dict[int, int]:
     """Position in a pack to the length of each bytecode in it."""
     head, _, _ = pack.partition(b"\n\n")
@@ -78,48 +68,6 @@ def functions_of(pack: bytes) -> dict[int, int]:
             code = pack[start : start + int(size)]
             found.update((start + at, length) for at, length in bytecode(code))
     return found
-
-
-def bytecode(mpy: bytes) -> Iterator[tuple[int, int]]:
-    """(position, length) of each bytecode of a .mpy file."""
-    assert mpy[:3] == b"M\x06\x00"
-    names, at = _integer(mpy, 4)
-    constants, at = _integer(mpy, at)
-    for _ in range(names):
-        size, at = _integer(mpy, at)
-        at += 0 if size & 1 else (size >> 1) + 1
-
-    def constant(at: int) -> int:
-        kind = mpy[at]
-        at += 1
-        if kind < 5:
-            return at
-        size, at = _integer(mpy, at)
-        if kind == 10:
-            for _ in range(size):
-                at = constant(at)
-            return at
-        return at + size + (kind < 7)
-
-    def code(at: int) -> Iterator[tuple[int, int]]:
-        nonlocal end
-        kind, at = _integer(mpy, at)
-        assert kind & 3 == 0  # bytecode
-        yield at, kind >> 3
-        at += kind >> 3
-        count = 0
-        if kind & 4:
-            count, at = _integer(mpy, at)
-        for _ in range(count):
-            yield from code(at)
-            at = end
-        end = at
-
-    for _ in range(constants):
-        at = constant(at)
-    end = at
-    yield from code(at)
-    assert end == len(mpy)
 
 
 @dataclass

@@ -34,6 +34,7 @@ from tools.cardlist.card_image import Builder
 from tools.cardlist.card_rows import card, read_rows
 from tools.charger import DESKTOP
 from tools.compile.bundles import place
+from tools.compile.mpy import number
 from tools.compile.program import BUNDLES
 from tools.desk.broker import EmbeddedBroker
 from tools.emulator.board import BOARD, EmulatedPico, wiring
@@ -102,17 +103,6 @@ that counts right behind the first only.
 # Which function a sample has met.
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number of MicroPython's variable length, and where it ends."""
-    value = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value = value << 7 | byte & 0x7F
-        if not byte & 0x80:
-            return value, at
-
-
 def line_of(code: bytes, offset: int) -> int:
     """The line of the source for a place in a function's bytecode: `code` begins with the
     function (MicroPython's py/bc.h: a prelude, names, a table of steps in bytes and in lines).
@@ -138,7 +128,7 @@ def line_of(code: bytes, offset: int) -> int:
     end = at + info
     left = offset - end - cells
     for _ in range(names + keyword_only):
-        _, at = _number(code, at)
+        _, at = number(code, at)
     line = 1
     while at < end:
         byte = code[at]
