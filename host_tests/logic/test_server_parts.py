@@ -5,6 +5,7 @@ import json
 import os
 
 from conn_rig import Connection, Rig, finish
+from visitor import Visitor
 
 from tapauth import config_trial as trial_module
 from tapauth.config_edit import changed, shown
@@ -674,32 +675,6 @@ def test_an_upload_is_answered_when_there_is_no_memory_for_the_code_of_answers()
     assert sender.said.startswith(b"HTTP/1.0 200 ") and sender.said.endswith(b"\r\n\r\n")
 
 
-class Caller:
-    """Both streams of a connection from `address` that never says a word."""
-
-    def __init__(self, address):
-        self.address = address
-        self.closed = False
-
-    def get_extra_info(self, name):
-        return (self.address, 1)
-
-    def write(self, data):
-        pass
-
-    async def read(self, count):
-        await asyncio.Event().wait()
-
-    async def drain(self):
-        pass
-
-    def close(self):
-        self.closed = True
-
-    async def wait_closed(self):
-        pass
-
-
 def test_an_address_that_has_all_it_may_have_takes_no_place_from_another():
     rig = Rig()
     settings = {"tls_cert": "", "max_connections": 4}
@@ -707,7 +682,7 @@ def test_an_address_that_has_all_it_may_have_takes_no_place_from_another():
     server = Server(settings, Ports(), rig.auth, rig.clock, rig.log, counts)
 
     async def come(address):
-        caller = Caller(address)
+        caller = Visitor(address)
         asyncio.create_task(server.accept(caller, caller))
         for _ in range(5):
             await asyncio.sleep(0)

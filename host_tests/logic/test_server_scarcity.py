@@ -4,6 +4,7 @@ import asyncio
 
 from conn_rig import Rig, finish
 from scarcity import without_memory_for
+from visitor import Visitor
 
 from tapauth.compat import late
 from tapauth.local.commands import Commands, Ports
@@ -61,35 +62,6 @@ def test_what_takes_a_permission_away_needs_no_code_that_is_loaded_for_it():
     assert ask("addCard", idToken="04A1")["result"]
 
 
-class Visitor:
-    """A connection that sends `data` in pieces and keeps what it gets."""
-
-    def __init__(self, data: bytes):
-        self.data = data
-        self.got = b""
-        self.closed = False
-
-    def get_extra_info(self, name):
-        return ("192.0.2.1", 5)
-
-    async def read(self, count):
-        count = min(count, 100)
-        data, self.data = self.data[:count], self.data[count:]
-        return data
-
-    def write(self, data):
-        self.got += data
-
-    async def drain(self):
-        pass
-
-    def close(self):
-        self.closed = True
-
-    async def wait_closed(self):
-        pass
-
-
 def test_a_list_for_which_no_code_can_be_loaded_is_turned_away_with_503():
     rig = Rig()
     token = rig.login().reply["tokenForHttpServer"]
@@ -99,7 +71,7 @@ def test_a_list_for_which_no_code_can_be_loaded_is_turned_away_with_503():
     ports.cards = object()
     it = Server(settings, ports, rig.auth, rig.clock, rig.log, counts)
     head = f"POST /cards HTTP/1.1\r\nHost: 192.0.2.1\r\nAuthorization: Bearer {token}\r\n"
-    visitor = Visitor((head + "Content-Length: 5000\r\n\r\n").encode() + b"x" * 5000)
+    visitor = Visitor(data=(head + "Content-Length: 5000\r\n\r\n").encode() + b"x" * 5000)
     failures = late.failures
     with without_memory_for("tapauth.local.upload"):
         asyncio.run(it.accept(visitor, visitor))
