@@ -5,22 +5,29 @@ Each case is one board's life, of which the tests are the stages. Rows say what 
 """
 
 import http.client
-import io
 import os
 import threading
 
 import browser
 import pytest
-from ready_pico import ADMIN_PIN, SITE_KEY, ReadyPico, held
+from ready_pico import (
+    ADMIN_PIN,
+    CARD,
+    REFUSED,
+    STARTS,
+    STOPS,
+    STRANGER,
+    ReadyPico,
+    a_list,
+    held,
+)
 
 from tools.bench.rows import add_rows, row
-from tools.cardlist.card_image import Builder
 from tools.emulator.board import BOARD
 from tools.firmware import limits_of
 from tools.paths import BUILD
 from tools.rigs.local_board import Client
 
-CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 START_S = 900
 REPLY_S = 300
 UPLOAD_S = 3000
@@ -31,19 +38,6 @@ IS_LONG = os.environ.get("TAPAUTH_EMU_LONG") == "1"
 CARDS = 10_000 if IS_LONG else 2_000
 HEAP = ("heap_free", "heap_largest_block", "heap_min_free", "heap_min_largest_block")
 SERVES = "server: http on port"
-REFUSED = ["Processing", "Rejected"]
-STARTS, STOPS = ["Processing", "Accepted", "UsedToStart"], ["Processing", "UsedToStop"]
-
-
-def a_list(count: int, version: int) -> bytes:
-    """A list file with CARD and `count` - 1 others."""
-    builder = Builder(SITE_KEY)
-    for value in [CARD, *(f"05{number:012x}" for number in range(count - 1))]:
-        token = {"value": value, "type": "ISO14443"}
-        builder.add(token, {"authorization_status": "Accepted"})
-    file = io.BytesIO()
-    builder.write(file, version, 99)
-    return file.getvalue()
 
 
 class Life:

@@ -10,7 +10,7 @@ import time
 import pytest
 from brokers import BROKERS, Listener
 from certificates import Authority, server_side
-from ready_pico import held
+from ready_pico import CARD, STRANGER, Printing, held
 
 from tools import cards
 from tools.bench.rows import add_rows, row
@@ -24,7 +24,6 @@ from tools.paths import BUILD, FIRMWARE
 from tools.provision import checked, install, make_key
 from tools.rigs.hostile_proxy import HostileProxy
 
-CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 BASE = "tapauth/pico-w"
 START_S = 900
 TAP_S = 300
@@ -67,7 +66,7 @@ def outside(ssid):
 """
 
 
-class Bench:
+class Bench(Printing):
     """The board, its broker, and an MQTT client that is apart from both."""
 
     def __init__(self, folder, tell_rows):
@@ -107,16 +106,6 @@ class Bench:
         self.lines.append(text)
         if text.startswith(("[", "boot: ")):  # not what mpremote and the board say to each other
             print("  |", text[:150], flush=True)
-
-    def printed(self, text: str, seconds: float, since: int = 0, other: str = "") -> str:
-        """Wait until the board has printed this, or the other; returns which."""
-        deadline = time.monotonic() + seconds
-        while True:
-            for line in self.lines[since:]:
-                if text in line or other and other in line:
-                    return text if text in line else other
-            assert time.monotonic() < deadline, "\n".join(self.lines[-30:])
-            time.sleep(0.1)
 
     def configure(self, **sections) -> None:
         """Give the board another configuration, and restart it."""
@@ -246,7 +235,7 @@ def test_it_speaks_tls_to_the_broker(bench, tmp_path_factory):
             mqtt={"host": host, "port": proxy.port, "timeout_ms": 30000, "tls": tls},
             clock={"source": "ntp", "ntp_host": host},
         )
-        bench.printed("mqtt: connected to", START_S, since)
+        bench.printed("mqtt: connected to", START_S, since=since)
         report = bench.health()
         bench.measured("TLS to the broker", report)
         held("idle, TLS to the broker", report["heap_used_after_gc"])

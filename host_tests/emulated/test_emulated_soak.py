@@ -9,8 +9,17 @@ import os
 
 import pytest
 from pinned_memory import pinned
-from ready_pico import ADMIN_PIN, BASE, ReadyPico
-from test_emulated_console import REFUSED, STARTS, STOPS, a_list
+from ready_pico import (
+    ADMIN_PIN,
+    BASE,
+    CARD,
+    REFUSED,
+    STARTS,
+    STOPS,
+    STRANGER,
+    ReadyPico,
+    a_list,
+)
 
 from tools.bench.rows import add_rows, row
 from tools.emulator.charger import config_for
@@ -18,7 +27,6 @@ from tools.paths import BUILD
 from tools.rigs.hostile_proxy import half_then_cut, once
 from tools.rigs.local_board import Client
 
-CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
 TAPS = int(os.environ.get("TAPAUTH_SOAK_TAPS", "40"))
 EACH = 10
 """Taps between two events."""

@@ -5,8 +5,17 @@ what the heap has left, how long a start takes, how soon an enable line follows 
 import statistics
 
 import pytest
-from ready_pico import BASE, ReadyPico, held
-from test_emulated_console import CARD, REFUSED, STARTS, STOPS, STRANGER, a_list
+from ready_pico import (
+    BASE,
+    CARD,
+    REFUSED,
+    STARTS,
+    STOPS,
+    STRANGER,
+    ReadyPico,
+    a_list,
+    held,
+)
 
 from tools.bench.rows import add_rows, row
 from tools.emulator.charger import config_for

@@ -1,6 +1,7 @@
 """An emulated Pico W whose flash has this firmware already, and what a test wants around it."""
 
 import contextlib
+import io
 import json
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from brokers import BROKERS, Listener
 from certificates import Authority, server_side
 
 from tools.board.first_pin import state_with
+from tools.cardlist.card_image import Builder
 from tools.emulator.board import BOARD, GUEST_BROKER, EmulatedPico, wiring
 from tools.emulator.charger import config_for
 from tools.emulator.install import image as micropython_image
@@ -18,6 +20,9 @@ from tools.provision import checked
 from tools.rigs.hostile_proxy import HostileProxy
 from tools.size import CEILINGS
 
+CARD, STRANGER = "04a1b2c3d4e5f6", "04deadbeef0102"
+REFUSED = ["Processing", "Rejected"]
+STARTS, STOPS = ["Processing", "Accepted", "UsedToStart"], ["Processing", "UsedToStop"]
 START_S = 900
 TAP_S = 300
 KEEPALIVE_S = 3600
@@ -36,7 +41,36 @@ def held(case: str, used: int) -> None:
     assert used <= ceiling, f"{case}: {used} bytes of heap are used, the ceiling is {ceiling}"
 
 
-class ReadyPico:
+def a_list(count: int, version: int) -> bytes:
+    """A list file with CARD and `count` - 1 others."""
+    builder = Builder(SITE_KEY)
+    for value in [CARD, *(f"05{number:012x}" for number in range(count - 1))]:
+        token = {"value": value, "type": "ISO14443"}
+        builder.add(token, {"authorization_status": "Accepted"})
+    file = io.BytesIO()
+    builder.write(file, version, 99)
+    return file.getvalue()
+
+
+class Printing:
+    """What a board prints, in `lines`."""
+
+    lines: list[str]
+
+    def printed(self, text: str, seconds: float, other: str = "", since: int = 0) -> str:
+        """Wait until the board has printed this, or the other, from line number `since` on.
+        Returns which.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            for line in self.lines[since:]:
+                if text in line or other and other in line:
+                    return text if text in line else other
+            assert time.monotonic() < deadline, "\n".join(self.lines[-30:])
+            time.sleep(0.1)
+
+
+class ReadyPico(Printing):
     """The board, its broker, EVSEs without a fault, and an MQTT client that is apart from them.
 
     A context; the board has begun to start then. `sections` go over its configuration, `cards` is
@@ -115,18 +149,6 @@ class ReadyPico:
         self.lines.append(text)
         self.line_s.append(self._event_s)
         print("  |", text[:150], flush=True)
-
-    def printed(self, text: str, seconds: float, other: str = "", since: int = 0) -> str:
-        """Wait until the board has printed this, or the other, from line number `since` on.
-        Returns which.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            for line in self.lines[since:]:
-                if text in line or other and other in line:
-                    return text if text in line else other
-            assert time.monotonic() < deadline, "\n".join(self.lines[-30:])
-            time.sleep(0.1)
 
     def seconds(self) -> float:
         """The board's own time since its start."""
